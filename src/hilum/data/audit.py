@@ -1,0 +1,153 @@
+"""What is wrong with a set of films: everything is counted and named, nothing is skipped in silence."""
+
+import hashlib
+import math
+import os
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hilum.data.films import Films
+from hilum.data.images import read_grey
+from hilum.data.splits import shared_patients, split_summary
+from hilum.errors import ImageError
+from hilum.progress import track
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The findings of an audit; what was not looked at is None, never empty.
+
+    Attributes:
+        missing: films that the label file lists and that have no image, and films whose image is gone since.
+        unreadable: for each film whose image cannot be read, why. None if files were not read.
+        duplicates: groups of films whose decoded pixels are the same. None if files were not read.
+        same_name: images that have the base name of another and were not taken.
+        unlisted: images that the label file does not list.
+        age: films whose age cannot be believed and counts as unknown.
+        unsplit: films that the official split leaves without a split.
+        protocol: how the films were split, or None.
+        shared_patients: patients with films in both splits, by pair.
+        summary: one row for each split: films, patients, views, positives and prevalence.
+        official: films in each of NIH's lists; None for a list that was not found.
+        boxes: boxes on these films.
+    """
+
+    films: int
+    patients: int
+    missing: tuple[str, ...]
+    unreadable: dict[str, str] | None
+    duplicates: tuple[tuple[str, ...], ...] | None
+    same_name: tuple[str, ...]
+    unlisted: tuple[str, ...]
+    age: tuple[str, ...]
+    unsplit: tuple[str, ...]
+    protocol: str | None
+    shared_patients: dict[tuple[str, str], int]
+    summary: tuple[dict[str, Any], ...]
+    official: dict[str, int | None]
+    boxes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as JSON: a count beside every list of names, null for what is not known."""
+        named = ("missing", "unreadable", "duplicates", "same_name", "unlisted", "age", "unsplit")
+        return {
+            "films": self.films,
+            "patients": self.patients,
+            **{name: _counted(getattr(self, name)) for name in named},
+            "protocol": self.protocol,
+            "shared_patients": {f"{one}/{other}": count for (one, other), count in self.shared_patients.items()},
+            "summary": [{name: _known(value) for name, value in row.items()} for row in self.summary],
+            "official": self.official,
+            "boxes": self.boxes,
+        }
+
+
+def _counted(names: Any) -> dict[str, Any] | None:
+    if names is None:
+        return None
+    return {"count": len(names), "names": names if isinstance(names, dict) else [_listed(name) for name in names]}
+
+
+def _listed(name: Any) -> Any:
+    return list(name) if isinstance(name, tuple) else name
+
+
+def _known(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def audit(films: Films, *, read_files: bool = True) -> Audit:
+    """Look at every film, and at the notes of the reader that listed them.
+
+    Args:
+        read_files: decode every image; without it only its presence is checked, in seconds.
+    """
+    names = films.table["film"].tolist()
+    looks = _look_at_all([films.path(index) for index in range(len(films))], read_files)
+    problems = films.notes.get("problems", {})
+    by_content: dict[str, list[str]] = defaultdict(list)
+    for name, look in zip(names, looks, strict=True):
+        if look.content:
+            by_content[look.content].append(name)
+    gone = [name for name, look in zip(names, looks, strict=True) if look.is_gone]
+    reasons = {name: look.reason for name, look in zip(names, looks, strict=True) if look.reason}
+    return Audit(
+        films=len(films),
+        patients=films.table["patient"].nunique(),
+        missing=(*problems.get("missing", ()), *gone),
+        unreadable=reasons if read_files else None,
+        duplicates=tuple(tuple(group) for group in by_content.values() if len(group) > 1) if read_files else None,
+        same_name=tuple(problems.get("same_name", ())),
+        unlisted=tuple(problems.get("unlisted", ())),
+        age=tuple(problems.get("age", ())),
+        unsplit=tuple(problems.get("unsplit", ())),
+        protocol=films.notes.get("protocol"),
+        shared_patients=shared_patients(films),
+        summary=tuple(
+            {str(name): value for name, value in row.items()} for row in split_summary(films).to_dict("records")
+        ),
+        official={name: _length(films.notes.get(name)) for name in ("official_train_val", "official_test")},
+        boxes=len(films.notes.get("boxes", ())),
+    )
+
+
+def _length(names: list[str] | None) -> int | None:
+    return None if names is None else len(names)
+
+
+class _Look(NamedTuple):
+    is_gone: bool = False
+    reason: str | None = None
+    content: str | None = None
+
+
+def _look_at_all(paths: list[Path], read_files: bool) -> list[_Look]:
+    if not read_files:
+        return [_Look(is_gone=not _is_there(path)) for path in paths]
+    threads = ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 32))  # Pillow and hashlib release the GIL
+    try:
+        return list(track(threads.map(_look, paths), "reading films", total=len(paths)))
+    finally:
+        threads.shutdown(cancel_futures=True)  # so that Ctrl-C does not read the rest of the archive first
+
+
+def _look(path: Path) -> _Look:
+    if not _is_there(path):
+        return _Look(is_gone=True)
+    try:
+        pixels = read_grey(path)
+    except ImageError as error:
+        return _Look(reason=str(error))
+    digest = hashlib.sha256(f"{pixels.shape} {pixels.dtype}".encode())
+    digest.update(pixels.tobytes())
+    return _Look(content=digest.hexdigest())
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return True  # it is there, but out of reach: reading it says why

@@ -1,0 +1,165 @@
+"""One training step, one validation, and the schedule: what Lightning's loop is told to do."""
+
+import pickle
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor, nn
+
+from hilum.errors import BundleError
+from hilum.losses import bce_loss, focal_loss
+from hilum.metrics.ranking import auroc_per_finding
+from hilum.nn.densenet import DenseNet
+from hilum.recipe import Loss, Recipe
+
+Batch = tuple[Float[Tensor, "batch channels height width"], Float[Tensor, "batch findings"]]
+
+
+class Learner(pl.LightningModule):
+    """A network that learns as a recipe says.
+
+    Args:
+        model: the network, its starting weights in place.
+        recipe: how to train it.
+        steps: optimiser steps of the whole training, for the one-cycle schedule.
+    """
+
+    def __init__(self, model: DenseNet, recipe: Recipe, *, steps: int):
+        super().__init__()
+        self.model = model.to(memory_format=cast(Any, torch.channels_last))
+        self.recipe = recipe
+        self.steps = steps
+        self._scores: list[np.ndarray] = []
+        self._labels: list[np.ndarray] = []
+        self._losses: list[float] = []
+        self._plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
+        self._plateau_state: dict[str, Any] | None = None
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits in fp32, whatever precision the network computes in."""
+        return cast(Tensor, self.model(images.contiguous(memory_format=torch.channels_last))).float()
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """The loss of one batch; dropout draws by seed and step alone, so that a resumed run draws the same."""
+        images, labels = batch
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.recipe.seed * 1_000_003 + self.global_step)
+            loss = loss_of(self(images), labels, self.recipe.loss)
+        self.log("train_loss", loss, on_step=True, on_epoch=False, prog_bar=True)
+        self._losses.append(loss.item())
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's mean training loss, and let the plateau schedule see it."""
+        mean = float(np.mean(self._losses))
+        self._losses = []
+        self.log("train_loss_epoch", mean)
+        if self._plateau is not None:  # here and not by Lightning, which steps it after the checkpoint is written
+            self._plateau.step(mean)
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Collect logits and labels; AUC needs all of them at once."""
+        images, labels = batch
+        self._scores.append(self(images).cpu().numpy())
+        self._labels.append(labels.cpu().numpy())
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation loss and the mean AUC over the findings for which it exists."""
+        if not self._scores:
+            return
+        scores, labels = np.concatenate(self._scores), np.concatenate(self._labels)
+        self._scores, self._labels = [], []
+        loss = loss_of(torch.from_numpy(scores), torch.from_numpy(labels), self.recipe.loss)
+        areas = auroc_per_finding(scores, labels)
+        self.log("val_loss", loss, prog_bar=True)
+        defined = areas[np.isfinite(areas)]
+        self.log("val_auroc", float(defined.mean()) if len(defined) else float("nan"), prog_bar=True)
+
+    def configure_optimizers(self) -> Any:
+        """The recipe's optimiser and schedule."""
+        wanted, schedule = self.recipe.optimizer, self.recipe.schedule
+        groups = [
+            {"params": [p for p in self.model.parameters() if p.ndim > 1], "weight_decay": wanted.weight_decay},
+            {"params": [p for p in self.model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer: torch.optim.Optimizer
+        match wanted.name:
+            case "adam":
+                optimizer = torch.optim.Adam(groups, lr=wanted.lr)
+            case "adamw":
+                optimizer = torch.optim.AdamW(groups, lr=wanted.lr)
+        match schedule.name:
+            case "constant":
+                return optimizer
+            case "plateau":
+                self._plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+                    optimizer, factor=schedule.factor, patience=schedule.patience
+                )
+                return optimizer
+            case "one-cycle":
+                cycle = torch.optim.lr_scheduler.OneCycleLR(
+                    optimizer, max_lr=wanted.lr, total_steps=self.steps, pct_start=schedule.warmup
+                )
+                return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what Lightning does not know of: the plateau's memory and the losses of an epoch under way."""
+        checkpoint["losses"] = list(self._losses)
+        checkpoint["plateau"] = self._plateau and self._plateau.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take it up again."""
+        self._losses = list(checkpoint["losses"])
+        self._plateau_state = checkpoint["plateau"]
+
+    def on_train_start(self) -> None:
+        """Restore the plateau's memory, which is made only after the checkpoint was read."""
+        if self._plateau is not None and self._plateau_state is not None:
+            self._plateau.load_state_dict(self._plateau_state)
+
+
+def loss_of(logits: Tensor, labels: Tensor, loss: Loss) -> Float[Tensor, ""]:
+    """The recipe's loss."""
+    match loss.name:
+        case "bce":
+            return bce_loss(logits, labels)
+        case "focal":
+            return focal_loss(logits, labels, gamma=loss.gamma, alpha=loss.alpha)
+
+
+def start_from_prevalence(model: nn.Module, labels: Float32[np.ndarray, "films findings"]) -> None:
+    """Let an untrained classifier say each finding's prevalence, so that training does not begin by learning it.
+
+    Args:
+        model: a network whose `classifier` is new.
+        labels: the training films' labels; a finding that is never or always there counts as half a film of the other.
+    """
+    known = np.isfinite(labels).sum(0)
+    present = np.clip(np.nansum(labels, 0), 0.5, np.maximum(known - 0.5, 0.5))
+    odds = present / np.maximum(known - present, 0.5)
+    classifier = cast(nn.Linear, model.classifier)
+    with torch.no_grad():
+        classifier.bias.copy_(torch.from_numpy(np.log(odds)))
+
+
+def resume_point(checkpoint: Path) -> tuple[int, int]:
+    """The epoch with which a resumed training begins, and how many of its batches are done.
+
+    Raises:
+        BundleError: if the file is not a checkpoint of a training.
+    """
+    try:
+        loops = torch.load(checkpoint, map_location="cpu", weights_only=True)["loops"]["fit_loop"]
+        epochs = loops["epoch_progress"]["current"]
+        batches = loops["epoch_loop.batch_progress"]["current"]
+    except (OSError, RuntimeError, KeyError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise BundleError(
+            f"checkpoint must be one that hilum train wrote, but {checkpoint} cannot be read: {error!r}. "
+            "Begin anew in another folder."
+        ) from None
+    mid_epoch = epochs["processed"] < epochs["started"]
+    return int(epochs["processed"]), int(batches["processed"]) if mid_epoch else 0

@@ -1,0 +1,203 @@
+"""Intervals by resampling patients: films of one patient are not independent, so they are drawn together."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float64, Int, Shaped
+from scipy import sparse
+
+from hilum.metrics.ranking import Table
+
+Counts = Float64[np.ndarray, "patients draws"]
+PerDraw = Float64[np.ndarray, " draws"]
+
+MEMORY_BYTES = 96 * 2**20
+"""What the arrays of one chunk of draws may take together."""
+
+
+class Estimate(NamedTuple):
+    """A measure on all films with its percentile interval; all NaN where the measure does not exist."""
+
+    value: float
+    low: float
+    high: float
+    undefined: int  # resamples in which the metric does not exist, e.g. no positive film
+
+
+class Draws(NamedTuple):
+    """Each measure in each resample: a row per draw, a column per finding, NaN where it does not exist."""
+
+    auroc: Float64[np.ndarray, "draws findings"]
+    average_precision: Float64[np.ndarray, "draws findings"]
+
+
+def bootstrap(
+    scores: Table, labels: Table, patients: Shaped[np.ndarray, " _"], *, draws: int, seed: int | np.random.Generator
+) -> Draws:
+    """AUROC and average precision in resamples of the patients, all findings in the same resamples.
+
+    A resample is a count per patient, which weighs that patient's films. Each finding is sorted once; a draw then
+    costs one pass over its films. All sums are of whole numbers, so the result is that of sorting every resample.
+
+    Args:
+        scores: finite; higher means more likely present.
+        labels: 1 present, 0 absent, NaN unknown (left out for that finding).
+        patients: whose film each row is, as text or numbers. The order of the rows does not change the draws.
+        draws: number of resamples.
+        seed: a number, or a generator, which is then advanced.
+
+    Raises:
+        ValueError: if shapes differ, draws is below 1, there is no film, a score is not finite, a label not 0, 1, NaN.
+    """
+    if scores.shape != labels.shape or len(patients) != len(scores):
+        shapes = f"{scores.shape}, {labels.shape} and {patients.shape}"
+        raise ValueError(f"scores, labels and patients must have the same films, got shapes {shapes}")
+    if draws < 1:
+        raise ValueError(f"draws must be at least 1, got {draws}")
+    if not len(scores):
+        raise ValueError("scores must have at least one film, got none")
+    if not np.isfinite(scores).all():
+        raise ValueError(f"scores must be finite, got {scores[~np.isfinite(scores)][0]}")
+    if not (np.isnan(labels) | (labels == 0) | (labels == 1)).all():
+        raise ValueError("labels must be 0, 1 or NaN, got another number")
+    names, codes = np.unique(patients, return_inverse=True)
+    rankings = [_ranking(scores[:, i], labels[:, i], codes, len(names)) for i in range(scores.shape[1])]
+    rows = len(names) + max((ranking.rows for ranking in rankings), default=0)
+    chunk = int(np.clip(MEMORY_BYTES // (8 * rows), 8, 512))
+    result = Draws(np.empty((draws, len(rankings))), np.empty((draws, len(rankings))))
+    done = 0
+    for counts in patient_counts(len(names), draws=draws, seed=seed, chunk=chunk):
+        here = slice(done, done + counts.shape[1])
+        for finding, ranking in enumerate(rankings):
+            result.auroc[here, finding], result.average_precision[here, finding] = ranking.measure(counts)
+        done = here.stop
+    return result
+
+
+def patient_counts(patients: int, *, draws: int, seed: int | np.random.Generator, chunk: int = 256) -> Iterator[Counts]:
+    """How often each patient occurs in each resample with replacement, some draws at a time.
+
+    The draws do not depend on the size of a chunk.
+    """
+    generator = np.random.default_rng(seed)
+    for start in range(0, draws, chunk):
+        size = min(chunk, draws - start)
+        drawn = generator.integers(0, patients, size=(size, patients))
+        cell = drawn * size + np.arange(size)[:, np.newaxis]
+        counts = np.bincount(cell.ravel(), minlength=patients * size)
+        yield counts.reshape(patients, size).astype(np.float64)
+
+
+def estimate(value: float, per_draw: PerDraw, *, level: float = 0.95) -> Estimate:
+    """The value with the interval between the outer quantiles of the draws that define it.
+
+    Args:
+        value: the measure on all films.
+        per_draw: the measure in each resample, NaN where it does not exist.
+        level: coverage, in (0, 1).
+
+    Raises:
+        ValueError: if level is not in (0, 1).
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level must be in (0, 1), got {level}")
+    defined = per_draw[~np.isnan(per_draw)]
+    undefined = len(per_draw) - len(defined)
+    if np.isnan(value) or not len(defined):
+        return Estimate(value, float("nan"), float("nan"), undefined)
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(value, float(low), float(high), undefined)
+
+
+def macro_mean(
+    values: Float64[np.ndarray, " findings"], per_draw: Float64[np.ndarray, "draws findings"]
+) -> tuple[float, PerDraw]:
+    """The mean over the findings that are defined on all films, and the same mean in each resample.
+
+    A resample in which one of these findings is undefined has no mean: averaging what is left would mix the spread of
+    the films with a change of the question.
+    """
+    defined = ~np.isnan(values)
+    if not defined.any():
+        return float("nan"), np.full(len(per_draw), np.nan)
+    return float(values[defined].mean()), per_draw[:, defined].mean(axis=1)
+
+
+@dataclass(frozen=True)
+class _Ranking:
+    """One finding's films, sorted once: which patients' films lie at or above each score of a film with the finding.
+
+    Only scores of films with the finding are steps. `films` has three blocks of rows, each a patient's number of films:
+    per step those present at it; per step those absent from it up to the step above; and two rows of totals.
+    """
+
+    films: sparse.csr_matrix
+    ties: sparse.csr_matrix  # absent films that tie with present ones, a row per step in tied_steps
+    tied_steps: Int[np.ndarray, " tied"]
+    steps: int
+
+    @property
+    def rows(self) -> int:
+        """Rows of draws that `measure` holds at once, with its intermediates."""
+        return 4 * self.steps + 2 * len(self.tied_steps) + 2
+
+    def measure(self, counts: Counts) -> tuple[PerDraw, PerDraw]:
+        """AUROC and average precision of each draw."""
+        weights = self.films @ counts
+        present, absent = weights[: self.steps], weights[self.steps : 2 * self.steps]
+        all_present, all_absent = weights[-2], weights[-1]
+        one_class = (all_present == 0) | (all_absent == 0)
+        pairs = np.where(one_class, np.nan, all_present * all_absent)
+        _accumulate(absent)
+        lost = np.einsum("sd,sd->d", present, absent)  # pairs in which the absent film is not below the present one
+        if len(self.tied_steps):
+            lost -= np.einsum("sd,sd->d", present[self.tied_steps], self.ties @ counts) / 2
+        auroc = (pairs - lost) / pairs
+        recalled = present.copy()
+        _accumulate(recalled)
+        absent += recalled
+        np.maximum(absent, 1.0, out=absent)  # no film drawn so far: 0 / 1
+        recalled /= absent  # the precision
+        precision = np.einsum("sd,sd->d", present, recalled) / np.where(one_class, np.nan, all_present)
+        return auroc, precision
+
+
+def _accumulate(rows: Float64[np.ndarray, "steps draws"]) -> None:
+    """Running sum down the rows, in place: `numpy.cumsum` along this axis takes five times as long."""
+    for above, row in pairwise(rows):
+        np.add(row, above, out=row)
+
+
+def _ranking(
+    scores: Shaped[np.ndarray, " films"],
+    labels: Shaped[np.ndarray, " films"],
+    codes: Int[np.ndarray, " films"],
+    patients: int,
+) -> _Ranking:
+    present, absent = labels == 1, labels == 0
+    levels = np.unique(scores[present])
+    steps = len(levels)
+    first, beyond = np.searchsorted(levels, scores, "left"), np.searchsorted(levels, scores, "right")
+    step = steps - beyond  # the first step, from the top, that the film's score reaches
+    ranked = absent & (beyond > 0)  # the others lie below every film with the finding
+    total = np.where(present, 2 * steps, 2 * steps + 1)[present | absent]
+    row = np.concatenate([step[present], steps + step[ranked], total])
+    column = np.concatenate([codes[present], codes[ranked], codes[present | absent]])
+    tied = absent & (first != beyond)
+    tied_steps, tied_row = np.unique(step[tied], return_inverse=True)
+    return _Ranking(
+        films=_number_of(row, column, (2 * steps + 2, patients)),
+        ties=_number_of(tied_row, codes[tied], (len(tied_steps), patients)),
+        tied_steps=tied_steps,
+        steps=steps,
+    )
+
+
+def _number_of(
+    row: Int[np.ndarray, " entries"], patient: Int[np.ndarray, " entries"], shape: tuple[int, int]
+) -> sparse.csr_matrix:
+    """How many entries each row has of each patient."""
+    return sparse.csr_matrix((np.ones(len(row)), (row, patient)), shape=shape)  # sums duplicates

@@ -1,0 +1,183 @@
+"""A recipe: the validated, frozen description of a run. One TOML file per published number."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from hilum.data.augment import Augmentation
+from hilum.data.images import Preprocessing
+from hilum.errors import RecipeError
+from hilum.nn.build import Architecture
+
+SHIPPED = Path(__file__).parent / "recipes"
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+AboveZero = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Loss(_Part):
+    """Which loss; alpha and gamma are the focal loss's."""
+
+    name: Literal["bce", "focal"]
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    gamma: Annotated[float, Field(ge=0)] = 2.0
+
+    @field_validator("gamma")
+    @classmethod
+    def _differentiable(cls, gamma: float) -> float:
+        if 0 < gamma < 1:
+            raise ValueError("must be 0 or at least 1")
+        return gamma
+
+
+class Optimizer(_Part):
+    """Which optimiser, its highest learning rate, and the decay of weights (not of biases and norms)."""
+
+    name: Literal["adam", "adamw"]
+    lr: AboveZero
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Schedule(_Part):
+    """How the learning rate moves.
+
+    `plateau`: times `factor` after `patience` epochs without a lower training loss. `one-cycle`: up during the first
+    `warmup` of all steps, then down to nothing along a cosine. `constant`: not at all.
+    """
+
+    name: Literal["plateau", "one-cycle", "constant"]
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    patience: Annotated[int, Field(ge=0)] = 1
+    warmup: Annotated[float, Field(gt=0, lt=1)] = 0.2
+
+
+class Training(_Part):
+    """The loop: how long, in which precision, and which epoch's weights are kept.
+
+    `stop_patience`: epochs without a lower training loss before it stops; absent: never early. `keep`: the `last`
+    epoch, or the one with the `best` mean validation AUC. `ema_decay`: keep a moving average of the weights instead of
+    the weights. `precision` `auto` is bf16 where the hardware computes in it, else fp32.
+    """
+
+    batch: Count
+    epochs: Count
+    keep: Literal["last", "best"]
+    start_from_prevalence: bool = False
+    stop_patience: Count | None = None
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    gradient_clip: AboveZero | None = None
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+
+class Recipe(_Part):
+    """Everything that decides a training run but the films themselves."""
+
+    name: str
+    about: str
+    source: str
+    protocol: Literal["official", "patient", "image"]
+    seed: int = 0
+    weights: str
+    architecture: Architecture
+    preprocessing: Preprocessing
+    augmentation: Augmentation
+    loss: Loss
+    optimizer: Optimizer
+    schedule: Schedule
+    training: Training
+
+    @field_validator("preprocessing", mode="before")
+    @classmethod
+    def _strict_preprocessing(cls, fields: Any) -> Any:
+        return Preprocessing.from_dict(fields) if isinstance(fields, Mapping) else fields
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as JSON."""
+        return self.model_dump(mode="json")
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the recipes inside the package."""
+    return sorted(path.stem for path in SHIPPED.glob("*.toml"))
+
+
+def load_recipe(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
+    """A shipped recipe by its name, or a TOML file, with changes such as `optimizer.lr=3e-4`.
+
+    A file may say `extends = "NAME"` and then holds only what differs.
+
+    Raises:
+        RecipeError: if there is no such recipe, the file is not TOML, or a key or value is not a recipe's.
+    """
+    fields = _read(name)
+    for change in changes:
+        _set(fields, change)
+    return recipe_from_dict(fields, where=str(name))
+
+
+def recipe_from_dict(fields: Mapping[str, Any], *, where: str) -> Recipe:
+    """A recipe from its fields.
+
+    Raises:
+        RecipeError: naming the first wrong key; `where` says which file it stands in.
+    """
+    try:
+        return Recipe.model_validate(dict(fields))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "recipe"
+        problem = first["msg"].removeprefix("Value error, ")
+        given = "" if first["type"] == "missing" else f", got {first['input']!r}"
+        raise RecipeError(f"{key} in {where}: {problem}{given}. See: hilum info am-densenet --json") from None
+
+
+def _read(name: str | Path, extended_by: tuple[str, ...] = ()) -> dict[str, Any]:
+    path = SHIPPED / f"{name}.toml" if str(name) in shipped_recipes() else Path(name)
+    if str(path) in extended_by:
+        raise RecipeError(f"extends must not lead in a circle, got {' -> '.join((*extended_by, str(path)))}")
+    try:
+        fields = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        shipped = ", ".join(shipped_recipes())
+        raise RecipeError(f"recipe must be a TOML file or one of {shipped}, got {str(name)!r}") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"recipe must be a TOML file, but {path} cannot be read: {error}") from None
+    parent = fields.pop("extends", None)
+    if parent is None:
+        return fields
+    return _merged(_read(str(parent), (*extended_by, str(path))), fields)
+
+
+def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        inner = merged.get(key)
+        merged[key] = _merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _set(fields: dict[str, Any], change: str) -> None:
+    key, equals, text = change.partition("=")
+    *parents, last = key.strip().split(".")
+    if not equals or not last:
+        raise RecipeError(f"--set must be KEY=VALUE, such as optimizer.lr=3e-4, got {change!r}")
+    for parent in parents:
+        inner = fields.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise RecipeError(f"--set must name a key of the recipe, got {change!r}: {parent} holds no keys")
+        fields = inner
+    if text.strip() == "none" and last != "weights":
+        fields.pop(last, None)
+        return
+    try:
+        fields[last] = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        fields[last] = text.strip()  # a bare word, as a shell leaves it

@@ -1,0 +1,1 @@
+"""Figures and the self-contained page, made from report.json and from nothing else."""

@@ -1,0 +1,251 @@
+"""From a recipe and a table of films to a bundle. The loop is Lightning's."""
+
+import json
+import logging
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.loggers import CSVLogger, Logger
+from torch.utils.data import DataLoader
+
+from hilum.bundle import Bundle, load_bundle, save_bundle
+from hilum.checkpoints import MovingAverage, SaveBeforeStopping
+from hilum.data.augment import Augmentation
+from hilum.data.dataset import FilmDataset, ShuffledBatches
+from hilum.data.films import Films
+from hilum.data.pack import open_pack
+from hilum.errors import HilumError, RecipeError
+from hilum.explain import heatmap_logits
+from hilum.files import write_whole
+from hilum.learner import Learner, resume_point, start_from_prevalence
+from hilum.nn.build import build
+from hilum.nn.densenet import DenseNet
+from hilum.progress import messages
+from hilum.recipe import Recipe
+from hilum.weights import load_weights
+
+PACKS = ".hilum-packs"
+"""The folder beside a manifest in which its packed films are kept; it may be deleted at any time."""
+
+
+def train(recipe: Recipe, films: Films, out: Path, *, packs: Path, resume: bool = False, bar: bool = True) -> Bundle:
+    """Train a model as a recipe says, and write it as a bundle.
+
+    `out` also holds checkpoints/last.ckpt and best.ckpt (by mean validation AUC) and logs/.
+
+    Args:
+        recipe: what to train and how.
+        films: a manifest that has been split; the test films are not touched.
+        out: folder of the run; must be new, or hold the run that is resumed.
+        packs: folder for the packed films.
+        resume: go on from `out`'s last checkpoint, bit for bit as if it had not stopped.
+        bar: show progress on standard error.
+
+    Raises:
+        RecipeError: if recipe, films and `out` do not fit each other.
+        BundleError: if the starting weights or the checkpoint cannot be used.
+        ImageError: if a film cannot be read.
+        TrainingStoppedError: on Ctrl-C or SIGTERM, once the state is saved.
+    """
+    check_protocol(recipe, films)
+    last = _prepare(recipe, films, out, resume=resume)
+    if last is not None and (out / "bundle.json").is_file():
+        messages().print(f"{out} is trained to its end; there is nothing to resume.")
+        return load_bundle(out)
+    seen = films.select("train")
+    unseen = films.select("val") if (films.table["split"] == "val").any() else None
+    if recipe.training.keep == "best" and unseen is None:
+        raise RecipeError("training.keep must be last where no film is in the split val. Use: --set training.keep=last")
+    model = _new_model(recipe, seen)
+    batches = _batches(recipe, seen)
+    epoch, batches.skip = resume_point(last) if last else (0, 0)
+    batches.set_epoch(epoch)
+    learner = Learner(model, recipe, steps=recipe.training.epochs * len(batches))
+    # On a CPU the network uses every core itself; elsewhere workers keep it fed. Neither changes the result.
+    workers = 0 if not torch.cuda.is_available() else min(8, os.cpu_count() or 1)
+    loader = DataLoader(_dataset(recipe, seen, packs), batch_sampler=cast(Any, batches), num_workers=workers)
+    validation = unseen and DataLoader(
+        _dataset(recipe, unseen, packs, augmented=False), batch_size=recipe.training.batch, num_workers=workers
+    )
+    started = time.monotonic()
+    with _quiet_lightning():
+        trainer = _trainer(recipe, out, validated=unseen is not None, bar=bar, log_every=min(50, len(batches)))
+        trainer.fit(learner, loader, validation, ckpt_path=last, weights_only=True)
+    if recipe.training.keep == "best":
+        _take_weights(learner, out / "checkpoints" / "best.ckpt")
+    bundle = Bundle(
+        model=model.eval(),
+        findings=films.findings,
+        recipe=recipe,
+        films=films.fingerprint(),
+        heatmap_logits=heatmap_logits(model, _dataset(recipe, unseen or seen, packs, augmented=False), films.findings),
+        training=_what_happened(trainer, films, minutes=(time.monotonic() - started) / 60),
+    )
+    save_bundle(bundle, out)
+    return bundle
+
+
+def check_protocol(recipe: Recipe, films: Films) -> None:
+    """Refuse films whose split leaks more than the recipe allows.
+
+    Raises:
+        RecipeError: if the recipe keeps patients apart and the films' split does not.
+    """
+    protocol = films.notes.get("protocol")
+    if protocol == "image" and recipe.protocol != "image":
+        raise RecipeError(
+            f"films must be split by patient for the recipe {recipe.name}, got protocol image. Split them with: "
+            "hilum split films.parquet --protocol patient; or accept the leak with: --set protocol=image"
+        )
+    if protocol is not None and protocol != recipe.protocol:
+        messages().print(f"The recipe says protocol {recipe.protocol}; the films are split by {protocol}, which holds.")
+
+
+def _prepare(recipe: Recipe, films: Films, out: Path, *, resume: bool) -> Path | None:
+    """Check and claim the run's folder; return the checkpoint to resume from."""
+    claim = {"recipe": recipe.to_dict(), "films": films.fingerprint()}
+    path, last = out / "run.json", out / "checkpoints" / "last.ckpt"
+    if not resume:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise RecipeError(f"out must be a new or empty folder, got {out}. Choose another, or go on with --resume")
+        write_whole(path, json.dumps(claim, indent=2).encode())
+        return None
+    if not path.is_file():
+        raise RecipeError(f"out must hold a run to resume, but there is no {path}. Start it without --resume")
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RecipeError(f"run.json must be JSON, but {path} cannot be read: {error}") from None
+    for key, name in (("recipe", "recipe and --set"), ("films", "films and their split")):
+        if before.get(key) != claim[key]:
+            raise RecipeError(f"{name} must be those that the run in {out} was started with. Choose another --out")
+    return last if last.is_file() else None
+
+
+def _new_model(recipe: Recipe, films: Films) -> DenseNet:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        try:
+            model = build(recipe.architecture, findings=len(films.findings), channels=recipe.preprocessing.channels)
+        except ValueError as error:
+            raise RecipeError(f"architecture of {recipe.name}: {error}") from None
+    untrained = load_weights(model, recipe.weights)
+    if recipe.training.start_from_prevalence and "classifier.bias" in untrained:
+        start_from_prevalence(model, films.all_labels)
+    return model
+
+
+def _batches(recipe: Recipe, films: Films) -> ShuffledBatches:
+    rank, ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))  # torchrun's
+    try:
+        return ShuffledBatches(len(films), recipe.training.batch, seed=recipe.seed, rank=rank, ranks=ranks)
+    except ValueError as error:
+        raise RecipeError(f"training.{error}. Use: --set training.batch=...") from None
+
+
+def _dataset(recipe: Recipe, films: Films, packs: Path, *, augmented: bool = True) -> FilmDataset:
+    pack = open_pack(films, recipe.preprocessing, packs)
+    return FilmDataset(films, pack.read, recipe.augmentation if augmented else Augmentation())
+
+
+def _trainer(recipe: Recipe, out: Path, *, validated: bool, bar: bool, log_every: int) -> pl.Trainer:
+    wanted, folder = recipe.training, out / "checkpoints"
+    callbacks: list[Callback] = []
+    if wanted.ema_decay is not None:
+        callbacks.append(MovingAverage(wanted.ema_decay))
+    if wanted.stop_patience is not None:
+        callbacks.append(
+            EarlyStopping("train_loss_epoch", patience=wanted.stop_patience, check_on_train_epoch_end=True)
+        )
+    if bar:
+        callbacks.append(RichProgressBar(console_kwargs={"stderr": True}))
+    callbacks.append(SaveBeforeStopping(folder / "last.ckpt"))
+    callbacks.append(ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False))
+    if validated:
+        callbacks.append(ModelCheckpoint(folder, "best", monitor="val_auroc", mode="max", enable_version_counter=False))
+    return pl.Trainer(
+        max_epochs=wanted.epochs,
+        precision="bf16-mixed" if _computes_in_bf16(wanted.precision) else "32-true",
+        gradient_clip_val=wanted.gradient_clip,
+        callbacks=callbacks,
+        logger=_loggers(out),
+        log_every_n_steps=log_every,
+        enable_progress_bar=bar,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # ShuffledBatches shares the batches out
+    )
+
+
+def _computes_in_bf16(precision: str) -> bool:
+    """Whether to train in bf16; `auto` asks the hardware, since emulated bf16 is slower than fp32."""
+    if precision != "auto":
+        return precision == "bf16"
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+
+
+def _loggers(out: Path) -> list[Logger]:
+    loggers: list[Logger] = [CSVLogger(out, name="logs", version="")]
+    try:
+        from pytorch_lightning.loggers import TensorBoardLogger
+
+        loggers.append(TensorBoardLogger(out, name="logs", version=""))
+    except ModuleNotFoundError:
+        messages().print("tensorboard is not installed: the run is logged to CSV alone")
+    return loggers
+
+
+def _take_weights(learner: Learner, checkpoint: Path) -> None:
+    if not checkpoint.is_file():
+        raise HilumError(f"best checkpoint must exist, but no validation AUC was defined in this run: {checkpoint}")
+    learner.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
+
+
+def _what_happened(trainer: pl.Trainer, films: Films, *, minutes: float) -> dict[str, Any]:
+    figures = {name: float(value) for name, value in trainer.callback_metrics.items() if name != "train_loss"}
+    return {
+        "protocol": films.notes.get("protocol"),
+        "train_films": int((films.table["split"] == "train").sum()),
+        "train_patients": int(films.table.loc[films.table["split"] == "train", "patient"].nunique()),
+        "epochs": trainer.current_epoch,
+        "steps": trainer.global_step,
+        "minutes_since_start_or_resume": round(minutes, 2),
+        "precision": str(trainer.precision),
+        **{name: round(value, 5) for name, value in figures.items() if np.isfinite(value)},
+    }
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Lightning without its hints on hardware, workers and products; what matters, Hilum says itself."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            for known in (
+                ".*does not have many workers.*",
+                ".*your dataloader is not resumable.*",  # it is: see resume_point
+                ".*exists and is not empty.*",
+                ".*Experiment logs directory.*",
+                ".*GPU available but not used.*",
+                ".*isinstance.treespec, LeafSpec.*",
+            ):
+                warnings.filterwarnings("ignore", message=known)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,28 @@
+"""Slow and obvious: every measure straight from its definition, over pairs and thresholds."""
+
+from collections.abc import Sequence
+
+
+def pairs_auroc(scores: Sequence[float], labels: Sequence[float]) -> float:
+    """The share of (present, absent) pairs that are in the right order; a tie is half a pair. NaN labels left out."""
+    present = [score for score, label in zip(scores, labels, strict=True) if label == 1]
+    absent = [score for score, label in zip(scores, labels, strict=True) if label == 0]
+    if not present or not absent:
+        return float("nan")
+    won = sum((high > low) + 0.5 * (high == low) for high in present for low in absent)
+    return float(won / (len(present) * len(absent)))
+
+
+def threshold_average_precision(scores: Sequence[float], labels: Sequence[float]) -> float:
+    """The sum over thresholds of precision times gained recall. NaN labels left out."""
+    known = [(score, label) for score, label in zip(scores, labels, strict=True) if label in (0, 1)]
+    positives = sum(label for _, label in known)
+    if not positives or positives == len(known):
+        return float("nan")
+    total, recall_before = 0.0, 0.0
+    for threshold in sorted({score for score, _ in known}, reverse=True):
+        called = [label for score, label in known if score >= threshold]
+        recall = sum(called) / positives
+        total += (recall - recall_before) * sum(called) / len(called)
+        recall_before = recall
+    return total
