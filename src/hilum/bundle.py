@@ -21,7 +21,6 @@ from hilum.nn.densenet import DenseNet
 from hilum.recipe import Recipe, recipe_from_dict
 
 FORMAT = 1
-DISCLAIMER = "Research software, not a medical device: not for diagnosis."
 _DESCRIPTION, _WEIGHTS, _CARD = "bundle.json", "weights.safetensors", "MODEL_CARD.md"
 
 
@@ -68,7 +67,7 @@ def save_bundle(bundle: Bundle, folder: Path) -> None:
     weights = save(state)
     description = {
         "format": FORMAT,
-        "disclaimer": DISCLAIMER,
+        "disclaimer": hilum.DISCLAIMER,
         "findings": bundle.findings,
         "architecture": bundle.recipe.architecture.model_dump(mode="json"),
         "preprocessing": bundle.preprocessing.to_dict(),
@@ -97,7 +96,8 @@ def load_bundle(folder: Path) -> Bundle:
     description = _read_json(path)
     if description.get("format") != FORMAT:
         raise BundleError(
-            f"format must be {FORMAT}, got {description.get('format')!r} in {path}. Use the Hilum that wrote the bundle."
+            f"format must be {FORMAT}, got {description.get('format')!r} in {path}. "
+            "Use the Hilum that wrote the bundle."
         )
     try:
         recipe = recipe_from_dict(description["recipe"], where=str(path))
@@ -151,8 +151,8 @@ def _fill(model: DenseNet, path: Path, expected: object) -> None:
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise BundleError(
-            f"bundle must be a folder with bundle.json, but there is no {path}. Was the training finished? Make one with: "
-            "hilum train nih-small --films films.parquet --out RUN"
+            f"bundle must be a folder with bundle.json, but there is no {path}. Was the training finished? "
+            "Make one with: hilum train nih-small --films films.parquet --out RUN"
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -168,7 +168,7 @@ def _model_card(bundle: Bundle) -> str:
     facts = "".join(f"- {name.replace('_', ' ')}: {value}\n" for name, value in bundle.training.items())
     return f"""# {recipe.name}
 
-{DISCLAIMER}
+{hilum.DISCLAIMER}
 
 {recipe.about}
 

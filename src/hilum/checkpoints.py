@@ -74,7 +74,7 @@ class MovingAverage(WeightAveraging):
     """Keep an exponential moving average of weights and batch-norm statistics; it is what is judged and kept.
 
     Args:
-        decay: the part of the average that each step leaves; less at the start, so that the random weights are forgotten.
+        decay: the part of the average that each step leaves; less at the start, to forget the random weights.
     """
 
     def __init__(self, decay: float):

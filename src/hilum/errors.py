@@ -1,4 +1,4 @@
-"""The exception tree. A mistake of the caller's code is a ValueError; a fault of files, bundles or films is one of these."""
+"""The exception tree: faults of files, films and bundles. A slip in the caller's code is a ValueError instead."""
 
 
 class HilumError(Exception):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Shaped
 
-from hilum import __version__
+from hilum import DISCLAIMER, __version__
 from hilum.data.films import Films
 from hilum.data.predictions import match, read_predictions
 from hilum.errors import PredictionsError
@@ -24,9 +24,7 @@ from hilum.metrics.ranking import (
 )
 from hilum.published import MEAN, Published, others, peers
 
-__all__ = ["DISCLAIMER", "FindingReport", "Report", "judge", "read_predictions"]
-
-DISCLAIMER = "Research software, not a medical device. Not for diagnosis, treatment or triage of patients."
+__all__ = ["FindingReport", "Report", "judge", "read_predictions"]
 
 CURVE_POINTS = 200
 CHESTXRAY14_FILMS = 112_120

@@ -40,7 +40,8 @@ def heatmap_logits(model: DenseNet, dataset: FilmDataset, findings: tuple[str, .
 def strength(class_map: Float32[np.ndarray, "rows columns"], scale: tuple[float, float]) -> Strength:
     """A class map in 0 (nothing) to 1 (full) by the model's scale for this finding; what lies outside is cut off."""
     clear, full = scale
-    return np.clip((class_map - np.float32(clear)) / np.float32(full - clear), 0, 1).astype(np.float32)
+    cut: Strength = np.clip((class_map - np.float32(clear)) / np.float32(full - clear), 0, 1).astype(np.float32)
+    return cut
 
 
 def overlay(
@@ -58,7 +59,8 @@ def overlay(
     colour = cold + (hot - cold) * enlarged
     opacity = _FULL_OPACITY * enlarged
     blended = grey[..., None] * (1 - opacity) + colour * opacity
-    return np.round(np.clip(blended, 0, 1) * 255).astype(np.uint8)
+    picture: UInt8[np.ndarray, "height width 3"] = np.round(np.clip(blended, 0, 1) * 255).astype(np.uint8)
+    return picture
 
 
 def save_overlay(path: Path, picture: UInt8[np.ndarray, "height width 3"], caption: str) -> None:

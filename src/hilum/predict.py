@@ -60,11 +60,11 @@ def expand(inputs: Sequence[str]) -> list[Path]:
         elif path.exists():
             files = [path]
         else:
-            files = [Path(match) for match in sorted(glob.glob(name, recursive=True)) if Path(match).is_file()]
+            files = [Path(match) for match in sorted(glob.glob(name, recursive=True)) if Path(match).is_file()]  # noqa: PTH207 - patterns may be absolute
         if not files:
             raise ImageError(
-                f"input must be an image, a folder with images ({', '.join(SUFFIXES)}) or a pattern, got {name!r}, which "
-                "names none. Check the spelling."
+                f"input must be an image, a folder with images ({', '.join(SUFFIXES)}) or a pattern, got {name!r}, "
+                "which names none. Check the spelling."
             )
         found.update(dict.fromkeys(files))
     return list(found)
@@ -101,19 +101,28 @@ def score_films(bundle: Bundle, films: Films) -> pd.DataFrame:
     return table
 
 
-def predictions(bundle: Bundle, scored: Sequence[Scored]) -> pd.DataFrame:
-    """Scored files as a table: `film`, one score column per finding, and `error` if any file was bad.
+def predict_files(bundle: Bundle, paths: Sequence[Path], *, heatmaps: Path | None = None, top: int = 3) -> pd.DataFrame:
+    """Score files: a table of `film`, one score column per finding, and `error` if any file was bad.
 
     `film` is the file's name, or its whole path where two files have the same name.
+
+    Args:
+        heatmaps: folder for each film's `top` overlays; see write_heatmaps.
     """
-    names = Counter(one.path.name for one in scored)
-    blank = np.full(len(bundle.findings), np.nan, dtype=np.float32)
-    numbers = np.stack([blank if one.scores is None else one.scores for one in scored])
+    names = Counter(path.name for path in paths)
+    films = [path.name if names[path.name] == 1 else path.as_posix() for path in paths]
+    numbers = np.full((len(paths), len(bundle.findings)), np.nan, dtype=np.float32)
+    errors = [""] * len(paths)
+    for row, scored in enumerate(track(score_files(bundle, paths), "scoring films", total=len(paths))):
+        errors[row] = scored.error
+        if scored.scores is not None:
+            numbers[row] = scored.scores
+        if heatmaps is not None:
+            write_heatmaps(bundle, scored, heatmaps, name=films[row].replace("/", "_"), top=top)
     table = pd.DataFrame(numbers, columns=list(bundle.findings))
-    films = [one.path.name if names[one.path.name] == 1 else one.path.as_posix() for one in scored]
     table.insert(0, "film", films)
-    if any(one.error for one in scored):
-        table["error"] = [one.error for one in scored]
+    if any(errors):
+        table["error"] = errors
     return table
 
 
@@ -135,8 +144,8 @@ def write_predictions(table: pd.DataFrame, path: Path) -> None:
                 table.to_parquet(beside, index=False)
 
 
-def write_heatmaps(bundle: Bundle, scored: Scored, folder: Path, *, top: int = 3) -> list[Path]:
-    """Write a film's heatmaps for its highest findings, as FILM.FINDING.png; return their paths.
+def write_heatmaps(bundle: Bundle, scored: Scored, folder: Path, *, name: str, top: int = 3) -> list[Path]:
+    """Write a film's heatmaps for its highest findings, as NAME.FINDING.png; return their paths.
 
     The colour says how far a place's evidence goes from the median film's (nothing) to the strongest places of the
     training films (full): the same scale for every film, so a map may be empty.
@@ -152,7 +161,7 @@ def write_heatmaps(bundle: Bundle, scored: Scored, folder: Path, *, top: int = 3
     written = []
     for k in order[:top]:
         finding, score = bundle.findings[k], float(scored.scores[k])
-        path = folder / f"{scored.path.stem}.{finding}.png"
+        path = folder / f"{name}.{finding}.png"
         caption = f"{finding}: score {score:.3f}\nResearch software, not a medical device"
         save_overlay(path, overlay(scored.image, heats[k]), caption)
         written.append(path)

@@ -64,6 +64,34 @@ class Audit:
             "boxes": self.boxes,
         }
 
+    def to_text(self, *, names: int = 5) -> str:
+        """The audit for people: every count, and the first few names; all of them are in `to_dict`."""
+        split = f"split by {self.protocol}" if self.protocol else "not split yet"
+        lines = [f"{self.films:,} films of {self.patients:,} patients, {split}; {self.boxes:,} boxes"]
+        for title, found in (
+            ("missing", self.missing),
+            ("unreadable", self.unreadable and [f"{film} ({reason})" for film, reason in self.unreadable.items()]),
+            ("duplicate by content", self.duplicates and [" = ".join(group) for group in self.duplicates]),
+            ("second file of the same name", self.same_name),
+            ("without a row in the label file", self.unlisted),
+            ("with an age beyond belief", self.age),
+            ("in no split", self.unsplit),
+        ):
+            if found is None:
+                lines.append(f"  {title}: not looked at")
+                continue
+            rest = f" and {len(found) - names:,} more" if len(found) > names else ""
+            lines.append(f"  {title}: {len(found):,}" + (f" - {', '.join(found[:names])}{rest}" if found else ""))
+        for (one, other), count in self.shared_patients.items():
+            if count:
+                lines.append(f"  {count:,} patients are in both {one} and {other}: what is measured is inflated")
+        for row in self.summary:
+            views = ", ".join(f"{row[key]:.0%} {key[5:]}" for key in row if key.startswith("view ") and row[key])
+            lines.append(f"{row['split']}: {row['films']:,} films, {row['patients']:,} patients, {views}")
+            shares = [(key[: -len(" prevalence")], row[key]) for key in row if key.endswith(" prevalence")]
+            lines.append("  " + ", ".join(f"{name} {share:.1%}" for name, share in shares))
+        return "\n".join(lines)
+
 
 def _counted(names: Any) -> dict[str, Any] | None:
     if names is None:

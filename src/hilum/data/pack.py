@@ -59,7 +59,8 @@ def _write(path: Path, films: Films, preprocessing: Preprocessing) -> None:
     grey = Preprocessing(preprocessing.size, preprocessing.interpolation, 1)
 
     def levels(row: int) -> UInt16[np.ndarray, "size size"]:
-        return np.round(grey.read(films.path(row))[0] * _LEVELS).astype(np.uint16)
+        film: UInt16[np.ndarray, "size size"] = np.round(grey.read(films.path(row))[0] * _LEVELS).astype(np.uint16)
+        return film
 
     with unfinished(path) as beside:
         shape = (len(films), grey.size, grey.size)

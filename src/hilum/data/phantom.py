@@ -1,8 +1,10 @@
 """A phantom data set: simulated chest radiographs with ground truth, written out in NIH's own layout.
 
-For trying Hilum without real films, and for tests that need to know what is on a film. It teaches nothing about patients.
+For trying Hilum without real films, and for tests that need to know what is on a film. It teaches nothing about
+patients.
 """
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +39,7 @@ def write_phantom(folder: Path, *, films: int, size: int = 320, seed: int = 0, s
         folder: new or empty; made if missing.
         films: how many, at least 1. A patient has one to five.
         size: pixels a side, 64 to 2048.
-        shuffle_labels: deal each film's findings and boxes to a film of another patient, so that nothing can be learned.
+        shuffle_labels: give each film the findings and boxes of another patient's film: nothing to learn.
 
     Raises:
         ValueError: if films or size is out of range, or there are too few patients to shuffle between.
@@ -53,17 +55,23 @@ def write_phantom(folder: Path, *, films: int, size: int = 320, seed: int = 0, s
     source = other_patients(np.array([film.patient for film in planned]), seed) if shuffle_labels else np.arange(films)
     images = folder / "images"
     images.mkdir(parents=True)
-    truths: list[Truth] = []
-    for film in track(planned, "drawing phantom films"):
-        pixels, boxes = render(film.plan, size)
-        Image.fromarray(pixels).save(images / film.name, compress_level=1)
-        truths.append((film.findings, boxes))
+    try:
+        truths = [_draw(film, size, images) for film in track(planned, "drawing phantom films")]
+    except BaseException:  # Ctrl-C as well: half a data set would only be in the way of the next attempt
+        shutil.rmtree(images)
+        raise
     shown = [truths[int(index)] for index in source]
     tests = [film.patient % 4 == 0 for film in planned]
     _write(folder / "Data_Entry_2017_v2020.csv", [ENTRY_HEADER, *map(_entry_row, planned, shown)])
     _write(folder / "BBox_List_2017.csv", [BOX_HEADER, *_box_rows(planned, shown)])
     _write(folder / "test_list.txt", [film.name for film, test in zip(planned, tests, strict=True) if test])
     _write(folder / "train_val_list.txt", [film.name for film, test in zip(planned, tests, strict=True) if not test])
+
+
+def _draw(film: PhantomFilm, size: int, images: Path) -> Truth:
+    pixels, boxes = render(film.plan, size)
+    Image.fromarray(pixels).save(images / film.name, compress_level=1)
+    return film.findings, boxes
 
 
 def other_patients(patients: Int64[np.ndarray, " films"], seed: int) -> Int64[np.ndarray, " films"]:

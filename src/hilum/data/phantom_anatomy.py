@@ -1,7 +1,7 @@
 """The phantom's anatomy: one chest as a few lengths, and the borders that follow from them.
 
-Lengths are centimetres on the film. x grows towards the patient's left, which is the right side of the film, and is 0 at
-the spine; y grows downwards and is 0 about 4 cm above the lung apices.
+Lengths are centimetres on the film. x grows towards the patient's left, which is the right side of the film, and is 0
+at the spine; y grows downwards and is 0 about 4 cm above the lung apices.
 """
 
 from collections.abc import Sequence
@@ -131,10 +131,11 @@ def diaphragm(anatomy: Anatomy) -> Curve:
     top = 0.42 * anatomy.lung_width
     away = (np.abs(x) - top) / anatomy.lung_width
     fall = np.where(away > 0, 2.75 * np.abs(away) ** 1.9, 2.0 * away**2) * anatomy.dome_drop
-    height = np.where(x > 0, anatomy.dome_left, anatomy.dome_right)
     step = 1 / (1 + np.exp(-x / 0.8))  # the domes meet behind the heart without a step
-    height = np.where(np.abs(x) < 4, anatomy.dome_right + (anatomy.dome_left - anatomy.dome_right) * step, height)
-    return (height + fall).astype(np.float32)
+    between = anatomy.dome_right + (anatomy.dome_left - anatomy.dome_right) * step
+    height = np.where(np.abs(x) < 4, between, np.where(x > 0, anatomy.dome_left, anatomy.dome_right))
+    border: Curve = (height + fall).astype(np.float32)
+    return border
 
 
 def silhouette(anatomy: Anatomy) -> tuple[Curve, Curve]:
@@ -150,14 +151,15 @@ def silhouette(anatomy: Anatomy) -> tuple[Curve, Curve]:
     def hump(centre: float, above: float, below: float) -> Curve:
         offset = STATIONS - centre
         offset = np.where(offset < 0, offset / above, offset / below)
-        return np.sqrt(np.clip(1 - offset**2, 0, 1)).astype(np.float32)
+        height: Curve = np.sqrt(np.clip(1 - offset**2, 0, 1)).astype(np.float32)
+        return height
 
     right = np.maximum(2.5, right_reach * hump(middle, middle - heart_top + 1.0, 7.0) ** 0.8)
     left = np.maximum(2.2, 2.2 + anatomy.knob * hump(arch, 1.9, 1.9))
     left = np.maximum(left, 3.4 * hump(heart_top + 0.4, 2.4, 5.5))  # pulmonary trunk
     rounded = hump(low, low - heart_top + 0.5, 3.8)
     straight = np.clip((STATIONS - heart_top + 1.5) / (low - heart_top + 1.5), 0, 1)
-    ventricle = left_reach * np.where(STATIONS < low, 0.45 * rounded + 0.55 * straight**1.1, rounded**0.8)
+    ventricle = left_reach * np.where(low > STATIONS, 0.45 * rounded + 0.55 * straight**1.1, rounded**0.8)
     left = np.maximum(left, ventricle)
     shift = anatomy.heart_shift
     return (shift - right).astype(np.float32), (shift + left).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The phantom's canvas: where every pixel lies in the chest, and how much air, tissue and bone the ray through it meets."""
+"""The phantom's canvas: where each pixel lies in the chest, and how much air, tissue and bone its ray meets."""
 
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -42,7 +42,7 @@ def _unit_grid(size: int) -> tuple[Plane, Plane]:
     return np.ascontiguousarray(across), np.ascontiguousarray(down)
 
 
-def _resize(plane: Plane, size: int, method: Image.Resampling) -> Plane:
+def _resize(plane: Plane, size: int, method: Image.Resampling) -> Float32[np.ndarray, "{size} {size}"]:
     """Pillow's resize in 32-bit float: one core and no BLAS, whose threads fight over so little work."""
     return np.asarray(Image.fromarray(plane).resize((size, size), method))
 
@@ -50,7 +50,7 @@ def _resize(plane: Plane, size: int, method: Image.Resampling) -> Plane:
 def texture(generator: np.random.Generator, size: int, cells: int) -> Plane:
     """A smooth random plane of mean 0 and variance about 1 whose grains are size / cells pixels."""
     loose = generator.standard_normal((cells, cells), dtype=np.float32)
-    return _resize(loose * np.float32(1.28), size, Image.Resampling.BICUBIC)  # 1.28: what interpolation takes
+    return _resize(loose * np.float32(1.22), size, Image.Resampling.BICUBIC)  # 1.22: what interpolation takes
 
 
 def grain(generator: np.random.Generator, size: int) -> Plane:
@@ -138,7 +138,7 @@ class Chest:
         self.filled[window] += (1 - self.filled[window]) * share
 
     def splat(self, x: Points, y: Points, mass: Points, *, width: Int64[np.ndarray, " points"] | int = 1) -> Plane:
-        """Thickness (cm) of matter at points, each of `mass` cm3, spread over about a tenth of a centimetre times `width`.
+        """Thickness (cm) of matter at points, each of `mass` cm3, spread over about `width` millimetres.
 
         Points of all widths share three cheap blurs: the wide ones go through all of them, the narrow through the last.
         """
@@ -154,12 +154,12 @@ class Chest:
         upper, lower = mass * (1 - low_share), mass * low_share
         weight = [upper * (1 - right_share), upper * right_share, lower * (1 - right_share), lower * right_share]
         index = np.concatenate([corner, corner + 1, corner + size, corner + size + 1])
-        layers = np.bincount(index, np.concatenate(weight), minlength=4 * size * size).astype(np.float32)
-        sheets = layers.reshape(4, size, size)
-        plane = sheets[3]
-        for layer_width in (3, 2, 1):
-            step = round(0.11 * layer_width * scale)
-            plane = _soften(plane, step) + sheets[layer_width - 1] if layer_width <= np.max(width) else sheets[layer_width - 1]
+        widest = int(np.max(width))
+        layers = np.bincount(index, np.concatenate(weight), minlength=(widest + 1) * size * size).astype(np.float32)
+        sheets = layers.reshape(widest + 1, size, size)
+        plane: Plane = sheets[widest]
+        for narrower in range(widest - 1, -1, -1):
+            plane = _soften(plane, round(0.11 * (narrower + 1) * scale)) + sheets[narrower]
         return plane
 
 
@@ -180,7 +180,8 @@ def _soften(plane: Plane, step: int) -> Plane:
 
 def distance(dx: Plane, dy: Plane) -> Plane:
     """Euclidean length; np.hypot is five times slower."""
-    return np.sqrt(dx * dx + dy * dy)
+    length: Plane = np.sqrt(dx * dx + dy * dy)
+    return length
 
 
 def to_film(pose: Pose, x: Points, y: Points) -> tuple[Points, Points]:
@@ -226,4 +227,5 @@ def _heart(anatomy: Anatomy, x: Plane, y: Plane, row: np.ndarray) -> Plane:
     middle: Curve = (right + left) / 2
     half: Curve = (left - right) / 2
     from_middle = (x - middle[row]) / half[row]
-    return 0.42 * anatomy.thickness * np.sqrt(np.clip(1 - from_middle * from_middle, 0, 1))
+    thickness: Plane = 0.42 * anatomy.thickness * np.sqrt(np.clip(1 - from_middle * from_middle, 0, 1))
+    return thickness

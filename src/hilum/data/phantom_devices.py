@@ -26,9 +26,7 @@ def draw_devices(chest: Chest, generator: np.random.Generator) -> None:
         chest.bone += _wire(chest, lean + 0.25 * np.sin(down / 3), down, 0.010)
     if generator.random() < 0.5:
         t = np.linspace(0, 1, 400)
-        x = -9 + 6.4 * np.sqrt(t)
-        y = anatomy.clavicle - 2.2 + 9.5 * t**2.5
-        chest.bone += _wire(chest, x, y, 0.007)
+        chest.bone += _wire(chest, -9 + 6.4 * np.sqrt(t), anatomy.clavicle - 2.2 + 9.5 * t**2.5, 0.007)
 
 
 def _wire(chest: Chest, x: Points, y: Points, mass: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""From a phantom's plan to the film: attenuation, exposure, detail enhancement, noise, markers, and the findings' boxes."""
+"""From a phantom's plan to the film: attenuation, exposure, detail enhancement, noise, markers, findings' boxes."""
 
 from dataclasses import dataclass
 
@@ -64,8 +64,9 @@ def attenuation(chest: Chest, body: Plane) -> Plane:
     air = 0.78 * chest.air * (1 - chest.filled)
     # vessels drown in a filled lung: the silhouette sign
     vessels = chest.vessels * (chest.air > 0.3) * (1 - chest.hidden) * (1 - chest.filled)
-    tissue = np.maximum(body - air + vessels + chest.soft * (body > 0.5), 0)
-    return TISSUE_PER_CM * tissue + BONE_PER_CM * chest.bone * np.minimum(body, 1)
+    tissue: Plane = np.maximum(body - air + vessels + chest.soft * (body > 0.5), 0)
+    bone: Plane = chest.bone * np.minimum(body, 1)
+    return TISSUE_PER_CM * tissue + BONE_PER_CM * bone
 
 
 def develop(depth: Plane, exposure: Exposure, generator: np.random.Generator) -> Plane:
@@ -77,8 +78,8 @@ def develop(depth: Plane, exposure: Exposure, generator: np.random.Generator) ->
         depth = depth + 0.3 * exposure.haze * (coarse(depth, 12) - depth)
     level = (depth - exposure.darkest) / exposure.span
     level = level + exposure.detail * (level - coarse(level, 10))
-    grey = 1 / (1 + np.exp(np.clip(4.2 * (0.5 - level), -30, 30)))
-    grey = np.clip((grey - 0.06) / 0.88, 0, 1)
+    steep = 1 / (1 + np.exp(np.clip(4.2 * (0.5 - level), -30, 30)))
+    grey: Plane = np.clip((steep - 0.06) / 0.88, 0, 1)
     if exposure.frame > 0:
         hidden = round(exposure.frame * size)
         grey[-hidden:] = 0

@@ -27,8 +27,8 @@ def draw_sign(chest: Chest, sign: Sign) -> list[Box]:
     """Paint one finding on a chest whose shape it has already changed; returns one box per focus."""
     generator = np.random.default_rng([sign.seed, 3])
     draw = DRAWINGS[sign.finding]
-    boxes = [_box(sign.finding, mask > 0.35) for mask in draw(chest, sign, generator) if (mask > 0.35).any()]
-    return boxes
+    masks = (mask > 0.35 for mask in draw(chest, sign, generator))
+    return [_box(sign.finding, mask) for mask in masks if mask.any()]
 
 
 def _box(finding: str, mask: Mask) -> Box:
@@ -68,7 +68,7 @@ def hernia(chest: Chest, sign: Sign, generator: np.random.Generator) -> list[Pla
     sac = np.sqrt(np.clip(1 - away * away, 0, 1))
     level = float(generator.uniform(-0.25, 0.1)) * radius
     gas = edge(level - dy, 0.25) * np.clip((0.94 - away) / 0.15, 0, 1)
-    chest.soft[window] += (2.0 + 2.5 * sign.severity) * sac * (1 - gas) - (2.5 + 2.0 * sign.severity) * gas * sac
+    chest.soft[window] += (1.4 + 2.0 * sign.severity) * sac * (1 - gas) - (2.5 + 2.0 * sign.severity) * gas * sac
     chest.bone[window] += 0.2 * np.clip(1 - np.abs(away - 0.97) / 0.06, 0, 1) * (away < 1.05)
     mask = np.zeros_like(chest.x)
     mask[window] = away < 1
@@ -92,4 +92,3 @@ DRAWINGS: dict[str, Drawing] = {
     "Hernia": hernia,
 }
 """How each finding is painted: the chest (changed in place), the sign, a generator -> one mask (0..1) per focus."""
-

@@ -29,7 +29,7 @@ def atelectasis(chest: Chest, sign: Sign, generator: np.random.Generator) -> lis
         away = np.abs(dy)
         ends = edge(half_length - np.abs(dx), 1.2)
         band = edge(half_thick - away, 0.25) * ends * lung
-        chest.fill((0.45 + 0.4 * sign.severity) * band)
+        chest.fill((0.4 + 0.32 * sign.severity) * band)
         chest.fill(0.25 * np.exp(-((away / 1.2) ** 2)) * ends * lung)
         mask = np.maximum(mask, band)
     crowded = np.exp(-(((chest.y - chest.floor) / 2.2) ** 2)) * lung
@@ -43,7 +43,7 @@ def infiltration(chest: Chest, sign: Sign, generator: np.random.Generator) -> li
     masks = []
     for left in lefts(sign):
         mask = np.zeros_like(chest.x)
-        clumps = np.clip(0.75 + 0.45 * texture(generator, chest.size, 34), 0, 1.3)
+        clumps = np.clip(0.85 + 0.24 * texture(generator, chest.size, 40), 0, 1.3)
         for _ in range(2):
             x, y = chest.at(left, float(generator.uniform(0.25, 0.75)), float(generator.uniform(0.35, 0.9)))
             size = float(generator.uniform(2.2, 3.4)) + 1.0 * sign.severity
@@ -97,7 +97,7 @@ def _bronchi(chest: Chest, left: bool, generator: np.random.Generator) -> Plane:
     step = 11.0 / 160
     x = side * (3.0 + np.cumsum(np.cos(heading) * step, axis=1))
     y = anatomy.apex + 10.0 + np.cumsum(np.sin(heading) * step, axis=1)
-    area = np.pi * (0.30 * (1 - 0.7 * travel)) ** 2 * step
+    area = np.pi * (0.32 * (1 - 0.6 * travel)) ** 2 * step
     return chest.splat(x.ravel(), y.ravel(), np.tile(area, 9), width=2)
 
 
@@ -110,21 +110,23 @@ def _airspace(chest: Chest, sign: Sign, generator: np.random.Generator, share: f
         scale = 0.75 + 0.4 * sign.severity
         x, y = chest.at(left, across, height)
         dx, dy = (chest.x - x) / (wide * scale), (chest.y - y) / (high * scale)
-        ragged = 0.13 * texture(generator, chest.size, 22)
+        ragged = 0.08 * texture(generator, chest.size, 20)
         lobe_mask = edge(1 - np.sqrt(dx * dx + dy * dy) + ragged, border / wide) * (chest.is_left == left)
         if lobe == "upper":  # the fissure is a sharp lower border
-            lobe_mask = lobe_mask * edge(y + 0.45 * high * scale - 0.05 * np.abs(chest.x - x) - chest.y, 0.25)
+            tilt = float(generator.uniform(-0.12, 0.2)) * (1 if left else -1)
+            fissure = y + 0.45 * high * scale + tilt * (chest.x - x) - 0.012 * (chest.x - x) ** 2
+            lobe_mask = lobe_mask * edge(fissure - chest.y, 0.35)
         elif lobe == "middle":
-            lobe_mask = lobe_mask * edge(chest.y - y + 0.4 * high * scale, 0.25)
+            lobe_mask = lobe_mask * edge(chest.y - y + 0.4 * high * scale, 0.5)
         chest.fill(share * lobe_mask)
-        chest.soft -= 1.6 * _bronchi(chest, left, generator) * lobe_mask
+        chest.soft -= 3.0 * (0.5 + share) * _bronchi(chest, left, generator) * lobe_mask
         masks.append(lobe_mask * chest.inside)
     return masks
 
 
 def pneumonia(chest: Chest, sign: Sign, generator: np.random.Generator) -> list[Plane]:
     """One lobe's airspaces filling: uneven, ill-defined but for the fissure, some air bronchograms."""
-    mottle = 1 + 0.25 * texture(generator, chest.size, 30)
+    mottle = 1 + 0.14 * texture(generator, chest.size, 30)
     before = chest.filled.copy()
     masks = _airspace(chest, sign, generator, 0.40 + 0.35 * sign.severity, 3.0)
     chest.filled = before + (chest.filled - before) * np.clip(mottle, 0.3, 1.25)
@@ -134,7 +136,7 @@ def pneumonia(chest: Chest, sign: Sign, generator: np.random.Generator) -> list[
 
 def consolidation(chest: Chest, sign: Sign, generator: np.random.Generator) -> list[Plane]:
     """Airless lung: dense, even, hides vessels and heart border, with clear air bronchograms."""
-    return _airspace(chest, sign, generator, 0.74 + 0.22 * sign.severity, 1.2)
+    return _airspace(chest, sign, generator, 0.74 + 0.22 * sign.severity, 2.2)
 
 
 def edema(chest: Chest, sign: Sign, generator: np.random.Generator) -> list[Plane]:
@@ -143,7 +145,7 @@ def edema(chest: Chest, sign: Sign, generator: np.random.Generator) -> list[Plan
     centre_y = anatomy.apex + 0.52 * (anatomy.dome_right - anatomy.apex)
     dx, dy = (chest.across - 4.2) / 5.0, (chest.y - centre_y) / 5.8
     wings = np.exp(-((dx * dx + dy * dy) ** 1.3))
-    clumps = np.clip(0.9 + 0.28 * texture(generator, chest.size, 30), 0, 1.25)
+    clumps = np.clip(0.92 + 0.16 * texture(generator, chest.size, 30), 0, 1.25)
     lung = chest.air > 0.3
     chest.vessels *= 1 + (0.6 + 0.8 * sign.severity) * np.clip(1.1 - 1.3 * chest.height, 0, 1)
     chest.fill((0.32 + 0.42 * sign.severity) * np.clip(wings * clumps, 0, 1))
@@ -161,8 +163,8 @@ def fibrosis(chest: Chest, sign: Sign, generator: np.random.Generator) -> list[P
     """A net of scars at the bases and the rim of small lungs, coarser where it is older."""
     outer = np.clip((chest.across - chest.medial) / np.maximum(chest.lateral - chest.medial, 1), 0, 1)
     where = np.clip(1.5 * chest.height - 0.55 + 0.7 * outer**3, 0, 1) * (chest.air > 0.3)
-    net = np.clip(1 - np.abs(texture(generator, chest.size, 80)) / 0.45, 0, 1)
-    fine = np.clip(1 - np.abs(texture(generator, chest.size, 116)) / 0.4, 0, 1)
+    net = np.clip(1 - np.abs(texture(generator, chest.size, 66)) / 0.36, 0, 1)
+    fine = np.clip(1 - np.abs(texture(generator, chest.size, 98)) / 0.36, 0, 1)
     lines = np.maximum(net, 0.7 * fine) * where
     chest.soft += (0.9 + 1.5 * sign.severity) * lines
     chest.fill((0.12 + 0.25 * sign.severity) * where)

@@ -76,6 +76,6 @@ def thickening(chest: Chest, sign: Sign, generator: np.random.Generator) -> list
         chest.fill(0.85 * rind)
         chest.soft += (0.6 + 1.4 * sign.severity) * rind
         if generator.random() < 0.3:
-            chest.bone += 0.5 * rind * np.clip(texture(generator, chest.size, 60) - 0.8, 0, 1)
+            chest.bone += 0.35 * rind * np.clip(texture(generator, chest.size, 60) - 0.8, 0, 1)
         masks.append(rind)
     return masks

@@ -10,7 +10,7 @@ from hilum.data.phantom_chest import Chest, Plane, Points, distance, edge, rise,
 
 
 class Tree(NamedTuple):
-    """Vessels as points every 0.1 cm: place relative to the hilum (x outwards), radius; all in cm of an average lung."""
+    """Vessels as points every 0.1 cm: place from the hilum (x outwards), radius; in cm of an average lung."""
 
     x: Points
     y: Points
@@ -45,8 +45,8 @@ def _body(chest: Chest) -> Plane:
     from_arm = np.abs(chest.across - (flank + 1.8 + (0.04 + 0.12 * anatomy.arms) * np.maximum(below, 0)))
     arms = 10.5 * rise(3.9 - from_arm, 3.9) * rise(shoulder, 4.0)
     chest.bone += 1.1 * edge(1.05 - from_arm, 0.5) * edge(below - 3, 1.5)  # humerus
-    body = np.maximum(torso, arms)
-    neck = chest.window(-7, 7, -20, anatomy.apex + 3)
+    body: Plane = np.maximum(torso, arms)
+    neck = chest.window(-7.0, 7.0, CURVE_START, anatomy.apex + 3)
     column = 12.5 * rise(5.8 - chest.across[neck], 5.0)
     body[neck] = np.maximum(body[neck], column)
     return body
@@ -97,7 +97,7 @@ def _tube(away: Plane, half: float) -> Plane:
 
 def _clavicles(chest: Chest) -> None:
     anatomy = chest.anatomy
-    window = chest.window(-17, 17, anatomy.clavicle - 5.5, anatomy.clavicle + 2)
+    window = chest.window(-17.0, 17.0, anatomy.clavicle - 5.5, anatomy.clavicle + 2)
     across, y = chest.across[window], chest.y[window]
     along = np.clip((across - 1.6) / 14, 0, 1)
     centre = anatomy.clavicle - 3.6 * along + 0.7 * np.sin(2 * np.pi * along)
@@ -159,7 +159,7 @@ def _stomach(chest: Chest) -> None:
         window = chest.window(middle_x - wide, middle_x + wide, middle_y - high, middle_y + high)
         dx, dy = (chest.x[window] - middle_x) / wide, (chest.y[window] - middle_y) / high
         chest.soft[window] -= 6.0 * rise(1 - distance(dx, dy), 0.6) * edge(0.35 - dy, 0.2)
-    below = chest.window(-20, 20, anatomy.dome_right + 4, CURVE_END)
+    below = chest.window(-20.0, 20.0, anatomy.dome_right + 4, CURVE_END)
     gas = texture(np.random.default_rng([anatomy.vessel_seed, 1]), chest.size, 14)[below]
     chest.soft[below] -= 2.5 * np.clip(gas - 1.3, 0, 1) * edge(chest.y[below] - chest.floor[below] - 4.0, 3.0)
 
@@ -178,7 +178,7 @@ def _vessels(chest: Chest) -> None:
     hila_x = np.array([-4.2, 3.9, -4.4, 4.3]) + 0.6 * anatomy.heart_shift
     hila_y = anatomy.apex + height * np.array([9.6, 9.0, 11.6, 10.6])
     chest.vessels += chest.splat(x, y, mass, width=width)
-    window = chest.window(-8, 8, anatomy.apex + 5, anatomy.apex + 16)
+    window = chest.window(-8.0, 8.0, anatomy.apex + 5, anatomy.apex + 16)
     for hilum_x, hilum_y_ in zip(hila_x, hila_y, strict=True):
         squared = (chest.x[window] - float(hilum_x)) ** 2 + (chest.y[window] - float(hilum_y_)) ** 2
         chest.vessels[window] += 1.6 * np.exp(-squared / 1.6)
@@ -205,9 +205,7 @@ def vessel_tree(seed: int) -> Tree:
         along_y = y[:, None] + np.cumsum(np.sin(heading) * step, axis=1)
         thickness = radius[:, None] * (1 - 0.72 * travel)
         weight = np.sqrt(step / 0.1)  # mass is radius squared times length
-        pieces.append(
-            Tree(along_x.ravel(), along_y.ravel(), (thickness * weight).ravel(), np.repeat(left, steps))
-        )
+        pieces.append(Tree(along_x.ravel(), along_y.ravel(), (thickness * weight).ravel(), np.repeat(left, steps)))
         if not children:
             break
         fork = np.sort(generator.uniform(0.12, 0.95, (len(angle), children)), axis=1)

@@ -20,8 +20,8 @@ def roc_png(report: dict[str, Any]) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # not pyplot, which keeps global state
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.2, 5.6), dpi=_PNG_DPI, layout="constrained", facecolor="white")
-    canvas = FigureCanvasAgg(figure)
+    figure = Figure(figsize=(8.0, 5.7), dpi=_PNG_DPI, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color="#8a8a8a", linewidth=1, linestyle=(0, (2, 2)), label="chance: 0.500")
     for i, (name, finding) in enumerate(report["findings"].items()):
@@ -50,7 +50,7 @@ def roc_png(report: dict[str, Any]) -> bytes:
         color="#555555",
     )
     file = io.BytesIO()
-    canvas.print_png(file, metadata={"Software": f"Hilum {report['hilum']}"})
+    figure.savefig(file, format="png", metadata={"Software": f"Hilum {report['hilum']}"})
     return file.getvalue()
 
 

@@ -14,8 +14,8 @@ from hilum.report.figures import roc_png, scaled, svg_path
 PROTOCOLS: dict[str | None, tuple[str, str]] = {
     "official": (
         "NIH's official split",
-        "The films are those of NIH's published test list. Its patients are sicker than those of the training list, and "
-        "no patient is in both. Most of the literature can be compared with this protocol.",
+        "The films are those of NIH's published test list. Its patients are sicker than those of the training list, "
+        "and no patient is in both. Most of the literature can be compared with this protocol.",
     ),
     "patient": (
         "A random split of patients",
@@ -24,10 +24,10 @@ PROTOCOLS: dict[str | None, tuple[str, str]] = {
     ),
     "image": (
         "A random split of images: inflated values",
-        "Images were dealt to training and test at random, so one patient's films stand in both. In ChestX-ray14, 81.6 % "
-        "of the test films then have siblings in training, and a control that sees no pixel, only the labels of the same "
-        "patient's training films, reaches a mean AUROC of about 0.746. The values are inflated and must not be compared "
-        "with those of other protocols.",
+        "Images were dealt to training and test at random, so one patient's films stand in both. In ChestX-ray14, "
+        "81.6 % of the test films then have siblings in training, and a control that sees no pixel, only the labels of "
+        "the same patient's training films, reaches a mean AUROC of about 0.746. The values are inflated and must not "
+        "be compared with those of other protocols.",
     ),
     None: (
         "Unknown split",
@@ -77,6 +77,7 @@ def render_page(report: dict[str, Any], *, training: dict[str, Any] | None = Non
         summary=_summary(report),
         rows=[_row(name, finding, report["published"]) for name, finding in report["findings"].items()],
         mean_bar=_bar(report["mean"]["auroc"]),
+        errata=list(dict.fromkeys(system["erratum"] for system in report["published"] if system["erratum"])),
         facts=facts,
         charts=charts,
     )
@@ -90,8 +91,8 @@ def _summary(report: dict[str, Any]) -> list[str]:
         return ["No finding occurs both present and absent among these films, so nothing can be ranked."]
     share = f"{100 * mean['value']:.0f} times out of 100"
     sentences = [
-        f"Shown a film with a finding and one without, {report['system']} gives the first the higher score about {share}, "
-        f"on average over {_plural(len(defined), 'finding')}; guessing would be right 50 times."
+        f"Shown a film with a finding and one without, {report['system']} gives the first the higher score about "
+        f"{share}, on average over {_plural(len(defined), 'finding')}; guessing would be right 50 times."
     ]
     if len(defined) > 1:
         ranked = sorted(defined, key=lambda name: float(defined[name]["value"]))
@@ -100,7 +101,9 @@ def _summary(report: dict[str, Any]) -> list[str]:
             f"Best ranked is {_words(best)} ({_decimal(defined[best]['value'])}), weakest {_words(weakest)} "
             f"({_decimal(defined[weakest]['value'])})."
         )
-    unclear = [name for name, auroc in defined.items() if auroc["low"] is not None and auroc["low"] <= 0.5 <= auroc["high"]]
+    unclear = [
+        name for name, auroc in defined.items() if auroc["low"] is not None and auroc["low"] <= 0.5 <= auroc["high"]
+    ]
     if unclear:
         sentences.append(f"No better than chance as far as these films can tell: {_and(unclear)}.")
     undefined = report["undefined_findings"]
