@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import platform
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 
 import hilum
 from hilum.data.images import Preprocessing
@@ -105,23 +106,26 @@ def load_bundle(folder: Path) -> Bundle:
             raise BundleError(f"preprocessing must be the recipe's, but differs from it in {path}")
         if Architecture.model_validate(description["architecture"]) != recipe.architecture:
             raise BundleError(f"architecture must be the recipe's, but differs from it in {path}")
-        findings = tuple(str(finding) for finding in description["findings"])
-        ranges = {str(k): (float(low), float(high)) for k, (low, high) in description["heatmap_logits"].items()}
-        model = build(recipe.architecture, findings=len(findings), channels=recipe.preprocessing.channels)
+        findings = _findings(description["findings"])
+        ranges, thresholds, calibration = (
+            description[name] for name in ("heatmap_logits", "thresholds", "calibration")
+        )
+        with torch.device("meta"):  # no memory is taken before the weights are known to fit, and nothing is drawn
+            model = build(recipe.architecture, findings=len(findings), channels=recipe.preprocessing.channels)
         bundle = Bundle(
             model=model.eval(),
             findings=findings,
             recipe=recipe,
             films=str(description["films"]),
-            heatmap_logits={finding: ranges[finding] for finding in findings},
-            thresholds=description["thresholds"],
-            calibration=description["calibration"],
-            training=description["training"],
+            heatmap_logits={finding: _two_numbers(ranges[finding]) for finding in findings},
+            thresholds=thresholds and {finding: _number(thresholds[finding]) for finding in findings},
+            calibration=calibration and {finding: _two_numbers(calibration[finding]) for finding in findings},
+            training=dict(description["training"]),
         )
         expected = description["weights_sha256"]
     except HilumError as error:
         raise BundleError(f"bundle cannot be rebuilt: {error}") from None
-    except (KeyError, TypeError, ValueError, AttributeError, ValidationError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError, ValidationError) as error:
         raise BundleError(f"{path} must describe a bundle of format {FORMAT}, but does not: {error!r}") from None
     _fill(bundle.model, folder / _WEIGHTS, expected)
     return bundle
@@ -130,22 +134,49 @@ def load_bundle(folder: Path) -> Bundle:
 def _fill(model: DenseNet, path: Path, expected: object) -> None:
     if not path.is_file():
         raise BundleError(f"weights must be beside bundle.json, but there is no {path}")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"weights must be a file that can be read, but {path} cannot: {error.strerror}") from None
+    digest = hashlib.sha256(content).hexdigest()
     if digest != expected:
         raise BundleError(
             f"{path} must be the file that bundle.json was written for, but its SHA-256 is {digest[:12]}..."
         )
     try:
-        state = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
+        state = load(content)
+    except (SafetensorError, ValueError) as error:
         raise BundleError(f"weights must be a safetensors file, but {path} cannot be read: {error}") from None
     own = model.state_dict()
-    wrong = sorted(own.keys() ^ state.keys()) or [key for key in own if own[key].shape != state[key].shape]
+    wrong = sorted(own.keys() ^ state.keys()) or [
+        key for key in own if (own[key].shape, own[key].dtype) != (state[key].shape, state[key].dtype)
+    ]
     if wrong:
         raise BundleError(
-            f"weights must match the model in every key and shape, but {', '.join(wrong[:5])} differ in {path}"
+            f"weights must match the model in every key, shape and type, but {', '.join(wrong[:5])} differ in {path}"
         )
-    model.load_state_dict(state)
+    model.to_empty(device="cpu").load_state_dict(state)
+
+
+def _findings(names: object) -> tuple[str, ...]:
+    if not isinstance(names, list) or not names or len(set(names)) < len(names):
+        raise ValueError(f"findings must be distinct names, at least one, got {names!r}")
+    for name in names:
+        if not isinstance(name, str) or not name.isprintable() or not name or set(name) & set("/\\"):
+            raise ValueError(f"findings must be names that can stand in a file's name, got {name!r}")
+    return tuple(names)
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"number must be finite, got {value!r}")
+    return float(value)
+
+
+def _two_numbers(values: object) -> tuple[float, float]:
+    if not isinstance(values, list) or len(values) != 2:
+        raise ValueError(f"numbers must be two, got {values!r}")
+    return _number(values[0]), _number(values[1])
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -156,7 +187,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"bundle.json must be JSON, but {path} cannot be read: {error}") from None
     if not isinstance(content, dict):
         raise BundleError(f"bundle.json must hold an object, got {type(content).__name__} in {path}")

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from hilum.bundle import load_bundle
+from hilum.errors import RecipeError
 from hilum.findings import CHESTXRAY14
 from hilum.nn.build import build
 from hilum.recipe import Recipe, load_recipe, shipped_recipes
@@ -23,10 +24,12 @@ def describe(what: str, changes: list[str]) -> dict[str, Any]:
     channels and with one.
 
     Raises:
-        RecipeError: if there is no such recipe.
+        RecipeError: if there is no such recipe, or if a bundle is to be changed.
         BundleError: if the folder is not a bundle.
     """
     if Path(what).is_dir() and what not in shipped_recipes():
+        if changes:
+            raise RecipeError(f"--set must go with a recipe, got the bundle {what}, which stays as it was trained")
         bundle = load_bundle(Path(what))
         return {
             **_network(bundle.recipe, len(bundle.findings)),

@@ -89,9 +89,9 @@ class Learner(pl.LightningModule):
         optimizer: torch.optim.Optimizer
         match wanted.name:
             case "adam":
-                optimizer = torch.optim.Adam(groups, lr=wanted.lr)
+                optimizer = torch.optim.Adam(groups, lr=wanted.lr, fused=True)
             case "adamw":
-                optimizer = torch.optim.AdamW(groups, lr=wanted.lr)
+                optimizer = torch.optim.AdamW(groups, lr=wanted.lr, fused=True)
         match schedule.name:
             case "constant":
                 return optimizer

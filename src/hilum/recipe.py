@@ -17,10 +17,11 @@ SHIPPED = Path(__file__).parent / "recipes"
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 AboveZero = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Loss(_Part):
@@ -84,7 +85,7 @@ class Recipe(_Part):
     about: str
     source: str
     protocol: Literal["official", "patient", "image"]
-    seed: int = 0
+    seed: Seed = 0
     weights: str
     architecture: Architecture
     preprocessing: Preprocessing
@@ -112,7 +113,7 @@ def shipped_recipes() -> list[str]:
 def load_recipe(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
     """A shipped recipe by its name, or a TOML file, with changes such as `optimizer.lr=3e-4`.
 
-    A file may say `extends = "NAME"` and then holds only what differs.
+    A file may say `extends = "NAME"`, a shipped recipe or a file beside it, and then holds only what differs.
 
     Raises:
         RecipeError: if there is no such recipe, the file is not TOML, or a key or value is not a recipe's.
@@ -148,12 +149,13 @@ def _read(name: str | Path, extended_by: tuple[str, ...] = ()) -> dict[str, Any]
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         shipped = ", ".join(shipped_recipes())
         raise RecipeError(f"recipe must be a TOML file or one of {shipped}, got {str(name)!r}") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RecipeError(f"recipe must be a TOML file, but {path} cannot be read: {error}") from None
     parent = fields.pop("extends", None)
     if parent is None:
         return fields
-    return _merged(_read(str(parent), (*extended_by, str(path))), fields)
+    base = str(parent) if str(parent) in shipped_recipes() else path.parent / str(parent)
+    return _merged(_read(base, (*extended_by, str(path))), fields)
 
 
 def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

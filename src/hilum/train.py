@@ -174,7 +174,7 @@ def _trainer(recipe: Recipe, out: Path, *, validated: bool, bar: bool, log_every
         callbacks.append(ModelCheckpoint(folder, "best", monitor="val_auroc", mode="max", enable_version_counter=False))
     return pl.Trainer(
         max_epochs=wanted.epochs,
-        precision="bf16-mixed" if _computes_in_bf16(wanted.precision) else "32-true",
+        precision="bf16-mixed" if computes_in_bf16(wanted.precision) else "32-true",
         gradient_clip_val=wanted.gradient_clip,
         callbacks=callbacks,
         logger=_loggers(out),
@@ -186,7 +186,7 @@ def _trainer(recipe: Recipe, out: Path, *, validated: bool, bar: bool, log_every
     )
 
 
-def _computes_in_bf16(precision: str) -> bool:
+def computes_in_bf16(precision: str) -> bool:
     """Whether to train in bf16; `auto` asks the hardware, since emulated bf16 is slower than fp32."""
     if precision != "auto":
         return precision == "bf16"

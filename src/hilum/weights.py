@@ -41,11 +41,11 @@ def _imagenet() -> dict[str, Tensor]:
 
     weights = DenseNet121_Weights.IMAGENET1K_V1
     try:
-        state: dict[str, Tensor] = dict(weights.get_state_dict(progress=True, check_hash=True))
-    except (URLError, OSError, RuntimeError) as error:
+        state: dict[str, Tensor] = dict(weights.get_state_dict(progress=True, check_hash=True, weights_only=True))
+    except (URLError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         cache = Path(torch.hub.get_dir()) / "checkpoints"
         raise BundleError(
-            f"ImageNet weights could not be downloaded ({error}). Offline, fetch {weights.url} elsewhere and put it in "
+            f"ImageNet weights could not be had ({_reason(error)}). Offline, fetch {weights.url} elsewhere and put it in "
             f"{cache} as {IMAGENET_FILE}, or give its path with --set weights=FILE, or start from random weights with "
             "--set weights=none"
         ) from None
@@ -70,11 +70,14 @@ def _local(path: Path) -> dict[str, Tensor]:
         KeyError,
         pickle.UnpicklingError,
     ) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BundleError(
-            f"weights must be a .safetensors, .pth or .pt file, but {path} cannot be read: {reason}"
+            f"weights must be a .safetensors, .pth or .pt file, but {path} cannot be read: {_reason(error)}"
         ) from None
     state = content.get("state_dict", content) if isinstance(content, dict) else content
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise BundleError(f"weights must be a table of tensors, but {path} holds something else")
     return {str(key): value for key, value in state.items()}
+
+
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

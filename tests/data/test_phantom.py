@@ -156,8 +156,9 @@ def test_prevalences_suit_a_small_data_set(seed: int) -> None:
 
 def test_a_small_data_set_has_each_finding_on_both_sides_of_the_split() -> None:
     for test in (False, True):
-        shown = {finding for film in plan_films(600, 0) if (film.patient % 4 == 0) == test for finding in film.findings}
-        assert shown == set(CHESTXRAY14)
+        films = [film for film in plan_films(600, 0) if film.test == test]
+        counts = Counter(finding for film in films for finding in film.findings)
+        assert all(counts[finding] >= 4 for finding in CHESTXRAY14), counts
 
 
 def test_patients_keep_their_chest_and_chronic_findings() -> None:
@@ -209,7 +210,7 @@ def test_absurd_requests_are_refused_before_anything_is_written(
 
 
 def test_an_interrupted_run_leaves_the_folder_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = []
+    drawn: list[FilmPlan] = []
 
     def interrupted(plan: FilmPlan, size: int) -> tuple[UInt8[np.ndarray, "height width"], list[Box]]:
         if len(drawn) == 3:

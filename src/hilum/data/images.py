@@ -5,17 +5,16 @@ import struct
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int, UInt8, UInt16
+from jaxtyping import Float32, UInt8, UInt16
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
-from scipy.sparse import csr_array
 
+from hilum.data.resize import centres, coverage
 from hilum.errors import ImageError
 
 GreyPixels = UInt8[np.ndarray, "height width"] | UInt16[np.ndarray, "height width"]
@@ -115,41 +114,12 @@ class Preprocessing:
         return np.repeat(scaled[np.newaxis], self.channels, axis=0)
 
     def _nearest(self, pixels: GreyPixels) -> UInt8[np.ndarray, "size size"] | UInt16[np.ndarray, "size size"]:
-        rows, columns = (_centres(side, self.size) for side in pixels.shape)
+        rows, columns = (centres(side, self.size) for side in pixels.shape)
         return np.asarray(pixels[np.ix_(rows, columns)])
 
     def _area(self, pixels: GreyPixels) -> Float32[np.ndarray, "size size"]:
-        down, across = (_coverage(side, self.size) for side in pixels.shape)
+        down, across = (coverage(side, self.size) for side in pixels.shape)
         return np.asarray(across @ (down @ pixels.astype(np.float32)).T).T
-
-
-@lru_cache(maxsize=64)
-def _coverage(before: int, after: int) -> csr_array:
-    """One axis of the area resize: each row holds the shares of the old pixels in one new one, which sum to 1.
-
-    When it shrinks, the share of an old pixel is the part of the new one that it covers: the exact mean of an area, so
-    that any other program can have the same numbers. (Pillow's BOX takes each pixel whole or not at all.) When it
-    grows, the two old pixels whose centres are nearest share by distance.
-    """
-    if after <= before:
-        edges = np.arange(after + 1) * (before / after)
-        pixel = np.arange(before)
-        covered = np.minimum(pixel + 1, edges[1:, None]) - np.maximum(pixel, edges[:-1, None])
-        shares = np.clip(covered, 0, None)
-    else:
-        centres = np.clip((np.arange(after) + 0.5) * (before / after) - 0.5, 0, before - 1)
-        shares = np.clip(1 - np.abs(centres[:, None] - np.arange(before)), 0, None)
-    return csr_array((shares / shares.sum(axis=1, keepdims=True)).astype(np.float32))
-
-
-def _centres(before: int, after: int) -> Int[np.ndarray, " after"]:
-    """The pixel in which each new pixel's centre lies, as Pillow's NEAREST finds it for 8-bit images.
-
-    Pillow itself gives 16-bit images other neighbours where a centre falls on an edge; here both depths get the same.
-    """
-    steps = np.full(after, before / after)
-    steps[0] /= 2
-    return np.cumsum(steps).astype(np.intp)  # added one by one as Pillow does: its rounding decides at the edges
 
 
 def _check_fields(fields: Mapping[str, Any]) -> None:

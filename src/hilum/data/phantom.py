@@ -32,8 +32,8 @@ Truth = tuple[tuple[str, ...], list[Box]]  # findings and boxes of one film
 def write_phantom(folder: Path, *, films: int, size: int = 320, seed: int = 0, shuffle_labels: bool = False) -> None:
     """Write phantom films, their labels, boxes and split lists, as NIH published ChestX-ray14.
 
-    The same seed gives the same films, and more films begin with the same ones. About a quarter of the patients is for
-    testing. The findings are drawn where the boxes say.
+    The same seed gives the same films, and more films begin with the same ones. A quarter of the patients with each
+    illness is for testing. The findings are drawn where the boxes say.
 
     Args:
         folder: new or empty; made if missing.
@@ -61,11 +61,10 @@ def write_phantom(folder: Path, *, films: int, size: int = 320, seed: int = 0, s
         shutil.rmtree(images)
         raise
     shown = [truths[int(index)] for index in source]
-    tests = [film.patient % 4 == 0 for film in planned]
     _write(folder / "Data_Entry_2017_v2020.csv", [ENTRY_HEADER, *map(_entry_row, planned, shown)])
     _write(folder / "BBox_List_2017.csv", [BOX_HEADER, *_box_rows(planned, shown)])
-    _write(folder / "test_list.txt", [film.name for film, test in zip(planned, tests, strict=True) if test])
-    _write(folder / "train_val_list.txt", [film.name for film, test in zip(planned, tests, strict=True) if not test])
+    _write(folder / "test_list.txt", [film.name for film in planned if film.test])
+    _write(folder / "train_val_list.txt", [film.name for film in planned if not film.test])
 
 
 def _draw(film: PhantomFilm, size: int, images: Path) -> Truth:

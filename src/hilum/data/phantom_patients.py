@@ -42,6 +42,7 @@ class PhantomFilm:
     follow_up: int  # from 0
     age: int
     sex: str
+    test: bool  # the patient is for testing
     spacing_mm: float  # of the pretended 2,500 px detector
     plan: FilmPlan
 
@@ -62,13 +63,18 @@ def plan_films(films: int, seed: int) -> list[PhantomFilm]:
 
 
 def _films(seed: int) -> Iterator[PhantomFilm]:
+    seen = {
+        illness: number for number, illness in enumerate(ILLNESSES)
+    }  # staggered, so that the first is not all train
     for patient in count(1):
         block, place = divmod(patient - 1, len(BLOCK))
         order = np.random.default_rng([seed, 1, block]).permutation(len(BLOCK))
-        yield from patient_films(patient, BLOCK[int(order[place])], seed)
+        illness = BLOCK[int(order[place])]
+        seen[illness] += 1
+        yield from patient_films(patient, illness, seed, test=seen[illness] % 4 == 0)
 
 
-def patient_films(patient: int, illness: str, seed: int) -> list[PhantomFilm]:
+def patient_films(patient: int, illness: str, seed: int, *, test: bool) -> list[PhantomFilm]:
     """All films of one patient: the same chest, taken one to five times in the course of an illness."""
     generator = np.random.default_rng([seed, 2, patient])
     _, acute, chances = ILLNESSES[illness]
@@ -97,7 +103,7 @@ def patient_films(patient: int, illness: str, seed: int) -> list[PhantomFilm]:
             seed=int(generator.integers(2**31)),
         )
         age += int(generator.integers(0, 2)) * (follow_up > 0)
-        films.append(PhantomFilm(patient, follow_up, age, sex, round(pose.width * 10 / 2500, 6), plan))
+        films.append(PhantomFilm(patient, follow_up, age, sex, test, round(pose.width * 10 / 2500, 6), plan))
     return films
 
 

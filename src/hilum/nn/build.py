@@ -6,7 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hilum.nn.densenet import AttentionPlace, DenseNet
 
-Positive = Annotated[int, Field(ge=1)]
+Layers = Annotated[int, Field(ge=1, le=256)]
+Width = Annotated[int, Field(ge=1, le=4096)]
 
 
 class Architecture(BaseModel):
@@ -15,11 +16,11 @@ class Architecture(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     network: Literal["densenet", "am-densenet"] = "am-densenet"
-    block_layers: tuple[Positive, Positive, Positive, Positive] = (6, 12, 24, 16)
-    growth: Positive = 32
-    stem: Positive = 64
+    block_layers: tuple[Layers, Layers, Layers, Layers] = (6, 12, 24, 16)
+    growth: Width = 32
+    stem: Width = 64
     attention_place: AttentionPlace = "after-transition"
-    reduction: Positive = 16
+    reduction: Width = 16
     identity_start: bool = False
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 

@@ -119,7 +119,7 @@ def load_backbone(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
     state = modern_keys(state)
     own = model.state_dict()
     stem = "features.conv0.weight"
-    if stem in state and stem in own and (state[stem].shape[1], own[stem].shape[1]) == (3, 1):
+    if stem in state and stem in own and (state[stem].shape[1:2], own[stem].shape[1:2]) == ((3,), (1,)):
         state[stem] = state[stem].sum(1, keepdim=True)
     head = [k for k in own if k.startswith("classifier.")]
     if any(k in state and state[k].shape != own[k].shape for k in head):
