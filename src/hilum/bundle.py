@@ -62,8 +62,12 @@ class Bundle:
 
 
 def save_bundle(bundle: Bundle, folder: Path) -> None:
-    """Write the bundle's three files into a folder; each appears whole or not at all, bundle.json last."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the bundle's three files into a folder; each appears whole or not at all, bundle.json last.
+
+    Raises:
+        BundleError: if a number of the description is not finite, as after a training that diverged.
+        HilumError: if the folder cannot be written to.
+    """
     state = {key: value.detach().cpu().contiguous() for key, value in bundle.model.state_dict().items()}
     weights = save(state)
     description = {
@@ -82,9 +86,16 @@ def save_bundle(bundle: Bundle, folder: Path) -> None:
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "versions": {"hilum": hilum.__version__, "torch": torch.__version__, "python": platform.python_version()},
     }
+    try:
+        text = json.dumps(description, indent=2, allow_nan=False) + "\n"
+    except ValueError as error:
+        raise BundleError(
+            f"numbers of a bundle must be finite, but {folder} would hold others: {error}. Did the training diverge? "
+            "Try a lower optimizer.lr or a training.gradient_clip"
+        ) from None
     write_whole(folder / _WEIGHTS, weights)
     write_whole(folder / _CARD, _model_card(bundle).encode())
-    write_whole(folder / _DESCRIPTION, (json.dumps(description, indent=2, allow_nan=False) + "\n").encode())
+    write_whole(folder / _DESCRIPTION, text.encode())
 
 
 def load_bundle(folder: Path) -> Bundle:
@@ -117,9 +128,9 @@ def load_bundle(folder: Path) -> Bundle:
             findings=findings,
             recipe=recipe,
             films=str(description["films"]),
-            heatmap_logits={finding: _two_numbers(ranges[finding]) for finding in findings},
-            thresholds=thresholds and {finding: _number(thresholds[finding]) for finding in findings},
-            calibration=calibration and {finding: _two_numbers(calibration[finding]) for finding in findings},
+            heatmap_logits={finding: _range(ranges[finding]) for finding in findings},
+            thresholds=None if thresholds is None else {name: _number(thresholds[name]) for name in findings},
+            calibration=None if calibration is None else {name: _two_numbers(calibration[name]) for name in findings},
             training=dict(description["training"]),
         )
         expected = description["weights_sha256"]
@@ -177,6 +188,13 @@ def _two_numbers(values: object) -> tuple[float, float]:
     if not isinstance(values, list) or len(values) != 2:
         raise ValueError(f"numbers must be two, got {values!r}")
     return _number(values[0]), _number(values[1])
+
+
+def _range(values: object) -> tuple[float, float]:
+    low, high = _two_numbers(values)
+    if not low < high:
+        raise ValueError(f"range must rise, got {values!r}")
+    return low, high
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -46,12 +46,21 @@ class Learner(pl.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The loss of one batch; dropout draws by seed and step alone, so that a resumed run draws the same."""
         images, labels = batch
+        images = self._shrunk(images)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed * 1_000_003 + self.global_step)
             loss = loss_of(self(images), labels, self.recipe.loss)
         self.log("train_loss", loss, on_step=True, on_epoch=False, prog_bar=True)
         self._losses.append(loss.item())
         return loss
+
+    def _shrunk(self, images: Tensor) -> Tensor:
+        """The images at the size that this epoch trains on."""
+        training = self.recipe.training
+        if training.progressive_size is None or self.current_epoch >= training.progressive_until * training.epochs:
+            return images
+        side = (training.progressive_size, training.progressive_size)
+        return nn.functional.interpolate(images, side, mode="bilinear", antialias=True, align_corners=False)
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's mean training loss, and let the plateau schedule see it."""

@@ -1,5 +1,6 @@
 """A recipe: the validated, frozen description of a run. One TOML file per published number."""
 
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -64,14 +65,19 @@ class Training(_Part):
     """The loop: how long, in which precision, and which epoch's weights are kept.
 
     `stop_patience`: epochs without a lower training loss before it stops; absent: never early. `keep`: the `last`
-    epoch, or the one with the `best` mean validation AUC. `ema_decay`: keep a moving average of the weights instead of
-    the weights. `precision` `auto` is bf16 where the hardware computes in it, else fp32.
+    epoch, or the one with the `best` mean validation AUC. `start_from_prevalence`: an untrained classifier begins at
+    the findings' prevalences. `progressive_size`: train on films shrunk to this many pixels until the part
+    `progressive_until` of the epochs is over, so that there is time for more of them. `ema_decay`: keep a moving
+    average of the weights instead of the weights. `precision` `auto` is bf16 where the hardware computes in it, else
+    fp32.
     """
 
     batch: Count
     epochs: Count
     keep: Literal["last", "best"]
     start_from_prevalence: bool = False
+    progressive_size: Annotated[int, Field(ge=32)] | None = None
+    progressive_until: Annotated[float, Field(ge=0, le=1)] = 0.0
     stop_patience: Count | None = None
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     gradient_clip: AboveZero | None = None
@@ -154,7 +160,7 @@ def _read(name: str | Path, extended_by: tuple[str, ...] = ()) -> dict[str, Any]
     parent = fields.pop("extends", None)
     if parent is None:
         return fields
-    base = str(parent) if str(parent) in shipped_recipes() else path.parent / str(parent)
+    base = str(parent) if str(parent) in shipped_recipes() else os.path.normpath(path.parent / str(parent))
     return _merged(_read(base, (*extended_by, str(path))), fields)
 
 

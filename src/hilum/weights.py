@@ -45,9 +45,9 @@ def _imagenet() -> dict[str, Tensor]:
     except (URLError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         cache = Path(torch.hub.get_dir()) / "checkpoints"
         raise BundleError(
-            f"ImageNet weights could not be had ({_reason(error)}). Offline, fetch {weights.url} elsewhere and put it in "
-            f"{cache} as {IMAGENET_FILE}, or give its path with --set weights=FILE, or start from random weights with "
-            "--set weights=none"
+            f"ImageNet weights could not be had ({_reason(error)}). Offline, fetch {weights.url} elsewhere and put it "
+            f"in {cache} as {IMAGENET_FILE}, or give its path with --set weights=FILE, or start from random weights "
+            "with --set weights=none"
         ) from None
     return state
 

@@ -21,8 +21,8 @@ def coverage(before: int, after: int) -> csr_array:
         covered = np.minimum(pixel + 1, edges[1:, None]) - np.maximum(pixel, edges[:-1, None])
         shares = np.clip(covered, 0, None)
     else:
-        centres = np.clip((np.arange(after) + 0.5) * (before / after) - 0.5, 0, before - 1)
-        shares = np.clip(1 - np.abs(centres[:, None] - np.arange(before)), 0, None)
+        position = np.clip((np.arange(after) + 0.5) * (before / after) - 0.5, 0, before - 1)
+        shares = np.clip(1 - np.abs(position[:, None] - np.arange(before)), 0, None)
     return csr_array((shares / shares.sum(axis=1, keepdims=True)).astype(np.float32))
 
 

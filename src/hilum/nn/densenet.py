@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.models import DenseNet as TorchvisionDenseNet
 
-from hilum.nn.attention import CBAM, FeatureMap
+from hilum.nn.attention import CBAM
 
 Images = Float[Tensor, "batch channels height width"]
 Logits = Float[Tensor, "batch findings"]
@@ -80,11 +80,11 @@ class DenseNet(nn.Module):
         """Logits, before the sigmoid."""
         return cast(Tensor, self.classifier(self.feature_map(images).mean((2, 3))))
 
-    def feature_map(self, images: Images) -> FeatureMap:
+    def feature_map(self, images: Images) -> Float[Tensor, "batch features rows columns"]:
         """The last feature map, a 32nd of the images' height and width."""
         return cast(Tensor, self.features(images)).relu()
 
-    def class_maps(self, images: Images) -> tuple[Logits, Float[Tensor, "batch findings height width"]]:
+    def class_maps(self, images: Images) -> tuple[Logits, Float[Tensor, "batch findings rows columns"]]:
         """Logits, and for each finding a map whose mean over the film is exactly its logit.
 
         A place's value is the logit that the film would have if it looked like this everywhere, so all films share
