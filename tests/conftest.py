@@ -1,7 +1,11 @@
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from hilum.data.films import Films
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -13,3 +17,79 @@ def real_data() -> Path:
     if not (folder / "nih" / "films.csv").is_file():
         pytest.skip(f"no real films in {folder}: set HILUM_REAL_DATA to a folder with nih/films.csv")
     return folder
+
+
+TINY = """
+extends = "demo"
+name = "tiny"
+about = "The smallest network that can be trained: for tests."
+
+[architecture]
+block_layers = [1, 1, 1, 1]
+growth = 16
+stem = 16
+reduction = 4
+
+[preprocessing]
+size = 64
+
+[training]
+batch = 8
+epochs = 3
+precision = "fp32"
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe that trains in a fraction of a second."""
+    path = tmp_path_factory.mktemp("recipes") / "tiny.toml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture(scope="session")
+def phantom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty phantom films of 64 px in NIH's layout; read only."""
+    from hilum.data.phantom import write_phantom  # not above: jaxtyping checks what is imported after it
+
+    folder = tmp_path_factory.mktemp("source") / "phantom"
+    write_phantom(folder, films=60, size=64, seed=3)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def films_file(phantom_folder: Path) -> Path:
+    """The manifest of the phantom films, split by patient; read only."""
+    from hilum.data.films import write_films
+    from hilum.data.nih import index_nih
+    from hilum.data.splits import split_films
+
+    path = phantom_folder.parent / "films.parquet"
+    write_films(split_films(index_nih(phantom_folder), "patient", fractions=(0.5, 0.2, 0.3)), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def phantom_films(films_file: Path) -> "Films":
+    """The phantom films themselves."""
+    from hilum.data.films import read_films
+
+    return read_films(films_file)
+
+
+@pytest.fixture(scope="session")
+def packs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which all tests pack the phantom films."""
+    return tmp_path_factory.mktemp("packs")
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny: Path, phantom_films: "Films", packs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of a tiny training; read only."""
+    from hilum.recipe import load_recipe
+    from hilum.train import train
+
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    train(load_recipe(tiny), phantom_films, out, packs=packs, bar=False)
+    return out

@@ -14,7 +14,7 @@ FLOORS = [
     {"", "errors", "findings", "progress", "files"},
     {"data", "nn", "losses", "metrics"},
     {"recipe", "bundle", "published", "weights"},
-    {"train", "learner", "checkpoints", "predict", "explain", "evaluate", "info"},
+    {"train", "pretrain", "learner", "checkpoints", "predict", "explain", "evaluate", "info"},
     {"report"},
     {"demo", "serve"},
     {"cli", "__main__"},

@@ -17,8 +17,8 @@ import hilum
 from hilum.data.images import Preprocessing
 from hilum.errors import BundleError, HilumError
 from hilum.files import write_whole
-from hilum.nn.build import Architecture, build
-from hilum.nn.densenet import DenseNet
+from hilum.nn.build import architecture_from_dict, build
+from hilum.nn.classifier import Classifier
 from hilum.recipe import Recipe, recipe_from_dict
 
 FORMAT = 1
@@ -41,7 +41,7 @@ class Bundle:
         training: what happened: epochs, validation figures, minutes.
     """
 
-    model: DenseNet
+    model: Classifier
     findings: tuple[str, ...]
     recipe: Recipe
     films: str
@@ -115,7 +115,7 @@ def load_bundle(folder: Path) -> Bundle:
         recipe = recipe_from_dict(description["recipe"], where=str(path))
         if Preprocessing.from_dict(description["preprocessing"]) != recipe.preprocessing:
             raise BundleError(f"preprocessing must be the recipe's, but differs from it in {path}")
-        if Architecture.model_validate(description["architecture"]) != recipe.architecture:
+        if architecture_from_dict(description["architecture"]) != recipe.architecture:
             raise BundleError(f"architecture must be the recipe's, but differs from it in {path}")
         findings = _findings(description["findings"])
         ranges, thresholds, calibration = (
@@ -142,7 +142,7 @@ def load_bundle(folder: Path) -> Bundle:
     return bundle
 
 
-def _fill(model: DenseNet, path: Path, expected: object) -> None:
+def _fill(model: Classifier, path: Path, expected: object) -> None:
     if not path.is_file():
         raise BundleError(f"weights must be beside bundle.json, but there is no {path}")
     try:

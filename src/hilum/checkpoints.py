@@ -1,4 +1,4 @@
-"""What keeps a training from being lost: saving on Ctrl-C and SIGTERM and every few minutes, and the moving average."""
+"""What keeps a training from being lost: saving on Ctrl-C and SIGTERM and every few minutes; early stopping; moving average."""
 
 import signal
 import threading
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import WeightAveraging
+from pytorch_lightning.callbacks import EarlyStopping, WeightAveraging
 from torch import Tensor
 
 from hilum.errors import TrainingStoppedError
@@ -51,15 +51,22 @@ class SaveBeforeStopping(pl.Callback):
         """Stop here if asked during the last batch of an epoch, which has been saved since."""
         self._stop_if_asked(trainer)
 
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Give the signals back; later, at teardown, Lightning would take what we give back for its own."""
+        self._give_back()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Give the signals back."""
+        self._give_back()
+
+    def _give_back(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self._asked = number
-        signal.signal(number, self._before.get(number) or signal.SIG_DFL)
+        signal.signal(number, signal.SIG_DFL)
 
     def _stop_if_asked(self, trainer: pl.Trainer) -> None:
         if self._asked is not None:
@@ -68,6 +75,22 @@ class SaveBeforeStopping(pl.Callback):
                 f"training was stopped by {name} after {trainer.global_step} steps and is saved in {self.path}. "
                 "Go on with the same command and --resume"
             )
+
+
+class StopEarly(EarlyStopping):
+    """Stop after some epochs without a lower training loss; a run that did so stays stopped when it is resumed.
+
+    Args:
+        patience: how many such epochs.
+    """
+
+    def __init__(self, patience: int):
+        super().__init__("train_loss_epoch", patience=patience, check_on_train_epoch_end=True)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop again if the checkpoint says so: the loop itself does not remember."""
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
 
 
 class MovingAverage(WeightAveraging):

@@ -7,16 +7,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float64, Shaped
+from jaxtyping import Shaped
 
 from hilum import DISCLAIMER, __version__
 from hilum.data.films import Films
-from hilum.data.predictions import match, read_predictions
-from hilum.errors import PredictionsError
+from hilum.data.judged import Judged, judged_films
+from hilum.data.predictions import read_predictions
 from hilum.findings import CHESTXRAY14
 from hilum.metrics.bootstrap import Estimate, bootstrap, estimate, macro_mean
+from hilum.metrics.controls import Control, Records, run_controls
 from hilum.metrics.ranking import (
+    PerFinding,
     RocCurve,
+    Table,
     auroc_per_finding,
     average_precision_per_finding,
     roc_curve,
@@ -47,13 +50,30 @@ class FindingReport:
         defined = not math.isnan(self.auroc.value)
         rates = {name: getattr(self.curve, name).round(6) for name in ("false_positive_rate", "true_positive_rate")}
         return {
-            "auroc": _estimate_json(self.auroc),
-            "average_precision": _estimate_json(self.average_precision),
+            "auroc": estimate_json(self.auroc),
+            "average_precision": estimate_json(self.average_precision),
             "films": self.films,
             "patients": self.patients,
             "positives": self.positives,
             "positive_patients": self.positive_patients,
             "curve": {name: rate.tolist() if defined else [] for name, rate in rates.items()},
+        }
+
+
+@dataclass(frozen=True)
+class ControlReport:
+    """What a predictor without pixels reaches on the same films, and how far the system's mean lies above it."""
+
+    mean_auroc: Estimate
+    mean_difference: Estimate  # system minus control, paired, over the findings that both define
+    findings: dict[str, Estimate]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The form of report.json."""
+        return {
+            "mean": {"auroc": estimate_json(self.mean_auroc), "difference": estimate_json(self.mean_difference)},
+            "findings": {name: {"auroc": estimate_json(auroc)} for name, auroc in self.findings.items()},
+            "undefined_findings": [name for name, auroc in self.findings.items() if math.isnan(auroc.value)],
         }
 
 
@@ -78,6 +98,7 @@ class Report:
     missing_films: tuple[str, ...]
     shared_patients: int  # of this split, who also have films in training
     films_with_siblings_in_training: int
+    controls: dict[str, ControlReport]  # empty where no patient can be on both sides
     notes: tuple[str, ...]  # what a reader should know about the scores, in sentences
 
     def to_dict(self) -> dict[str, Any]:
@@ -95,8 +116,8 @@ class Report:
             "films_fingerprint": self.films_fingerprint,
             "manifest_films": self.manifest_films,
             "mean": {
-                "auroc": _estimate_json(self.mean_auroc),
-                "average_precision": _estimate_json(self.mean_average_precision),
+                "auroc": estimate_json(self.mean_auroc),
+                "average_precision": estimate_json(self.mean_average_precision),
             },
             "findings": {name: finding.to_dict() for name, finding in self.findings.items()},
             "undefined_findings": list(self.undefined_findings),
@@ -104,6 +125,7 @@ class Report:
             "missing_films": list(self.missing_films),
             "shared_patients": self.shared_patients,
             "films_with_siblings_in_training": self.films_with_siblings_in_training,
+            "controls": {name: control.to_dict() for name, control in self.controls.items()},
             "notes": list(self.notes),
             "disclaimer": DISCLAIMER,
             "published": _systems(peers(self.protocol)),
@@ -147,28 +169,8 @@ def judge(
         FilmsError: if the manifest has no such split.
         PredictionsError: if the scores cannot be judged, with file, row and column.
     """
-    chosen = films.select(split)
-    matched = match(films, scores, allow_unknown=allow_unknown)
-    where = str(scores.attrs.get("file", "the table of scores"))
-    judged = tuple(finding for finding in films.findings if finding in matched.columns)
-    if not judged:
-        raise PredictionsError(
-            f"scores must have a column for at least one finding of the manifest ({', '.join(films.findings)}), got "
-            f"none in {where}. Name each column after its finding."
-        )
-    present = chosen.table["film"].isin(set(matched["film"])).to_numpy(dtype=bool)
-    missing = tuple(chosen.table["film"][~present])
-    if missing and not (allow_missing and present.any()):
-        remedy = "Judge the others with --allow-missing." if present.any() else "Check the column 'film'."
-        raise PredictionsError(
-            f"scores must cover every film of the split {split}, got none for {len(missing):,} of {len(chosen):,}, the "
-            f"first of which is {missing[0]!r}, in {where}. Add them. {remedy}"
-        )
-    table = chosen.table[present]
-    numbers = matched.set_index("film").loc[table["film"], list(judged)].to_numpy(dtype=np.float64)
-    labels = table[list(judged)].to_numpy(dtype=np.float64)
-    patients = table["patient"].to_numpy(dtype=str)
-
+    chosen = judged_films(films, scores, split=split, allow_missing=allow_missing, allow_unknown=allow_unknown)
+    judged, numbers, labels, patients = chosen.findings, chosen.numbers, chosen.labels, chosen.patients
     drawn = bootstrap(numbers, labels, patients, draws=draws, seed=seed)
     values = auroc_per_finding(numbers, labels), average_precision_per_finding(numbers, labels)
     if len(set(patients)) < 2:  # resampling one patient gives that patient: no news, not certainty
@@ -185,12 +187,18 @@ def judge(
         )
         for i, name in enumerate(judged)
     }
-    in_training = set(films.table["patient"][films.table["split"] == "train"]) if split != "train" else set()
+    training = films.table[films.table["split"] == "train"]
+    in_training = set(training["patient"]) if split != "train" else set()
+    siblings = int(chosen.truth["patient"].isin(in_training).sum())
+    controls: dict[str, Control] = {}
+    if siblings or (films.notes.get("protocol") == "image" and len(training) and split != "train"):
+        pair = (_records(table, judged) for table in (training, chosen.truth))
+        controls = run_controls(*pair, draws=draws, seed=seed)
     return Report(
         system=system or "unnamed system",
         protocol=films.notes.get("protocol"),
         split=split,
-        films=len(table),
+        films=len(chosen.truth),
         patients=len(set(patients)),
         seed=seed,
         draws=draws,
@@ -201,23 +209,34 @@ def judge(
         findings=findings,
         undefined_findings=tuple(name for name, value in zip(judged, values[0], strict=True) if np.isnan(value)),
         not_judged=tuple(name for name in films.findings if name not in judged),
-        missing_films=missing,
+        missing_films=chosen.missing,
         shared_patients=len(in_training & set(patients)),
-        films_with_siblings_in_training=int(table["patient"].isin(in_training).sum()),
-        notes=tuple(_notes(scores, matched, numbers, judged, findings, split)),
+        films_with_siblings_in_training=siblings,
+        controls={name: _control(control, judged, values[0], drawn.auroc) for name, control in controls.items()},
+        notes=tuple(_notes(scores, chosen, findings, split)),
     )
 
 
-def _notes(
-    scores: pd.DataFrame,
-    matched: pd.DataFrame,
-    numbers: Float64[np.ndarray, "films findings"],
-    judged: Sequence[str],
-    findings: dict[str, FindingReport],
-    split: str,
-) -> list[str]:
+def _records(table: pd.DataFrame, findings: Sequence[str]) -> Records:
+    texts = (table[name].to_numpy(dtype=str) for name in ("patient", "view", "sex"))
+    patients, views, sexes = texts
+    return Records(
+        table[list(findings)].to_numpy(dtype=np.float64), patients, views, table["age"].to_numpy(np.float64), sexes
+    )
+
+
+def _control(control: Control, judged: Sequence[str], values: PerFinding, drawn: Table) -> ControlReport:
+    auroc, per_draw = control
+    return ControlReport(
+        mean_auroc=estimate(*macro_mean(auroc, per_draw)),
+        mean_difference=estimate(*macro_mean(values - auroc, drawn - per_draw)),
+        findings={name: estimate(float(auroc[i]), per_draw[:, i]) for i, name in enumerate(judged)},
+    )
+
+
+def _notes(scores: pd.DataFrame, chosen: Judged, findings: dict[str, FindingReport], split: str) -> list[str]:
     """What is unusual about the scores, a sentence each."""
-    notes = []
+    notes, judged, numbers = [], chosen.findings, chosen.numbers
     if split != "test":
         notes.append(
             f"These are films of the split {split}, on which choices were made: the values flatter the system."
@@ -240,7 +259,7 @@ def _notes(
     ignored = scores.attrs.get("ignored_columns", [str(name) for name in scores.columns if name not in known])
     if ignored:
         notes.append(f"Columns that are no scores were not used: {', '.join(ignored)}.")
-    unknown = matched.attrs["unknown_films"]
+    unknown = chosen.scores.attrs["unknown_films"]
     if unknown:
         notes.append(f"{len(unknown):,} films are not in the manifest and were left out, the first is {unknown[0]}.")
     return notes
@@ -264,7 +283,8 @@ def _systems(values: Sequence[Published]) -> list[dict[str, Any]]:
     return list(systems.values())
 
 
-def _estimate_json(result: Estimate) -> dict[str, float | int | None]:
+def estimate_json(result: Estimate) -> dict[str, float | int | None]:
+    """Value, low, high and undefined, with null for NaN."""
     return {
         name: None if isinstance(value, float) and math.isnan(value) else value
         for name, value in result._asdict().items()

@@ -9,7 +9,7 @@ from PIL import Image
 
 from hilum.data.dataset import FilmDataset
 from hilum.files import unfinished
-from hilum.nn.densenet import DenseNet
+from hilum.nn.classifier import Classifier
 
 Strength = Float32[np.ndarray, "height width"]
 
@@ -18,21 +18,24 @@ _FILMS_FOR_SCALE = 256
 _BATCH = 16
 
 
-def heatmap_logits(model: DenseNet, dataset: FilmDataset, findings: tuple[str, ...]) -> dict[str, tuple[float, float]]:
+def heatmap_logits(
+    model: Classifier, dataset: FilmDataset, findings: tuple[str, ...]
+) -> dict[str, tuple[float, float]]:
     """The scale of a model's heatmaps, per finding: the logits that are drawn as nothing and as full.
 
-    Nothing is the median film's logit, full the 99th percentile of the films' strongest places, both over up to
-    256 films spread over the data set. Every film is drawn on this scale, so that an empty map stays empty.
+    Nothing is the median film's mean over its map (its logit, where the system averages), full the 99th percentile of
+    the films' strongest places, both over up to 256 films spread over the data set. Every film is drawn on this scale,
+    so that an empty map stays empty.
     """
     rows = np.unique(np.linspace(0, len(dataset) - 1, min(len(dataset), _FILMS_FOR_SCALE)).round().astype(int))
-    logits, peaks = [], []
+    means, peaks = [], []
     with torch.inference_mode():
         for first in range(0, len(rows), _BATCH):
             images = torch.stack([dataset[int(row)][0] for row in rows[first : first + _BATCH]])
-            film_logits, maps = model.eval().class_maps(images)
-            logits.append(film_logits.numpy())
+            _, maps = model.eval().class_maps(images)
+            means.append(maps.mean((2, 3)).numpy())
             peaks.append(maps.amax((2, 3)).numpy())
-    clear = np.median(np.concatenate(logits), axis=0)
+    clear = np.median(np.concatenate(means), axis=0)
     full = np.maximum(np.percentile(np.concatenate(peaks), 99, axis=0), clear + 1e-3)
     return {name: (float(clear[k]), float(full[k])) for k, name in enumerate(findings)}
 

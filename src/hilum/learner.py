@@ -11,12 +11,13 @@ from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from hilum.errors import BundleError
-from hilum.losses import bce_loss, focal_loss
+from hilum.losses import bce_loss, class_weighted_bce_loss, focal_loss, weighted_cross_entropy_loss
 from hilum.metrics.ranking import auroc_per_finding
-from hilum.nn.densenet import DenseNet
+from hilum.nn.classifier import Classifier
 from hilum.recipe import Loss, Recipe
 
-Batch = tuple[Float[Tensor, "batch channels height width"], Float[Tensor, "batch findings"]]
+Batch = list[Tensor]
+"""Images and labels, in the list that torch's loader makes of them."""
 
 
 class Learner(pl.LightningModule):
@@ -26,13 +27,22 @@ class Learner(pl.LightningModule):
         model: the network, its starting weights in place.
         recipe: how to train it.
         steps: optimiser steps of the whole training, for the one-cycle schedule.
+        prevalence: part of the training films that have each finding, for the loss that weighs by it; see prevalence_of.
     """
 
-    def __init__(self, model: DenseNet, recipe: Recipe, *, steps: int):
+    def __init__(
+        self,
+        model: Classifier,
+        recipe: Recipe,
+        *,
+        steps: int,
+        prevalence: Float32[np.ndarray, " findings"] | None = None,
+    ):
         super().__init__()
         self.model = model.to(memory_format=cast(Any, torch.channels_last))
         self.recipe = recipe
         self.steps = steps
+        self.prevalence = None if prevalence is None else torch.from_numpy(prevalence)
         self._scores: list[np.ndarray] = []
         self._labels: list[np.ndarray] = []
         self._losses: list[float] = []
@@ -49,7 +59,7 @@ class Learner(pl.LightningModule):
         images = self._shrunk(images)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed * 1_000_003 + self.global_step)
-            loss = loss_of(self(images), labels, self.recipe.loss)
+            loss = loss_of(self(images), labels, self.recipe.loss, self.prevalence)
         self.log("train_loss", loss, on_step=True, on_epoch=False, prog_bar=True)
         self._losses.append(loss.item())
         return loss
@@ -82,7 +92,7 @@ class Learner(pl.LightningModule):
             return
         scores, labels = np.concatenate(self._scores), np.concatenate(self._labels)
         self._scores, self._labels = [], []
-        loss = loss_of(torch.from_numpy(scores), torch.from_numpy(labels), self.recipe.loss)
+        loss = loss_of(torch.from_numpy(scores), torch.from_numpy(labels), self.recipe.loss, self.prevalence)
         areas = auroc_per_finding(scores, labels)
         self.log("val_loss", loss, prog_bar=True)
         defined = areas[np.isfinite(areas)]
@@ -115,8 +125,19 @@ class Learner(pl.LightningModule):
                 )
                 return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by the norm of all gradients; Lightning refuses to with bf16 and a fused optimiser, for fp16's sake."""
+        if gradient_clip_val is not None:
+            nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what Lightning does not know of: the plateau's memory and the losses of an epoch under way."""
+        """Add what Lightning does not know of: the plateau's memory, the losses of an epoch under way, the figures."""
+        checkpoint["figures"] = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
         checkpoint["losses"] = list(self._losses)
         checkpoint["plateau"] = self._plateau and self._plateau.state_dict()
 
@@ -131,13 +152,40 @@ class Learner(pl.LightningModule):
             self._plateau.load_state_dict(self._plateau_state)
 
 
-def loss_of(logits: Tensor, labels: Tensor, loss: Loss) -> Float[Tensor, ""]:
-    """The recipe's loss."""
+def loss_of(logits: Tensor, labels: Tensor, loss: Loss, prevalence: Tensor | None = None) -> Float[Tensor, ""]:
+    """The recipe's loss.
+
+    Args:
+        prevalence: of each finding in training, in (0, 1); `class-weighted-bce` needs it.
+
+    Raises:
+        ValueError: if it is needed and absent.
+    """
     match loss.name:
         case "bce":
             return bce_loss(logits, labels)
         case "focal":
             return focal_loss(logits, labels, gamma=loss.gamma, alpha=loss.alpha)
+        case "w-cel":
+            return weighted_cross_entropy_loss(logits, labels)
+        case "class-weighted-bce":
+            if prevalence is None:
+                raise ValueError("prevalence must be given for the loss class-weighted-bce, got None")
+            return class_weighted_bce_loss(logits, labels, prevalence=prevalence.to(logits.device))
+
+
+def prevalence_of(labels: Float32[np.ndarray, "films findings"]) -> Float32[np.ndarray, " findings"]:
+    """Part of the known labels that are present; a finding that is never or always there counts half a film of the other.
+    """
+    present, absent = _counts(labels)
+    part: Float32[np.ndarray, " findings"] = (present / (present + absent)).astype(np.float32)
+    return part
+
+
+def _counts(labels: Float32[np.ndarray, "films findings"]) -> tuple[np.ndarray, np.ndarray]:
+    known = np.isfinite(labels).sum(0)
+    present = np.clip(np.nansum(labels, 0), 0.5, np.maximum(known - 0.5, 0.5))
+    return present, np.maximum(known - present, 0.5)
 
 
 def start_from_prevalence(model: nn.Module, labels: Float32[np.ndarray, "films findings"]) -> None:
@@ -147,12 +195,11 @@ def start_from_prevalence(model: nn.Module, labels: Float32[np.ndarray, "films f
         model: a network whose `classifier` is new.
         labels: the training films' labels; a finding that is never or always there counts as half a film of the other.
     """
-    known = np.isfinite(labels).sum(0)
-    present = np.clip(np.nansum(labels, 0), 0.5, np.maximum(known - 0.5, 0.5))
-    odds = present / np.maximum(known - present, 0.5)
+    present, absent = _counts(labels)
+    odds = present / absent
     classifier = cast(nn.Linear, model.classifier)
     with torch.no_grad():
-        classifier.bias.copy_(torch.from_numpy(np.log(odds)))
+        classifier.bias[: len(odds)].copy_(torch.from_numpy(np.log(odds)))  # DNetLoc's locations come after
 
 
 def resume_point(checkpoint: Path) -> tuple[int, int]:

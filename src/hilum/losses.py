@@ -15,8 +15,7 @@ def bce_loss(logits: Logits, labels: Labels) -> Float[Tensor, ""]:
     Source: Zhao et al., "A deep learning method for classification of chest X-ray images", 2021, eq. 3.
     """
     known, targets = _known(labels)
-    cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    return _mean_over(known, cross_entropy)
+    return _mean_over(known, _cross_entropy(logits, targets))
 
 
 def weighted_bce_loss(logits: Logits, labels: Labels, *, alpha: float) -> Float[Tensor, ""]:
@@ -28,7 +27,7 @@ def weighted_bce_loss(logits: Logits, labels: Labels, *, alpha: float) -> Float[
     Raises:
         ValueError: if alpha is not in (0, 1).
     """
-    return focal_loss(logits, labels, gamma=0, alpha=alpha)
+    return focal_loss(logits, labels, gamma=0.0, alpha=alpha)
 
 
 def focal_loss(logits: Logits, labels: Labels, *, gamma: float, alpha: float) -> Float[Tensor, ""]:
@@ -50,15 +49,61 @@ def focal_loss(logits: Logits, labels: Labels, *, gamma: float, alpha: float) ->
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must be between 0 and 1, got {alpha}")
     known, targets = _known(labels)
-    cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    cross_entropy = _cross_entropy(logits, targets)
     p_wrong = -torch.expm1(-cross_entropy)  # 1 - p_t, still exact when p_t is almost 1
-    balance = torch.where(targets == 1, alpha, 1 - alpha)
+    balance = alpha * targets + (1 - alpha) * (1 - targets)  # in the logits' precision, unlike where() of two floats
     return _mean_over(known, balance * p_wrong**gamma * cross_entropy)
+
+
+def weighted_cross_entropy_loss(logits: Logits, labels: Labels) -> Float[Tensor, ""]:
+    """W-CEL: cross-entropy in which the batch's present and its absent labels weigh the same in all; 0 if none is known.
+
+    A present label weighs (|P| + |N|) / |P| and an absent one (|P| + |N|) / |N|, counted over all films and findings
+    of the batch. A batch of one kind has no other to balance and weighs it once. The source sums; we divide by
+    |P| + |N|, so that the learning rate does not hang on the batch: what is left is one mean over each kind.
+
+    Source: Wang et al., "ChestX-ray8", CVPR 2017, section 3.2, eq. 1. https://arxiv.org/abs/1705.02315
+    """
+    known, targets = _known(labels)
+    cross_entropy = _cross_entropy(logits, targets)
+    return _mean_over(known * targets, cross_entropy) + _mean_over(known * (1 - targets), cross_entropy)
+
+
+def class_weighted_bce_loss(
+    logits: Logits, labels: Labels, *, prevalence: Float[Tensor, " findings"]
+) -> Float[Tensor, ""]:
+    """Binary cross-entropy with each finding's present and absent labels weighing the same in all, over the known ones.
+
+    Args:
+        prevalence: part of the training films that have the finding, in (0, 1); a present label weighs 1 / prevalence
+            and an absent one 1 / (1 - prevalence).
+
+    Raises:
+        ValueError: if a prevalence is not in (0, 1).
+
+    Source: Guendel et al., "Learning to recognize abnormalities in chest X-rays with location-aware dense networks",
+        2018; the weights, (P + N) / P and (P + N) / N over the training set, are our reading of "class-weighted".
+        https://arxiv.org/abs/1803.04565
+    """
+    if not ((prevalence > 0) & (prevalence < 1)).all():
+        raise ValueError(f"prevalence must be between 0 and 1, got {prevalence.tolist()}")
+    known, targets = _known(labels)
+    balance = targets / prevalence + (1 - targets) / (1 - prevalence)
+    return _mean_over(known, balance * _cross_entropy(logits, targets))
 
 
 def _known(labels: Labels) -> tuple[Tensor, Labels]:
     known = ~labels.isnan()
     return known, torch.where(known, labels, 0.0)  # not later: masking a NaN loss leaves a NaN gradient
+
+
+def _cross_entropy(logits: Logits, targets: Labels) -> Float[Tensor, "batch findings"]:
+    """Equation 3 before its mean, label by label.
+
+    Torch's own takes the difference of two large numbers where an absent finding has a low logit: it is 0 in fp32 from
+    a logit of -15 on.
+    """
+    return -(targets * F.logsigmoid(logits) + (1 - targets) * F.logsigmoid(-logits))
 
 
 def _mean_over(known: Tensor, per_label: Tensor) -> Float[Tensor, ""]:

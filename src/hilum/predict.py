@@ -33,7 +33,7 @@ class Scored:
         error: empty if the file was read; then the rest is there.
         image: the network's input, grey in [0, 1].
         scores: sigmoid of the logits, calibrated if the bundle is.
-        maps: logits by place; see DenseNet.class_maps.
+        maps: logits by place; see the network's class_maps.
     """
 
     path: Path

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from hilum.data.augment import Augmentation
 from hilum.data.images import Preprocessing
 from hilum.errors import RecipeError
-from hilum.nn.build import Architecture
+from hilum.nn.build import NETWORKS, Architecture, check_size
 
 SHIPPED = Path(__file__).parent / "recipes"
 
@@ -26,9 +26,9 @@ class _Part(BaseModel):
 
 
 class Loss(_Part):
-    """Which loss; alpha and gamma are the focal loss's."""
+    """Which loss; alpha and gamma are the focal loss's. `w-cel` weighs by batch, `class-weighted-bce` by finding."""
 
-    name: Literal["bce", "focal"]
+    name: Literal["bce", "focal", "w-cel", "class-weighted-bce"]
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.25
     gamma: Annotated[float, Field(ge=0)] = 2.0
 
@@ -106,6 +106,13 @@ class Recipe(_Part):
     def _strict_preprocessing(cls, fields: Any) -> Any:
         return Preprocessing.from_dict(fields) if isinstance(fields, Mapping) else fields
 
+    @model_validator(mode="after")
+    def _sizes_that_the_network_takes(self) -> "Recipe":
+        for size in (self.preprocessing.size, self.training.progressive_size):
+            if size is not None:
+                check_size(self.architecture, size)
+        return self
+
     def to_dict(self) -> dict[str, Any]:
         """The recipe as JSON."""
         return self.model_dump(mode="json")
@@ -140,9 +147,10 @@ def recipe_from_dict(fields: Mapping[str, Any], *, where: str) -> Recipe:
         return Recipe.model_validate(dict(fields))
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "recipe"
+        way = [str(part) for part in first["loc"] if part not in NETWORKS]  # pydantic adds the kind of architecture
+        key = ".".join(way) or "recipe"
         problem = first["msg"].removeprefix("Value error, ")
-        given = "" if first["type"] == "missing" else f", got {first['input']!r}"
+        given = "" if first["type"] == "missing" or not way else f", got {first['input']!r}"
         raise RecipeError(f"{key} in {where}: {problem}{given}. See: hilum info am-densenet --json") from None
 
 

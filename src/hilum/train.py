@@ -13,22 +13,23 @@ from typing import Any, cast
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger
 from torch.utils.data import DataLoader
 
 from hilum.bundle import Bundle, load_bundle, save_bundle
-from hilum.checkpoints import MovingAverage, SaveBeforeStopping
+from hilum.checkpoints import MovingAverage, SaveBeforeStopping, StopEarly
 from hilum.data.augment import Augmentation
 from hilum.data.dataset import FilmDataset, ShuffledBatches
 from hilum.data.films import Films
 from hilum.data.pack import open_pack
-from hilum.errors import HilumError, RecipeError
+from hilum.errors import RecipeError
 from hilum.explain import heatmap_logits
 from hilum.files import write_whole
-from hilum.learner import Learner, resume_point, start_from_prevalence
+from hilum.learner import Learner, prevalence_of, resume_point, start_from_prevalence
 from hilum.nn.build import build
-from hilum.nn.densenet import DenseNet
+from hilum.nn.classifier import Classifier
+from hilum.pretrain import phantom_bundle
 from hilum.progress import messages
 from hilum.recipe import Recipe
 from hilum.weights import load_weights
@@ -63,13 +64,17 @@ def train(recipe: Recipe, films: Films, out: Path, *, packs: Path, resume: bool 
         return load_bundle(out)
     seen = films.select("train")
     unseen = films.select("val") if (films.table["split"] == "val").any() else None
-    if recipe.training.keep == "best" and unseen is None:
-        raise RecipeError("training.keep must be last where no film is in the split val. Use: --set training.keep=last")
-    model = _new_model(recipe, seen)
+    if recipe.training.keep == "best" and not _can_choose(unseen):
+        raise RecipeError(
+            "training.keep must be last where no finding is both present and absent in the split val, so that no AUC is "
+            "defined. Use: --set training.keep=last"
+        )
+    model = _new_model(recipe, seen, packs, resumed=last is not None)
     batches = _batches(recipe, seen)
     epoch, batches.skip = resume_point(last) if last else (0, 0)
     batches.set_epoch(epoch)
-    learner = Learner(model, recipe, steps=recipe.training.epochs * len(batches))
+    steps = recipe.training.epochs * len(batches)
+    learner = Learner(model, recipe, steps=steps, prevalence=prevalence_of(seen.all_labels))
     # On a CPU the network uses every core itself; elsewhere workers keep it fed. Neither changes the result.
     workers = 0 if not torch.cuda.is_available() else min(8, os.cpu_count() or 1)
     loader = DataLoader(_dataset(recipe, seen, packs), batch_sampler=cast(Any, batches), num_workers=workers)
@@ -80,15 +85,14 @@ def train(recipe: Recipe, films: Films, out: Path, *, packs: Path, resume: bool 
     with _quiet_lightning():
         trainer = _trainer(recipe, out, validated=unseen is not None, bar=bar, log_every=min(50, len(batches)))
         trainer.fit(learner, loader, validation, ckpt_path=last, weights_only=True)
-    if recipe.training.keep == "best":
-        _take_weights(learner, out / "checkpoints" / "best.ckpt")
+    kept = _take_weights(learner, out / "checkpoints" / f"{recipe.training.keep}.ckpt")
     bundle = Bundle(
         model=model.eval(),
         findings=films.findings,
         recipe=recipe,
         films=films.fingerprint(),
         heatmap_logits=heatmap_logits(model, _dataset(recipe, unseen or seen, packs, augmented=False), films.findings),
-        training=_what_happened(trainer, films, minutes=(time.monotonic() - started) / 60),
+        training=_what_happened(trainer, films, kept, minutes=(time.monotonic() - started) / 60),
     )
     save_bundle(bundle, out)
     return bundle
@@ -131,14 +135,20 @@ def _prepare(recipe: Recipe, films: Films, out: Path, *, resume: bool) -> Path |
     return last if last.is_file() else None
 
 
-def _new_model(recipe: Recipe, films: Films) -> DenseNet:
+def _new_model(recipe: Recipe, films: Films, packs: Path, *, resumed: bool) -> Classifier:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         try:
             model = build(recipe.architecture, findings=len(films.findings), channels=recipe.preprocessing.channels)
         except ValueError as error:
             raise RecipeError(f"architecture of {recipe.name}: {error}") from None
-    untrained = load_weights(model, recipe.weights)
+    if resumed:
+        return model  # the checkpoint holds its weights
+    if recipe.weights == "phantom":
+        learned = phantom_bundle(recipe, packs, train)
+        untrained = load_weights(model, str(learned), keep_classifier=False)  # phantom prevalences are not real ones
+    else:
+        untrained = load_weights(model, recipe.weights)
     if recipe.training.start_from_prevalence and "classifier.bias" in untrained:
         start_from_prevalence(model, films.all_labels)
     return model
@@ -152,6 +162,11 @@ def _batches(recipe: Recipe, films: Films) -> ShuffledBatches:
         raise RecipeError(f"training.{error}. Use: --set training.batch=...") from None
 
 
+def _can_choose(films: Films | None) -> bool:
+    """Whether at least one finding has an AUC on these films."""
+    return films is not None and bool(((films.all_labels == 0).any(0) & (films.all_labels == 1).any(0)).any())
+
+
 def _dataset(recipe: Recipe, films: Films, packs: Path, *, augmented: bool = True) -> FilmDataset:
     pack = open_pack(films, recipe.preprocessing, packs)
     return FilmDataset(films, pack.read, recipe.augmentation if augmented else Augmentation())
@@ -163,15 +178,14 @@ def _trainer(recipe: Recipe, out: Path, *, validated: bool, bar: bool, log_every
     if wanted.ema_decay is not None:
         callbacks.append(MovingAverage(wanted.ema_decay))
     if wanted.stop_patience is not None:
-        callbacks.append(
-            EarlyStopping("train_loss_epoch", patience=wanted.stop_patience, check_on_train_epoch_end=True)
-        )
+        callbacks.append(StopEarly(wanted.stop_patience))
     if bar:
         callbacks.append(RichProgressBar(console_kwargs={"stderr": True}))
     callbacks.append(SaveBeforeStopping(folder / "last.ckpt"))
-    callbacks.append(ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False))
     if validated:
         callbacks.append(ModelCheckpoint(folder, "best", monitor="val_auroc", mode="max", enable_version_counter=False))
+    # After `best`, so that it knows of it.
+    callbacks.append(ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False))
     return pl.Trainer(
         max_epochs=wanted.epochs,
         precision="bf16-mixed" if computes_in_bf16(wanted.precision) else "32-true",
@@ -197,7 +211,10 @@ def computes_in_bf16(precision: str) -> bool:
 
 
 def _loggers(out: Path) -> list[Logger]:
-    loggers: list[Logger] = [CSVLogger(out, name="logs", version="")]
+    log = out / "logs" / "metrics.csv"
+    if log.is_file():  # of the run that is resumed: Lightning would delete it
+        log.rename(log.with_name(f"metrics.{len(list(log.parent.glob('metrics.*.csv'))):03d}.csv"))
+    loggers: list[Logger] = [CSVLogger(out, name="logs", version="", flush_logs_every_n_steps=1)]
     try:
         from pytorch_lightning.loggers import TensorBoardLogger
 
@@ -207,14 +224,17 @@ def _loggers(out: Path) -> list[Logger]:
     return loggers
 
 
-def _take_weights(learner: Learner, checkpoint: Path) -> None:
-    if not checkpoint.is_file():
-        raise HilumError(f"best checkpoint must exist, but no validation AUC was defined in this run: {checkpoint}")
-    learner.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
+def _take_weights(learner: Learner, checkpoint: Path) -> dict[str, float | int]:
+    """Give the model the weights of a checkpoint, the averaged ones if there are; return the figures of its epoch."""
+    kept = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    learner.load_state_dict(kept["state_dict"])
+    figures = {"kept_epoch": kept["epoch"] + 1, **kept["figures"]}
+    return {name: value for name, value in figures.items() if name != "train_loss" and np.isfinite(value)}  # a batch's
 
 
-def _what_happened(trainer: pl.Trainer, films: Films, *, minutes: float) -> dict[str, Any]:
-    figures = {name: float(value) for name, value in trainer.callback_metrics.items() if name != "train_loss"}
+def _what_happened(
+    trainer: pl.Trainer, films: Films, kept: dict[str, float | int], *, minutes: float
+) -> dict[str, Any]:
     return {
         "protocol": films.notes.get("protocol"),
         "train_films": int((films.table["split"] == "train").sum()),
@@ -223,7 +243,7 @@ def _what_happened(trainer: pl.Trainer, films: Films, *, minutes: float) -> dict
         "steps": trainer.global_step,
         "minutes_since_start_or_resume": round(minutes, 2),
         "precision": str(trainer.precision),
-        **{name: round(value, 5) for name, value in figures.items() if np.isfinite(value)},
+        **{name: round(value, 5) for name, value in kept.items()},
     }
 
 

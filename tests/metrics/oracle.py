@@ -26,3 +26,16 @@ def threshold_average_precision(scores: Sequence[float], labels: Sequence[float]
         total += (recall - recall_before) * sum(called) / len(called)
         recall_before = recall
     return total
+
+
+def pairs_placements(scores: Sequence[float], labels: Sequence[float]) -> tuple[list[float], list[float]]:
+    """DeLong's placements from all pairs: of each film with the finding, then of each film without it."""
+    present = [score for score, label in zip(scores, labels, strict=True) if label == 1]
+    absent = [score for score, label in zip(scores, labels, strict=True) if label == 0]
+
+    def won(high: float, low: float) -> float:
+        return float(high > low) + 0.5 * float(high == low)
+
+    of_present = [sum(won(one, other) for other in absent) / max(len(absent), 1) for one in present]
+    of_absent = [sum(won(other, one) for other in present) / max(len(present), 1) for one in absent]
+    return of_present, of_absent

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torchvision.models import densenet121
 
 from hilum.nn.attention import CBAM
-from hilum.nn.densenet import DenseNet, load_backbone, modern_keys
+from hilum.nn.classifier import load_backbone
+from hilum.nn.densenet import DenseNet, modern_keys
 
 ATTENTION_KEYS = [
     f"features.attention{number}.{part}.weight"
@@ -50,7 +51,7 @@ def test_without_attention_it_is_torchvisions_densenet121() -> None:
 
 @pytest.mark.parametrize("place", ["after-transition", "before-transition"])
 def test_attention_stands_where_it_was_asked_for(place: Any) -> None:
-    model = small(attention=True, attention_place=place)
+    model = small(attention="cbam", attention_place=place)
     order = [name for name, _ in model.features.named_children() if re.match(r"attention|transition|denseblock", name)]
     pairs = [("transition", "attention") if place == "after-transition" else ("attention", "transition")] * 3
     expected = [
@@ -60,7 +61,7 @@ def test_attention_stands_where_it_was_asked_for(place: Any) -> None:
 
 
 def test_attention_adds_its_keys_and_changes_no_other() -> None:
-    plain, attended = small().state_dict(), small(attention=True).state_dict()
+    plain, attended = small().state_dict(), small(attention="cbam").state_dict()
     assert [key for key in attended if key not in plain] == ATTENTION_KEYS
     assert [key for key in attended if key in plain] == list(plain)
 
@@ -68,7 +69,7 @@ def test_attention_adds_its_keys_and_changes_no_other() -> None:
 @pytest.mark.parametrize("place", ["after-transition", "before-transition"])
 def test_attention_takes_part(place: Any) -> None:
     """The forward pass by hand: part after part, in the order of the paper's figure 1 or its other reading."""
-    model, images = small(attention=True, attention_place=place), films(2, 3, 64, 64)
+    model, images = small(attention="cbam", attention_place=place), films(2, 3, 64, 64)
     x = images
     for name in ("conv0", "norm0", "relu0", "pool0"):
         x = model.get_submodule(f"features.{name}")(x)
@@ -84,11 +85,11 @@ def test_attention_takes_part(place: Any) -> None:
 @pytest.mark.parametrize("place", ["after-transition", "before-transition"])
 def test_identity_start_equals_the_network_without_attention(place: Any) -> None:
     plain = small()
-    attended = small(attention=True, identity_start=True, attention_place=place)
+    attended = small(attention="cbam", identity_start=True, attention_place=place)
     assert load_backbone(attended, plain.state_dict()) == sorted(ATTENTION_KEYS)
     images = films(2, 3, 64, 96)
     assert torch.equal(attended(images), plain(images))
-    halved = small(attention=True, attention_place=place)
+    halved = small(attention="cbam", attention_place=place)
     load_backbone(halved, plain.state_dict())
     assert not torch.allclose(halved(images), plain(images))
 
@@ -96,7 +97,7 @@ def test_identity_start_equals_the_network_without_attention(place: Any) -> None
 @settings(max_examples=10, deadline=None)
 @given(st.sampled_from([1, 3]), st.sampled_from([(32, 32), (64, 96), (100, 70)]), st.integers(1, 3))
 def test_the_mean_of_a_class_map_is_its_logit(channels: int, size: tuple[int, int], batch: int) -> None:
-    model, images = small(channels=channels, attention=True), films(batch, channels, *size)
+    model, images = small(channels=channels, attention="cbam"), films(batch, channels, *size)
     logits, maps = model.class_maps(images)
     torch.testing.assert_close(logits, model(images))
     torch.testing.assert_close(maps.mean((2, 3)), model(images))
@@ -112,7 +113,7 @@ def test_a_map_is_the_classifier_at_each_place() -> None:
 
 
 def test_a_grey_stem_summed_over_rgb_gives_the_same_output_on_grey_films() -> None:
-    colour, grey = small(attention=True), small(attention=True, channels=1)
+    colour, grey = small(attention="cbam"), small(attention="cbam", channels=1)
     assert load_backbone(grey, colour.state_dict()) == []
     images = films(2, 1, 96, 96)
     torch.testing.assert_close(grey(images), colour(images.expand(-1, 3, -1, -1)))
@@ -139,18 +140,18 @@ def old_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def test_old_names_are_renamed() -> None:
-    state = small(attention=True).state_dict()
+    state = small(attention="cbam").state_dict()
     old = old_names(state)
     assert "module.features.denseblock1.denselayer1.norm.1.weight" in old
     assert list(modern_keys(old)) == list(state)
-    model = small(attention=True)
-    model.features.conv0.weight.data.zero_()
+    model = small(attention="cbam")
+    assert not torch.equal(model.state_dict()["features.conv0.weight"], state["features.conv0.weight"])
     assert load_backbone(model, old) == []
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
 
 
 def test_names_of_today_stay() -> None:
-    state = small(attention=True).state_dict()
+    state = small(attention="cbam").state_dict()
     assert list(modern_keys(state)) == list(state)
 
 
@@ -215,19 +216,19 @@ def test_many_faults_are_counted() -> None:
 
 def test_weights_of_another_attention_place_are_refused() -> None:
     with pytest.raises(ValueError, match=r"features\.attention1\.channel\.excite\.weight"):
-        load_backbone(small(attention=True, attention_place="before-transition"), small(attention=True).state_dict())
+        load_backbone(small(attention="cbam", attention_place="before-transition"), small(attention="cbam").state_dict())
 
 
 def test_one_film_can_be_learned_by_heart() -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = small(attention=True, channels=1).train()
+        model = small(attention="cbam", channels=1).train()
         images, labels = films(4, 1, 64, 64), torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]])
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
         for _ in range(40):
             loss = nn.functional.binary_cross_entropy_with_logits(model(images), labels)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     assert loss.item() < 0.05
     assert all(module.channel.squeeze.weight.grad is not None for module in model.modules() if isinstance(module, CBAM))

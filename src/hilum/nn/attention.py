@@ -1,4 +1,4 @@
-"""CBAM: a feature map is told which channels to attend to, then which places."""
+"""Attention: a feature map is told which channels to attend to, which places, or both (CBAM)."""
 
 from typing import cast
 
@@ -38,6 +38,19 @@ class ChannelAttention(nn.Module):
 
     def _mlp(self, pooled: FeatureMap) -> FeatureMap:
         return cast(Tensor, self.excite(self.squeeze(pooled).relu()))
+
+
+class SqueezeExcitation(ChannelAttention):
+    """Scale each channel by a gate computed from its mean alone: the other attention to compare with CBAM.
+
+    No biases, as the source counts its parameters (2 C^2 / r).
+
+    Source: Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018, section 3. https://arxiv.org/abs/1709.01507
+    """
+
+    def forward(self, x: FeatureMap) -> FeatureMap:
+        """The feature map with its channels scaled."""
+        return x * (self.gate_scale * self._mlp(x.mean((2, 3), keepdim=True)).sigmoid())
 
 
 class SpatialAttention(nn.Module):

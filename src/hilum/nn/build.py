@@ -1,41 +1,136 @@
 """From a description to a network, in one visible `match`."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
-from hilum.nn.densenet import AttentionPlace, DenseNet
+from hilum.nn import chestnet, densenet, dnetloc, wang2017
+from hilum.nn.chestnet import ChestNet
+from hilum.nn.classifier import Classifier
+from hilum.nn.densenet import Attention, AttentionPlace, DenseNet
+from hilum.nn.dnetloc import DNetLoc
+from hilum.nn.wang2017 import Backbone, Pooling, Wang2017
 
 Layers = Annotated[int, Field(ge=1, le=256)]
 Width = Annotated[int, Field(ge=1, le=4096)]
+FourStages = tuple[Layers, Layers, Layers, Layers]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
 
 
-class Architecture(BaseModel):
-    """Which network, and its free choices. Stored in recipes and bundles."""
+class _Choices(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    network: Literal["densenet", "am-densenet"] = "am-densenet"
-    block_layers: tuple[Layers, Layers, Layers, Layers] = (6, 12, 24, 16)
+class DenseNetChoices(_Choices):
+    """DenseNet-121 without attention, or with one of: CBAM (`am-densenet`), SE, CBAM's two halves alone."""
+
+    network: Literal["densenet", "am-densenet", "se-densenet", "channel-densenet", "spatial-densenet"] = "am-densenet"
+    block_layers: FourStages = (6, 12, 24, 16)
     growth: Width = 32
     stem: Width = 64
     attention_place: AttentionPlace = "after-transition"
     reduction: Width = 16
     identity_start: bool = False
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dropout: Dropout = 0.0
 
 
-def build(architecture: Architecture, *, findings: int, channels: int) -> DenseNet:
+class Wang2017Choices(_Choices):
+    """See Wang2017."""
+
+    network: Literal["wang2017"] = "wang2017"
+    backbone: Backbone = "resnet50"
+    pooling: Pooling = "lse"
+    lse_r: Annotated[float, Field(gt=0)] = 10.0
+
+
+class ChestNetChoices(_Choices):
+    """See ChestNet."""
+
+    network: Literal["chestnet"] = "chestnet"
+    size: Annotated[int, Field(ge=chestnet.STRIDE, le=4096, multiple_of=chestnet.STRIDE)] = 224
+    stage_blocks: FourStages = (3, 8, 36, 3)
+
+
+class DNetLocChoices(_Choices):
+    """See DNetLoc."""
+
+    network: Literal["dnetloc"] = "dnetloc"
+    locations: Annotated[int, Field(ge=0, le=4096)] = 9
+    block_layers: FourStages = (6, 12, 24, 16)
+    growth: Width = 32
+    stem: Width = 64
+    dropout: Dropout = 0.0
+
+
+def _with_network(fields: Any) -> Any:
+    return {"network": "am-densenet", **fields} if isinstance(fields, dict) else fields
+
+
+Architecture = Annotated[
+    DenseNetChoices | Wang2017Choices | ChestNetChoices | DNetLocChoices,
+    Field(discriminator="network"),
+    BeforeValidator(_with_network),
+]
+"""Which network, and its free choices. Stored in recipes and bundles."""
+
+NETWORKS: tuple[str, ...] = tuple(
+    name
+    for choices in (DenseNetChoices, Wang2017Choices, ChestNetChoices, DNetLocChoices)
+    for name in get_args(choices.model_fields["network"].annotation)
+)
+"""What `network` may be."""
+
+_ARCHITECTURE: TypeAdapter[Architecture] = TypeAdapter(Architecture)
+
+
+def architecture_from_dict(fields: Mapping[str, Any]) -> Architecture:
+    """An architecture from its fields; the network is AM_DenseNet unless they say another.
+
+    Raises:
+        ValidationError: pydantic's, naming the keys that are wrong.
+    """
+    return _ARCHITECTURE.validate_python(fields)
+
+
+def build(architecture: Architecture, *, findings: int, channels: int) -> Classifier:
     """The network with fresh random weights from torch's current random state.
 
     Raises:
         ValueError: if the choices do not fit each other, e.g. channels that the reduction does not divide.
     """
+    match architecture:
+        case DenseNetChoices():
+            return _densenet(architecture, findings=findings, channels=channels)
+        case Wang2017Choices(backbone=backbone, pooling=pooling, lse_r=lse_r):
+            return Wang2017(findings=findings, channels=channels, backbone=backbone, pooling=pooling, lse_r=lse_r)
+        case ChestNetChoices(size=size, stage_blocks=stage_blocks):
+            return ChestNet(findings=findings, channels=channels, size=size, stage_blocks=stage_blocks)
+        case DNetLocChoices():
+            return DNetLoc(
+                findings=findings,
+                channels=channels,
+                locations=architecture.locations,
+                block_layers=architecture.block_layers,
+                growth=architecture.growth,
+                stem=architecture.stem,
+                dropout=architecture.dropout,
+            )
+
+
+def _densenet(architecture: DenseNetChoices, *, findings: int, channels: int) -> DenseNet:
+    attention: Attention
     match architecture.network:
         case "densenet":
-            attention = False
+            attention = "none"
         case "am-densenet":
-            attention = True
+            attention = "cbam"
+        case "se-densenet":
+            attention = "se"
+        case "channel-densenet":
+            attention = "channel"
+        case "spatial-densenet":
+            attention = "spatial"
     return DenseNet(
         findings=findings,
         channels=channels,
@@ -48,3 +143,30 @@ def build(architecture: Architecture, *, findings: int, channels: int) -> DenseN
         identity_start=architecture.identity_start,
         dropout=architecture.dropout,
     )
+
+
+def check_size(architecture: Architecture, size: int) -> None:
+    """Refuse a size of films that the network cannot take.
+
+    Args:
+        size: height and width in pixels.
+
+    Raises:
+        ValueError: if it is too small, or not the one that a ChestNet was made for.
+    """
+    match architecture:
+        case ChestNetChoices(size=wanted):
+            if size != wanted:
+                raise ValueError(
+                    f"size must be {wanted} px, for which chestnet's last kernel is made, got {size}. "
+                    f"Change both: architecture.size and preprocessing.size"
+                )
+            return
+        case DenseNetChoices():
+            minimum = densenet.MINIMUM_SIZE
+        case DNetLocChoices():
+            minimum = dnetloc.MINIMUM_SIZE
+        case Wang2017Choices(backbone=backbone):
+            minimum = wang2017.MINIMUM_SIZES[backbone]
+    if size < minimum:
+        raise ValueError(f"size must be at least {minimum} px for {architecture.network}, got {size}")

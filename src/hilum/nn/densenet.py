@@ -1,4 +1,4 @@
-"""DenseNet with or without attention: AM_DenseNet, and DenseNet-121 as its own baseline."""
+"""DenseNet with or without attention: AM_DenseNet, DenseNet-121 as its own baseline, and its ablations."""
 
 import re
 from collections import OrderedDict
@@ -10,20 +10,27 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.models import DenseNet as TorchvisionDenseNet
 
-from hilum.nn.attention import CBAM
+from hilum.nn.attention import CBAM, ChannelAttention, SpatialAttention, SqueezeExcitation
+from hilum.nn.classifier import Classifier, ClassMaps, Images, Logits, check_channels, grey_stem
 
-Images = Float[Tensor, "batch channels height width"]
-Logits = Float[Tensor, "batch findings"]
-
+Attention = Literal["none", "cbam", "se", "channel", "spatial"]
 AttentionPlace = Literal["after-transition", "before-transition"]
 
+MINIMUM_SIZE = 32
+"""Pixels; one place of the last feature map."""
 
-class DenseNet(nn.Module):
+
+class DenseNet(Classifier):
     """A DenseNet whose last feature map, averaged, goes into one linear layer: `logits = W mean(f) + b`.
 
     The parts and their state-dict keys are torchvision's; attention modules are `features.attention1` to `3`.
-    Golden counts with 14 findings and three channels: 6,968,206 without attention; 7,011,508 with CBAM after each
-    transition, on 128, 256 and 512 channels: + (2,048 + 98) + (8,192 + 98) + (32,768 + 98). A grey stem: 6,272 less.
+    Golden counts with 14 findings and three channels; attention after the transition is on 128, 256 and 512 channels:
+        none            6,968,206
+        cbam            7,011,508   + (2,048 + 98) + (8,192 + 98) + (32,768 + 98)
+        se, channel     7,011,214   + 2,048 + 8,192 + 32,768
+        spatial         6,968,500   + 3 x 98
+        cbam, before    7,140,532   + (8,192 + 98) + (32,768 + 98) + (131,072 + 98), on 256, 512 and 1,024 channels
+    A grey stem: 6,272 less.
 
     Args:
         findings: number of outputs.
@@ -31,7 +38,8 @@ class DenseNet(nn.Module):
         block_layers: layers of the four dense blocks; (6, 12, 24, 16) is DenseNet-121.
         growth: channels that each layer adds.
         stem: channels of the first convolution.
-        attention: put a CBAM behind each of the first three dense blocks.
+        attention: what stands behind each of the first three dense blocks. `cbam` is the paper's; `se`, and CBAM's
+            two halves alone, stand in the same place, which is our reading of "another attention".
         attention_place: behind the block's transition, as the paper's text says, or before it.
         reduction: see ChannelAttention.
         identity_start: see ChannelAttention.
@@ -41,6 +49,10 @@ class DenseNet(nn.Module):
         al., "Densely Connected Convolutional Networks", CVPR 2017. https://arxiv.org/abs/1608.06993
     """
 
+    minimum_size = MINIMUM_SIZE
+    stem_key = "features.conv0.weight"
+    fresh: tuple[str, ...] = ("features.attention",)
+
     def __init__(
         self,
         *,
@@ -49,30 +61,28 @@ class DenseNet(nn.Module):
         block_layers: tuple[int, int, int, int] = (6, 12, 24, 16),
         growth: int = 32,
         stem: int = 64,
-        attention: bool = False,
+        attention: Attention = "none",
         attention_place: AttentionPlace = "after-transition",
         reduction: int = 16,
         identity_start: bool = False,
         dropout: float = 0.0,
     ):
         super().__init__()
-        if channels not in (1, 3):
-            raise ValueError(f"channels must be 1 or 3, got {channels}")
+        check_channels(channels)
         plain = TorchvisionDenseNet(growth, block_layers, stem, drop_rate=dropout, num_classes=findings)
         parts: OrderedDict[str, nn.Module] = OrderedDict()
         for name, part in plain.features.named_children():
             stage = re.fullmatch(r"transition(\d)", name)
-            if stage is None or not attention:
+            if stage is None or attention == "none":
                 parts[name] = part
                 continue
             before = attention_place == "before-transition"
             width = part.conv.in_channels if before else part.conv.out_channels
-            cbam = CBAM(width, reduction=reduction, identity_start=identity_start)
-            attend = (f"attention{stage[1]}", cbam)
+            module = _attention(attention, width, reduction=reduction, identity_start=identity_start)
+            attend = (f"attention{stage[1]}", module)
             parts.update([attend, (name, part)] if before else [(name, part), attend])
         if channels == 1:
-            parts["conv0"] = nn.Conv2d(1, stem, kernel_size=7, stride=2, padding=3, bias=False)
-            nn.init.kaiming_normal_(cast(nn.Conv2d, parts["conv0"]).weight)
+            parts["conv0"] = grey_stem(cast(nn.Conv2d, parts["conv0"]))
         self.features = nn.Sequential(parts)
         self.classifier = plain.classifier
 
@@ -82,9 +92,10 @@ class DenseNet(nn.Module):
 
     def feature_map(self, images: Images) -> Float[Tensor, "batch features rows columns"]:
         """The last feature map, a 32nd of the images' height and width."""
+        self.check_size(images)
         return cast(Tensor, self.features(images)).relu()
 
-    def class_maps(self, images: Images) -> tuple[Logits, Float[Tensor, "batch findings rows columns"]]:
+    def class_maps(self, images: Images) -> tuple[Logits, ClassMaps]:
         """Logits, and for each finding a map whose mean over the film is exactly its logit.
 
         A place's value is the logit that the film would have if it looked like this everywhere, so all films share
@@ -97,6 +108,24 @@ class DenseNet(nn.Module):
         maps = maps + self.classifier.bias[:, None, None]
         return maps.mean((2, 3)), maps
 
+    def own_keys(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of elsewhere under today's keys; see modern_keys."""
+        return modern_keys(state)
+
+
+def _attention(attention: Attention, width: int, *, reduction: int, identity_start: bool) -> nn.Module:
+    match attention:
+        case "none":
+            return nn.Identity()
+        case "cbam":
+            return CBAM(width, reduction=reduction, identity_start=identity_start)
+        case "se":
+            return SqueezeExcitation(width, reduction=reduction, identity_start=identity_start)
+        case "channel":
+            return ChannelAttention(width, reduction=reduction, identity_start=identity_start)
+        case "spatial":
+            return SpatialAttention(identity_start=identity_start)
+
 
 def modern_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same weights under today's names: old DenseNet keys `norm.1` and `module.` prefixes are renamed."""
@@ -105,31 +134,3 @@ def modern_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         key = key.removeprefix("module.")
         renamed[re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.(\d)\.", r"\1\2.", key)] = value
     return renamed
-
-
-def load_backbone(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
-    """Fill a model from weights that were trained for other classes, and return the keys that stay at their start.
-
-    Only these may differ: the classifier, if its shape does, and attention that the weights lack. A stem for RGB is
-    summed over its channels for a grey model: on a grey film, equal output at a third of the input.
-
-    Raises:
-        ValueError: if any other key is missing, unknown or of another shape; it names them.
-    """
-    state = modern_keys(state)
-    own = model.state_dict()
-    stem = "features.conv0.weight"
-    if stem in state and stem in own and (state[stem].shape[1:2], own[stem].shape[1:2]) == ((3,), (1,)):
-        state[stem] = state[stem].sum(1, keepdim=True)
-    head = [k for k in own if k.startswith("classifier.")]
-    if any(k in state and state[k].shape != own[k].shape for k in head):
-        state = {k: v for k, v in state.items() if k not in head}
-    missing = sorted(own.keys() - state.keys())
-    wrong = [k for k in missing if k not in head and ".attention" not in k and not k.endswith("num_batches_tracked")]
-    wrong += sorted(state.keys() - own.keys())
-    wrong += sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape)
-    if wrong:
-        shown = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
-        raise ValueError(f"weights must match the model's keys and shapes, but these do not: {shown}")
-    model.load_state_dict(own | state)
-    return missing

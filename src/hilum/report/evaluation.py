@@ -8,8 +8,9 @@ import pandas as pd
 
 from hilum.bundle import Bundle, load_bundle
 from hilum.data.films import Films
+from hilum.data.judged import judged_films
 from hilum.evaluate import judge, read_predictions
-from hilum.predict import score_films, write_predictions
+from hilum.predict import score_films
 from hilum.report.page import write_report
 
 
@@ -26,7 +27,8 @@ def evaluate_to_folder(
 ) -> dict[str, Any]:
     """Judge a bundle or a file of scores, write the report, and return what report.json holds.
 
-    A bundle's scores are written too, as predictions.csv. Arguments as for `hilum.evaluate.judge`.
+    The judged films' scores and truth are written too, as predictions.csv and judged.parquet, so that reports can be
+    compared. Arguments as for `hilum.evaluate.judge`.
 
     Raises:
         FilmsError: if the manifest has no such split.
@@ -47,8 +49,9 @@ def evaluate_to_folder(
     training: dict[str, Any] | None = None
     if bundle:
         report = replace(report, notes=(*report.notes, *_other_manifest(bundle, films)))
-        training = {**bundle.training, "history": _history(model / "logs" / "metrics.csv")}
-        write_predictions(scores, out / "predictions.csv")
+        training = {**bundle.training, "history": training_history(model)}
+    chosen = judged_films(films, scores, split=split, allow_missing=allow_missing, allow_unknown=allow_unknown)
+    chosen.write(out)
     content = report.to_dict()
     write_report(content, out, training=training)
     return content
@@ -63,12 +66,13 @@ def _other_manifest(bundle: Bundle, films: Films) -> list[str]:
     ]
 
 
-def _history(path: Path) -> list[dict[str, float]]:
-    """Loss and validation figures, one row per epoch, from the run's log."""
-    if not path.is_file():
+def training_history(run: Path) -> list[dict[str, float]]:
+    """Loss and validation figures, one row per epoch, from the logs of a run's beginning and of each resumption."""
+    logs = [pd.read_csv(path) for path in sorted((run / "logs").glob("metrics*.csv"))]
+    if not logs:
         return []
-    log = pd.read_csv(path)
+    log = pd.concat(logs)
     names = {"train_loss_epoch": "train_loss", "val_loss": "val_loss", "val_auroc": "val_auroc"}
     kept = log[["epoch", *(name for name in names if name in log)]].rename(columns=names)
-    epochs = kept.groupby("epoch", as_index=False).first().dropna(axis=1, how="all").dropna()
+    epochs = kept.groupby("epoch", as_index=False).last().dropna(axis=1, how="all").dropna()
     return [{str(name): float(value) for name, value in row.items()} for row in epochs.to_dict("records")]

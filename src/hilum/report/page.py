@@ -36,6 +36,12 @@ PROTOCOLS: dict[str | None, tuple[str, str]] = {
 }
 """What each protocol is called, and what it means for the numbers."""
 
+CONTROLS = {
+    "identity": ("Patient identity", "the labels of the same patient's training films"),
+    "view_age_sex": ("View, age, sex", "the view and the patient's age and sex"),
+}
+"""What each control that sees no pixel is called, and what it knows instead."""
+
 _AXIS_LOW = 0.4
 """Where the interval graphics begin; what lies below is drawn at the edge."""
 
@@ -77,6 +83,8 @@ def render_page(report: dict[str, Any], *, training: dict[str, Any] | None = Non
         summary=_summary(report),
         rows=[_row(name, finding, report["published"]) for name, finding in report["findings"].items()],
         mean_bar=_bar(report["mean"]["auroc"]),
+        controls=CONTROLS,
+        control_sentences=_control_sentences(report),
         errata=list(dict.fromkeys(system["erratum"] for system in report["published"] if system["erratum"])),
         facts=facts,
         charts=charts,
@@ -119,6 +127,25 @@ def _summary(report: dict[str, Any]) -> list[str]:
     if missing:
         sentences.append(f"{_plural(len(missing), 'film')} of the split had no score and {_were(missing)} left out.")
     return sentences + list(report["notes"])
+
+
+def _control_sentences(report: dict[str, Any]) -> list[str]:
+    """What the controls reach and where the system stands, a sentence for each control."""
+    sentences = []
+    for name, control in report["controls"].items():
+        auroc, difference, knows = control["mean"]["auroc"], control["mean"]["difference"], CONTROLS[name][1]
+        if auroc["value"] is None:
+            sentences.append(f"A control that knows only {knows} could not be judged: no finding defines it.")
+            continue
+        reached = f"reaches a mean AUROC of {_decimal(auroc['value'])} ({_interval(auroc)})"
+        sentence = f"A control that sees no pixel and knows only {knows} {reached}"
+        if difference["value"] is None:
+            sentences.append(f"{sentence}; it shares no defined finding with {report['system']}.")
+            continue
+        above = f"{abs(difference['value']):.3f} {'above' if difference['value'] >= 0 else 'below'} it"
+        ends = "no interval" if difference["low"] is None else f"{difference['low']:+.3f} to {difference['high']:+.3f}"
+        sentences.append(f"{sentence}; {report['system']} lies {above} ({ends}).")
+    return sentences
 
 
 def _row(name: str, finding: dict[str, Any], published: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -1,0 +1,128 @@
+"""Predictors that see no pixel: how far patient identity, or view, age and sex, come by themselves on these films."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float64, Int, Shaped
+from sklearn.linear_model import LogisticRegression
+
+from hilum.metrics.bootstrap import bootstrap
+from hilum.metrics.ranking import PerFinding, Table, auroc_per_finding
+
+PSEUDO_FILMS = 1.0
+"""How many films of the training prevalence are added to a patient's own."""
+
+AGE_KNOTS_YEARS = (10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0)
+"""Where the slope over age may change."""
+
+Texts = Shaped[np.ndarray, " films"]
+
+
+@dataclass(frozen=True)
+class Records:
+    """What is written about films, without their pixels; a row, or an element, per film."""
+
+    labels: Table  # 1 present, 0 absent, NaN unknown
+    patients: Texts
+    views: Texts
+    ages: Float64[np.ndarray, " films"]  # years, NaN if unknown
+    sexes: Texts
+
+
+class Control(NamedTuple):
+    """A control's AUROC per finding, on the judged films and in each resample of their patients; NaN if undefined."""
+
+    auroc: PerFinding
+    per_draw: Float64[np.ndarray, "draws findings"]
+
+
+def run_controls(training: Records, judged: Records, *, draws: int, seed: int) -> dict[str, Control]:
+    """Both controls, learned from the training films and measured on the judged ones.
+
+    The resamples are those that `bootstrap` draws for the same patients with the same seed, so that a system's
+    differences to a control are paired. A finding that a control cannot learn is NaN.
+
+    Args:
+        draws: number of resamples.
+    """
+    scores = {"identity": identity_scores(training, judged), "view_age_sex": view_age_sex_scores(training, judged)}
+    return {name: _measure(table, judged, draws, seed) for name, table in scores.items()}
+
+
+def identity_scores(
+    training: Records, judged: Records, *, pseudo_films: float = PSEUDO_FILMS
+) -> Float64[np.ndarray, "films findings"]:
+    """For each judged film the mean label of the same patient's training films, drawn towards the prevalence.
+
+    A patient without training films gets the prevalence. NaN for findings of which no training label is known.
+
+    Args:
+        pseudo_films: films of the training prevalence that are added to each patient's own, above 0.
+    """
+    known = ~np.isnan(training.labels)
+    present = np.where(known, training.labels, 0.0).astype(np.float64)
+    films, positives = known.sum(axis=0), present.sum(axis=0)
+    prevalence = np.divide(positives, films, out=np.full(len(films), np.nan), where=films > 0)
+    names, codes = np.unique(training.patients, return_inverse=True)
+    of_patient = np.zeros((2, len(names) + 1, len(films)))  # the last row is of patients without training films
+    np.add.at(of_patient[0], codes, present)
+    np.add.at(of_patient[1], codes, known)
+    place = np.searchsorted(names, judged.patients)
+    found = np.append(names, names[:1])[place] == judged.patients if len(names) else np.zeros(len(place), dtype=bool)
+    own_positives, own_films = of_patient[:, np.where(found, place, len(names))]
+    scores: Float64[np.ndarray, "films findings"] = (own_positives + pseudo_films * prevalence) / (
+        own_films + pseudo_films
+    )
+    return scores
+
+
+def view_age_sex_scores(training: Records, judged: Records) -> Float64[np.ndarray, "films findings"]:
+    """Logits of a logistic regression on view, sex and age, fitted to the training films of each finding.
+
+    Films with the same view, age and sex are one weighted row: the same fit in a hundredth of the time. Age enters as a
+    line whose slope may change every ten years; an unknown age is a category of its own. NaN for findings whose known
+    training labels are of one class.
+    """
+    rows, codes = _distinct(_design(training))
+    asked = _design(judged)
+    scores = np.full((len(asked), training.labels.shape[1]), np.nan)
+    for finding, labels in enumerate(training.labels.T):
+        weights = np.concatenate([np.bincount(codes[labels == value], minlength=len(rows)) for value in (0, 1)])
+        if not weights[: len(rows)].any() or not weights[len(rows) :].any():
+            continue
+        truth = np.repeat([0, 1], len(rows))
+        there = weights > 0
+        model = LogisticRegression(max_iter=2000)
+        model.fit(np.tile(rows, (2, 1))[there], truth[there], sample_weight=weights[there])
+        scores[:, finding] = model.decision_function(asked)
+    return scores
+
+
+def _design(films: Records) -> Float64[np.ndarray, "films features"]:
+    """A row of numbers per film: a column for each known view and sex, then age as a bent line."""
+    known = ~np.isnan(films.ages)
+    years = np.where(known, films.ages, 0.0)
+    columns = [films.views == view for view in ("PA", "AP", "LATERAL")]
+    columns += [films.sexes == sex for sex in ("M", "F")]
+    columns += [~known, years / 100]  # of the size of the others, for the solver
+    columns += [np.maximum(years - knot, 0.0) / 100 for knot in AGE_KNOTS_YEARS]
+    return np.stack(columns, axis=1).astype(np.float64)
+
+
+def _distinct(
+    design: Float64[np.ndarray, "films features"],
+) -> tuple[Float64[np.ndarray, "rows features"], Int[np.ndarray, " films"]]:
+    """The distinct rows, and which of them each film has."""
+    rows, codes = np.unique(design, axis=0, return_inverse=True)
+    return rows, codes.reshape(-1)
+
+
+def _measure(scores: Float64[np.ndarray, "films findings"], judged: Records, draws: int, seed: int) -> Control:
+    learned = ~np.isnan(scores).any(axis=0)
+    control = Control(np.full(len(learned), np.nan), np.full((draws, len(learned)), np.nan))
+    if learned.any():
+        numbers, labels = scores[:, learned], judged.labels[:, learned]
+        control.auroc[learned] = auroc_per_finding(numbers, labels)
+        control.per_draw[:, learned] = bootstrap(numbers, labels, judged.patients, draws=draws, seed=seed).auroc
+    return control

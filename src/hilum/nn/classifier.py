@@ -1,0 +1,111 @@
+"""What every system is: a network from films to logits that can also say where it looked."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, cast
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Images = Float[Tensor, "batch channels height width"]
+Logits = Float[Tensor, "batch findings"]
+ClassMaps = Float[Tensor, "batch findings rows columns"]
+
+
+class Classifier(nn.Module, ABC):
+    """A network from films to logits that can also say where it looked. All systems share this road.
+
+    Attributes:
+        classifier: the last linear layer; its first outputs are the findings.
+        minimum_size: the shortest height and width of a film, in pixels.
+        stem_key: state-dict key of the first convolution's weight, the only one that sees the film's channels.
+        fresh: beginnings of the keys that weights trained elsewhere may lack, beside the classifier.
+    """
+
+    classifier: nn.Linear
+    minimum_size: int
+    stem_key: str
+    fresh: tuple[str, ...]
+
+    @abstractmethod
+    def forward(self, images: Images) -> Logits:
+        """Logits, before the sigmoid."""
+
+    @abstractmethod
+    def class_maps(self, images: Images) -> tuple[Logits, ClassMaps]:
+        """Logits, and for each finding a map in the unit of its logit; what relates the two, each system says."""
+
+    @abstractmethod
+    def own_keys(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of elsewhere under this network's keys."""
+
+    def check_size(self, images: Images) -> None:
+        """Refuse films that are too small.
+
+        Raises:
+            ValueError: if a side is below `minimum_size`.
+        """
+        height, width = images.shape[2:]
+        if min(height, width) < self.minimum_size:
+            raise ValueError(
+                f"images must be at least {self.minimum_size} px high and wide for this network, got {height} x {width}"
+            )
+
+
+def check_channels(channels: int) -> None:
+    """Refuse what is neither grey nor RGB.
+
+    Raises:
+        ValueError: if the number of channels is not 1 or 3.
+    """
+    if channels not in (1, 3):
+        raise ValueError(f"channels must be 1 or 3, got {channels}")
+
+
+def grey_stem(colour: nn.Conv2d) -> nn.Conv2d:
+    """A fresh first convolution for grey films, in all else like the one for RGB."""
+    sizes = (cast(Any, value) for value in (colour.kernel_size, colour.stride, colour.padding))
+    grey = nn.Conv2d(1, colour.out_channels, *sizes, bias=colour.bias is not None)
+    nn.init.kaiming_normal_(grey.weight)
+    return grey
+
+
+def backbone_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A torchvision network's weights without its head, as those of a system's `backbone`; a system's own stay."""
+    plain = {key.removeprefix("module."): value for key, value in state.items()}
+    if any(key.startswith("backbone.") for key in plain):
+        return plain
+    head = ("fc.", "classifier.", "aux1.", "aux2.")
+    return {f"backbone.{key}": value for key, value in plain.items() if not key.startswith(head)}
+
+
+def load_backbone(model: Classifier, state: Mapping[str, Tensor]) -> list[str]:
+    """Fill a model from weights that were trained for other classes, and return the keys that stay at their start.
+
+    Only these may differ: the classifier, if its shape does, and the model's `fresh` parts, if the weights lack them.
+    A stem for RGB is summed over its channels for a grey model: on a grey film, equal output at a third of the input.
+
+    Raises:
+        ValueError: if any other key is missing, unknown or of another shape; it names them.
+    """
+    state = model.own_keys(state)
+    own = model.state_dict()
+    stem = model.stem_key
+    if stem in state and stem in own and (state[stem].shape[1:2], own[stem].shape[1:2]) == ((3,), (1,)):
+        state[stem] = state[stem].sum(1, keepdim=True)
+    head = [k for k in own if k.startswith("classifier.")]
+    if any(k in state and state[k].shape != own[k].shape for k in head):
+        state = {k: v for k, v in state.items() if k not in head}
+    missing = sorted(own.keys() - state.keys())
+    wrong = [k for k in missing if not k.startswith(("classifier.", *model.fresh)) and not _is_counter(k)]
+    wrong += sorted(state.keys() - own.keys())
+    wrong += sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape)
+    if wrong:
+        shown = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+        raise ValueError(f"weights must match the model's keys and shapes, but these do not: {shown}")
+    model.load_state_dict(own | state)
+    return missing
+
+
+def _is_counter(key: str) -> bool:
+    return key.endswith("num_batches_tracked")  # files older than this counter lack it

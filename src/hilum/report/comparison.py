@@ -1,0 +1,248 @@
+"""Reports of the same films set against each other: paired differences of AUROC, from the reports' folders alone."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hilum import DISCLAIMER, __version__
+from hilum.data.judged import Judged, read_judged
+from hilum.errors import HilumError, PredictionsError
+from hilum.evaluate import estimate_json
+from hilum.metrics.compare import FindingDifference, Pair, compare
+
+DRAWS = 2000
+
+_REMEDY = "Judge each system's scores on one manifest: hilum evaluate REPORT/predictions.csv --films F --out REPORT"
+
+_NOTES = (
+    "Differences are the second system minus the first, paired: a resample has the same patients for all systems.",
+    "Intervals and p-values come from the resamples of patients. Holm's correction is over the findings of one pair of "
+    "systems; it does not cover several pairs, nor the mean.",
+    "DeLong's test takes every film for independent. Where patients have several films its p-values are too small; it "
+    "stands here only because others report it.",
+)
+
+
+class TextTable(NamedTuple):
+    """What a command line prints."""
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+
+
+class _Report(NamedTuple):
+    folder: Path
+    content: dict[str, Any]
+    judged: Judged
+
+
+def compare_reports(folders: Sequence[Path], *, draws: int = DRAWS, seed: int = 0) -> dict[str, Any]:
+    """Differences of AUROC between all pairs of systems, over the findings that every report judged.
+
+    The result is plain JSON in which NaN is null; an ESTIMATE is {value, low, high, undefined}, as in report.json:
+
+        hilum, protocol, split, films, patients, films_fingerprint, draws, seed, disclaimer
+        systems: [{name, report, mean: {auroc: ESTIMATE}, findings: {FINDING: {auroc: ESTIMATE}}}]
+        findings: {FINDING: {films, patients, positives}}
+        differences: [{first, second (names), mean: {auroc: ESTIMATE, p_value}, findings: {FINDING: {auroc: ESTIMATE,
+            p_value, p_value_holm, delong: {standard_error, p_value}}}}]    second minus first
+        not_compared, undefined_findings: [FINDING]    judged by some only; of one class
+        notes: [sentence]
+
+    Args:
+        folders: of reports that `hilum evaluate` wrote, at least two; the first is the one that others are set against.
+        draws: resamples of the patients; no p-value can be below 2 / (draws + 1).
+
+    Raises:
+        HilumError: if there are fewer than two reports, one is not whole, or their films, split or labels differ.
+    """
+    if len(folders) < 2:
+        raise HilumError(f"reports must be at least two, got {len(folders)}. Name two folders or more.")
+    twice = [str(folder) for i, folder in enumerate(folders) if folder.resolve() in {f.resolve() for f in folders[:i]}]
+    if twice:
+        raise HilumError(f"reports must be different folders, got {twice[0]} twice. Name each once.")
+    if draws < 1:
+        raise HilumError(f"draws must be at least 1, got {draws}. Take 1000 or more for p-values.")
+    reports = [_read(folder) for folder in folders]
+    first = reports[0]
+    for other in reports[1:]:
+        _refuse_other_films(first, other)
+    every = list(dict.fromkeys(name for report in reports for name in report.judged.findings))
+    findings = [name for name in every if all(name in report.judged.findings for report in reports)]
+    if not findings:
+        raise HilumError(
+            f"reports must have a finding in common, got none in {', '.join(map(str, folders))}. "
+            "Score the same findings."
+        )
+    for other in reports[1:]:
+        _refuse_other_labels(first, other, findings)
+    labels, patients = first.judged.truth[findings].to_numpy(dtype=np.float64), first.judged.patients
+    scores = [report.judged.scores[findings].to_numpy(dtype=np.float64) for report in reports]
+    compared = compare(scores, labels, patients, draws=draws, seed=seed)
+    names = _names(reports)
+    known = ~np.isnan(labels)
+    counts = {
+        name: {
+            "films": int(known[:, i].sum()),
+            "patients": len(set(patients[known[:, i]])),
+            "positives": int((labels[:, i] == 1).sum()),
+        }
+        for i, name in enumerate(findings)
+    }
+    shared = {key: first.content[key] for key in ("protocol", "split", "films_fingerprint")}
+    return {
+        "hilum": __version__,
+        **shared,
+        "films": len(labels),
+        "patients": len(set(patients)),
+        "draws": draws,
+        "seed": seed,
+        "systems": [
+            {
+                "name": name,
+                "report": str(report.folder),
+                "mean": {"auroc": estimate_json(compared.mean[i])},
+                "findings": {
+                    finding: {"auroc": estimate_json(value)}
+                    for finding, value in zip(findings, compared.auroc[i], strict=True)
+                },
+            }
+            for i, (name, report) in enumerate(zip(names, reports, strict=True))
+        ],
+        "findings": counts,
+        "differences": [_pair(pair, names, findings) for pair in compared.pairs],
+        "not_compared": [name for name in every if name not in findings],
+        "undefined_findings": [
+            name for name, value in zip(findings, compared.auroc[0], strict=True) if np.isnan(value.value)
+        ],
+        "notes": list(_NOTES),
+        "disclaimer": DISCLAIMER,
+    }
+
+
+def comparison_tables(comparison: dict[str, Any]) -> list[TextTable]:
+    """A table of the systems' means, then one for each pair, from what `compare_reports` gives."""
+    judged = f"{comparison['films']:,} films of {comparison['patients']:,} patients, split by {comparison['protocol']}"
+    systems = [[system["name"], _shown(system["mean"]["auroc"])] for system in comparison["systems"]]
+    tables = [TextTable(f"Mean AUROC: {judged}", ["system", "AUROC [95 %]"], systems)]
+    for pair in comparison["differences"]:
+        rows = [
+            [
+                name,
+                _shown(one["auroc"], sign="+"),
+                _p(one["p_value"]),
+                _p(one["p_value_holm"]),
+                _p(one["delong"]["p_value"]),
+                f"{comparison['findings'][name]['positives']:,}",
+            ]
+            for name, one in pair["findings"].items()
+        ]
+        mean = pair["mean"]
+        rows.append(["mean", _shown(mean["auroc"], sign="+"), _p(mean["p_value"]), "", "", ""])
+        header = ["finding", "difference [95 %]", "p", "p (Holm)", "p (DeLong)", "positives"]
+        tables.append(TextTable(f"{pair['second']} minus {pair['first']}", header, rows))
+    return tables
+
+
+def _read(folder: Path) -> _Report:
+    path = folder / "report.json"
+    remedy = "Name the folder that was --out of: hilum evaluate"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise HilumError(
+            f"report must be a folder with report.json, got {folder} ({error.strerror}). {remedy}"
+        ) from None
+    except ValueError:  # of JSON or of UTF-8
+        raise HilumError(f"report.json must be JSON, got something else in {path}. {remedy}") from None
+    keys = ("system", "protocol", "split", "films", "films_fingerprint", "findings")
+    lacking = [key for key in keys if not isinstance(content, dict) or key not in content]
+    if lacking or not isinstance(content["findings"], dict):
+        raise HilumError(f"report.json must have {(lacking or ['findings'])[0]!r}, got none in {path}. {remedy}")
+    judged = read_judged(folder, list(content["findings"]))
+    if len(judged.truth) != content["films"]:
+        raise PredictionsError(
+            f"judged.parquet must hold the {content['films']} films of report.json, got {len(judged.truth)} in "
+            f"{folder}. {remedy}"
+        )
+    return _Report(folder, content, judged)
+
+
+def _refuse_other_films(first: _Report, other: _Report) -> None:
+    for key, what in (("split", "split"), ("films_fingerprint", "manifest (films_fingerprint)")):
+        values = first.content[key], other.content[key]
+        if values[0] != values[1]:
+            raise HilumError(
+                f"reports must have one {what}, got {str(values[0])[:12]} in {first.folder} and "
+                f"{str(values[1])[:12]} in {other.folder}. {_REMEDY}"
+            )
+    films = set(first.judged.truth["film"]), set(other.judged.truth["film"])
+    differing = sorted(films[0] ^ films[1])
+    if differing:
+        where = first.folder if differing[0] in films[0] else other.folder
+        raise HilumError(
+            f"reports must judge the same films, got {len(differing):,} that only one of {first.folder} and "
+            f"{other.folder} judged, the first of which is {differing[0]!r} in {where}. Score the films that are "
+            "missing, and evaluate again."
+        )
+
+
+def _refuse_other_labels(first: _Report, other: _Report, findings: list[str]) -> None:
+    """One fingerprint vouches for one truth, unless a file was changed."""
+    columns = ["film", "patient", *findings]
+    if not first.judged.truth[columns].equals(other.judged.truth[columns]):
+        raise HilumError(
+            f"reports must hold the same patients and labels, got others in {other.folder} than in {first.folder}. "
+            f"{_REMEDY}"
+        )
+
+
+def _names(reports: Sequence[_Report]) -> list[str]:
+    """The systems' names, with the folder where two are called the same."""
+    systems = [str(report.content["system"]) for report in reports]
+    return [
+        system if systems.count(system) == 1 else f"{system} in {report.folder}"
+        for system, report in zip(systems, reports, strict=True)
+    ]
+
+
+def _pair(pair: Pair, names: Sequence[str], findings: Sequence[str]) -> dict[str, Any]:
+    return {
+        "first": names[pair.first],
+        "second": names[pair.second],
+        "mean": {"auroc": estimate_json(pair.mean.auroc), "p_value": _number(pair.mean.p_value)},
+        "findings": {name: _finding(one) for name, one in zip(findings, pair.findings, strict=True)},
+    }
+
+
+def _finding(one: FindingDifference) -> dict[str, Any]:
+    return {
+        "auroc": estimate_json(one.auroc),
+        "p_value": _number(one.p_value),
+        "p_value_holm": _number(one.p_value_holm),
+        "delong": {
+            "standard_error": _number(one.delong.standard_error),
+            "p_value": _number(one.delong.p_value),
+        },
+    }
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else value
+
+
+def _shown(estimate: dict[str, Any], *, sign: str = "") -> str:
+    if estimate["value"] is None:
+        return "undefined"
+    low, high = (f"{end:{sign}.3f}" if end is not None else "?" for end in (estimate["low"], estimate["high"]))
+    return f"{estimate['value']:{sign}.4f} [{low}, {high}]"
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return "undefined"
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"

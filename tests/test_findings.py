@@ -1,0 +1,50 @@
+import re
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hilum.errors import FilmsError
+from hilum.findings import CHESTXRAY14, NO_FINDING, canonical
+
+
+def test_the_order_is_golden() -> None:
+    """It is the order of every network's outputs: should it change, old weights would mean something else."""
+    assert " ".join(CHESTXRAY14) == (
+        "Atelectasis Cardiomegaly Effusion Infiltration Mass Nodule Pneumonia Pneumothorax "
+        "Consolidation Edema Emphysema Fibrosis Pleural_Thickening Hernia"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "finding"),
+    [
+        ("Infiltrate", "Infiltration"),  # BBox_List_2017.csv
+        ("Pleural_Thickening", "Pleural_Thickening"),
+        ("pleural thickening", "Pleural_Thickening"),
+        ("PLEURAL EFFUSION", "Effusion"),
+        ("Pleural_Effusion", "Effusion"),
+        (" hernia\n", "Hernia"),
+    ],
+)
+def test_other_names(name: str, finding: str) -> None:
+    assert canonical(name) == finding
+
+
+@given(st.sampled_from(CHESTXRAY14), st.randoms(use_true_random=False), st.text(" \t", max_size=3))
+def test_case_and_space_do_not_matter(finding: str, random: Random, space: str) -> None:
+    name = "".join(random.choice((letter.lower(), letter.upper())) for letter in finding)
+    assert canonical(space + name.replace("_", random.choice("_ ")) + space) == finding
+
+
+@given(st.text())
+def test_no_other_text_is_a_finding(name: str) -> None:
+    with pytest.raises(FilmsError, match=re.escape("got " + repr(f"{name}?"))):
+        canonical(f"{name}?")
+
+
+@pytest.mark.parametrize("name", ["", NO_FINDING, "Pneumonia|Mass", "Lung Opacity", "Masses"])
+def test_what_is_no_finding_is_refused(name: str) -> None:
+    with pytest.raises(FilmsError, match=r"finding must be one of Atelectasis, .*, Hernia, got"):
+        canonical(name)
