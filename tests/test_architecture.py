@@ -17,7 +17,7 @@ FLOORS = [
     {"train", "pretrain", "learner", "checkpoints", "predict", "explain", "evaluate", "info"},
     {"report"},
     {"demo", "serve"},
-    {"cli", "__main__"},
+    {"cli", "console", "__main__"},
 ]
 """Each floor stands on those above it in this list; rooms of one floor may lean on each other from the third on."""
 

@@ -28,9 +28,7 @@ Trains = Callable[..., Path]
 
 
 @pytest.fixture
-def trains(
-    tiny: Path, phantom_films: Films, packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Trains:
+def trains(tiny: Path, phantom_films: Films, packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trains:
     """Train the tiny recipe into a folder of `tmp_path`; a signal may arrive during one of the steps."""
 
     def run(

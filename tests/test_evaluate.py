@@ -1,6 +1,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,45 @@ def test_image_split_counts_siblings() -> None:
     test = films.table[films.table["split"] == "test"]
     assert report.films_with_siblings_in_training == test["patient"].isin(training).sum() > 0
     assert report.shared_patients == len(training & set(test["patient"]))
+
+
+def image_split(number: int = 200) -> Films:
+    films = some_films(number, protocol="image")
+    films.table["split"] = np.where(np.arange(number) % 3 == 0, "test", "train")
+    return films
+
+
+def test_controls_stand_in_reports_of_splits_that_leak_and_in_no_other() -> None:
+    films = image_split()
+    report = judge(films, SCORES, draws=40, seed=2)
+    assert set(report.controls) == {"identity", "view_age_sex"}
+    content = report.to_dict()
+    assert json.loads(json.dumps(content, allow_nan=False)) == content
+    identity = report.controls["identity"]
+    assert content["controls"]["identity"]["mean"]["auroc"]["value"] == identity.mean_auroc.value
+    assert set(content["controls"]["identity"]["findings"]) == set(CHESTXRAY14)
+    expected = report.mean_auroc.value - identity.mean_auroc.value
+    assert identity.mean_difference.value == pytest.approx(expected)
+    assert identity.mean_difference.low < expected < identity.mean_difference.high
+    undeclared = replace(films, notes={"protocol": None})
+    assert judge(undeclared, SCORES, draws=5).controls  # the films tell that it leaks
+    assert judge(FILMS, SCORES, draws=5).to_dict()["controls"] == {}
+    assert judge(films, SCORES, draws=5, split="train").controls == {}
+
+
+def test_a_finding_that_no_control_can_learn_is_undefined_and_counted() -> None:
+    films = image_split(20)
+    films.table.loc[films.table["split"] == "train", "Mass"] = np.float32("nan")
+    films.table["age"] = np.nan
+    films.table.loc[0:9, ["Mass", "Edema"]] = np.float32(1)
+    films.table.loc[10:, ["Mass", "Edema"]] = np.float32(0)
+    films.table.loc[films.table["split"] == "train", "Mass"] = np.float32("nan")
+    report = judge(films, SCORES[:20].assign(film=films.table["film"]), draws=12)
+    for control in report.to_dict()["controls"].values():
+        assert control["findings"]["Mass"]["auroc"] == {"value": None, "low": None, "high": None, "undefined": 12}
+        assert "Mass" in control["undefined_findings"]
+        assert "Edema" not in control["undefined_findings"]
+    assert "Mass" not in report.undefined_findings
 
 
 def test_published_values_stand_beside_the_same_protocol_only() -> None:

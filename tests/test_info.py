@@ -7,7 +7,7 @@ import torch
 from hilum.bundle import Bundle, save_bundle
 from hilum.errors import BundleError, RecipeError
 from hilum.findings import CHESTXRAY14
-from hilum.info import describe, shipped
+from hilum.info import Layer, cost, describe, layers, recipe_of, shipped
 from hilum.nn.build import build
 from hilum.recipe import load_recipe, shipped_recipes
 
@@ -87,3 +87,62 @@ def test_what_is_neither_is_refused(tmp_path: Path) -> None:
         describe(str(tmp_path), [])
     with pytest.raises(RecipeError, match="recipe must be a TOML file or one of"):
         describe(str(tmp_path / "nothing"), [])
+
+
+def test_layers_hold_every_parameter_once_and_every_shape() -> None:
+    found = layers(*recipe_of("am-densenet", []), size=224)
+    assert sum(layer.parameters for layer in found) == 7_011_508
+    by_name = {layer.name: layer for layer in found}
+    assert len(by_name) == len(found)  # though the MLP of each CBAM is passed twice
+    assert sum(layer.parameters for layer in found) == 7_011_508
+    assert by_name["features.conv0"] == Layer("features.conv0", "Conv2d", (64, 112, 112), 9_408)
+    assert by_name["features.norm5"].shape == (1024, 7, 7)
+    assert found[-1] == Layer("classifier", "Linear", (14,), 14 * 1024 + 14)
+
+
+def test_multiply_adds_are_those_of_a_hand_count() -> None:
+    """AlexNet's convolutions at 224 px, the transition on 6 x 6, the classifier: outputs times what each adds up."""
+    by_hand = 55**2 * 64 * 3 * 121 + 27**2 * 192 * 64 * 25 + 13**2 * (384 * 192 + 256 * 384 + 256 * 256) * 9
+    by_hand += 6**2 * 256 * 256 + 256 * 14
+    figures = cost(*recipe_of("wang-alexnet", []), size=224)
+    assert figures.multiply_adds == by_hand
+    assert figures.weights_mb == round(2_539_086 * 4 / 2**20, 2)
+
+
+def test_densenet121s_cost() -> None:
+    """The literature's 2.87 G at 224 px counts batch norm too; arithmetic and memory grow with the film's area."""
+    small, large = (cost(*recipe_of("densenet", []), size=size) for size in (224, 448))
+    assert 2.8e9 < small.multiply_adds < 2.87e9
+    assert large.multiply_adds == pytest.approx(4 * small.multiply_adds, rel=1e-3)
+    assert large.training_mb == pytest.approx(4 * small.training_mb, rel=0.01)
+    assert large.weights_mb == small.weights_mb == round(6_968_206 * 4 / 2**20, 2)
+
+
+def test_what_a_backward_pass_needs_is_counted_once() -> None:
+    """A linear layer keeps its input; the pooling and AlexNet's in-place ReLUs keep no copy of their own."""
+    figures = cost(*recipe_of("wang-alexnet", ["architecture.pooling=average"]), size=63)
+    film_and_maps = 3 * 63**2 + 64 * 15**2 + 64 * 7**2 + 192 * 7**2 + 192 * 3**2 + (384 + 256 + 256) * 3**2
+    assert 4 * film_and_maps / 2**20 < figures.training_mb < 2.5 * 4 * film_and_maps / 2**20
+
+
+@pytest.mark.parametrize("name", ["chestnet", "dnetloc", "wang-googlenet", "se-densenet"])
+def test_every_system_is_described(name: str) -> None:
+    facts = describe(name, [])
+    assert facts["cost"]["size"] == facts["preprocessing"]["size"]
+    assert facts["cost"]["multiply_adds"] > 1e9
+    assert facts["parameters_rgb"] > facts["parameters_grey"]
+
+
+def test_a_size_that_the_network_does_not_take_is_refused() -> None:
+    for figures in (layers, cost):
+        with pytest.raises(RecipeError, match="size must be at least 128 px for dnetloc, got 64"):
+            figures(*recipe_of("dnetloc", []), size=64)
+
+
+def test_a_bundles_network(tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path)
+    recipe, findings = recipe_of(str(tmp_path), [])
+    assert (recipe, findings) == (bundle.recipe, 2)
+    assert sum(layer.parameters for layer in layers(recipe, findings)) == bundle.parameters
+    with pytest.raises(RecipeError, match="--set must go with a recipe"):
+        recipe_of(str(tmp_path), ["seed=3"])

@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hilum.losses import bce_loss, focal_loss, weighted_bce_loss
+from hilum.losses import (
+    bce_loss,
+    class_weighted_bce_loss,
+    focal_loss,
+    weighted_bce_loss,
+    weighted_cross_entropy_loss,
+)
 
 NAN = float("nan")
 LOGIT = st.floats(-60, 60)
@@ -198,3 +204,74 @@ def test_alphas_outside_0_to_1_are_refused(alpha: float) -> None:
         focal_loss(logits, labels, gamma=2.0, alpha=alpha)
     with pytest.raises(ValueError, match="alpha must be between 0 and 1, got"):
         weighted_bce_loss(logits, labels, alpha=alpha)
+
+
+def w_cel_oracle(entries: Sequence[tuple[float, float]]) -> float:
+    """Wang 2017, equation 1, label by label, divided by the number of known labels."""
+    known = [(logit, label) for logit, label in entries if not math.isnan(label)]
+    present = sum(label == 1 for _, label in known)
+    absent = len(known) - present
+    total = 0.0
+    for logit, label in known:
+        if label == 1:
+            total += (present + absent) / present * softplus(-logit)
+        else:
+            total += (present + absent) / absent * softplus(logit)
+    return total / len(known) if known else 0.0
+
+
+@settings(max_examples=150, deadline=None)
+@given(ENTRIES)
+def test_w_cel_equals_the_oracle(entries: list[tuple[float, float]]) -> None:
+    assert weighted_cross_entropy_loss(*tensors(entries)).item() == pytest.approx(w_cel_oracle(entries), rel=1e-12)
+
+
+def test_w_cel_golden_values() -> None:
+    """At a logit of 0 every label costs ln 2, and each kind weighs one: 2 ln 2; the batch counts as a whole."""
+    logits = torch.zeros(2, 3)
+    labels = torch.tensor([[1.0, 0, 0], [NAN, 0, 0]])
+    assert weighted_cross_entropy_loss(logits, labels).item() == pytest.approx(2 * math.log(2))
+    logits[0, 0] = 3.0  # b_P = 5, b_N = 5/4
+    by_hand = (5 * softplus(-3) + 5 / 4 * 4 * math.log(2)) / 5
+    assert weighted_cross_entropy_loss(logits, labels).item() == pytest.approx(by_hand)
+
+
+@pytest.mark.parametrize("label", [0.0, 1.0])
+def test_w_cel_of_a_batch_with_one_class_is_plain_cross_entropy(label: float) -> None:
+    logits, labels = tensors([(0.3, label), (-2.0, label), (50.0, NAN)])
+    loss = weighted_cross_entropy_loss(logits, labels)
+    assert loss.item() == pytest.approx(bce_loss(logits, labels).item())
+    slopes = gradient(loss, logits)
+    assert slopes.isfinite().all()
+    assert slopes[2] == 0
+
+
+def test_w_cel_of_no_known_label_is_zero_with_no_gradient() -> None:
+    logits, labels = tensors([(3.0, NAN), (-200.0, NAN)])
+    loss = weighted_cross_entropy_loss(logits, labels)
+    assert (loss.item(), gradient(loss, logits).tolist()) == (0, [0, 0])
+
+
+def test_w_cel_gradients_are_those_of_the_values() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = (3 * torch.randn(5, 4, dtype=torch.float64, generator=generator)).requires_grad_()
+    labels = torch.randint(0, 2, (5, 4), generator=generator).double()
+    labels[0, 1] = NAN
+    assert torch.autograd.gradcheck(lambda x: weighted_cross_entropy_loss(x, labels), logits)
+    extreme = torch.tensor([[1e4, -1e4]], requires_grad=True)
+    assert gradient(weighted_cross_entropy_loss(extreme, torch.tensor([[0.0, 1.0]])), extreme).tolist() == [1, -1]
+
+
+def test_class_weights_by_hand_and_by_finding() -> None:
+    """At a logit of 0: ln 2 over the prevalence, or over the rest."""
+    logits, labels = torch.zeros(1, 3), torch.tensor([[1.0, 0.0, NAN]])
+    loss = class_weighted_bce_loss(logits, labels, prevalence=torch.tensor([0.1, 0.2, 0.3]))
+    assert loss.item() == pytest.approx(math.log(2) * (1 / 0.1 + 1 / 0.8) / 2)
+    half = class_weighted_bce_loss(logits, labels, prevalence=torch.full((3,), 0.5))
+    assert half.item() == pytest.approx(2 * bce_loss(logits, labels).item())
+
+
+@pytest.mark.parametrize("prevalence", [0.0, 1.0, -0.1, NAN])
+def test_prevalences_outside_0_to_1_are_refused(prevalence: float) -> None:
+    with pytest.raises(ValueError, match="prevalence must be between 0 and 1, got"):
+        class_weighted_bce_loss(torch.zeros(1, 1), torch.ones(1, 1), prevalence=torch.tensor([prevalence]))

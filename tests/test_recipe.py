@@ -301,3 +301,62 @@ def test_any_change_gives_a_recipe_or_a_recipe_error(change: str, value: str) ->
             load_recipe("demo", [text])
         except RecipeError as error:
             assert str(error)  # noqa: PT017
+
+
+SYSTEMS = {
+    "wang-alexnet": {"network": "wang2017", "backbone": "alexnet", "pooling": "lse", "lse_r": 10.0},
+    "wang-googlenet": {"network": "wang2017", "backbone": "googlenet", "pooling": "lse", "lse_r": 10.0},
+    "wang-vgg16": {"network": "wang2017", "backbone": "vgg16", "pooling": "lse", "lse_r": 10.0},
+    "wang-resnet50": {"network": "wang2017", "backbone": "resnet50", "pooling": "lse", "lse_r": 10.0},
+    "chestnet": {"network": "chestnet", "size": 224, "stage_blocks": [3, 8, 36, 3]},
+}
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_the_systems_that_the_paper_compares_with(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.to_dict()["architecture"] == SYSTEMS[name]
+    assert (recipe.protocol, recipe.weights) == ("official", "imagenet")
+    assert recipe.loss.name == ("bce" if name == "chestnet" else "w-cel")
+
+
+def test_dnetloc_is_called_an_approximation() -> None:
+    recipe = load_recipe("dnetloc")
+    assert "approximation" in recipe.about
+    assert (recipe.preprocessing.size, recipe.loss.name, recipe.protocol) == (1024, "class-weighted-bce", "patient")
+
+
+def test_the_ablations_differ_from_the_paper_in_their_attention_alone() -> None:
+    bce = load_recipe("am-densenet-bce")
+    for name in ("se-densenet", "channel-densenet", "spatial-densenet"):
+        assert differences(bce, load_recipe(name))["architecture.network"] == ("am-densenet", name)
+        assert set(differences(bce, load_recipe(name))) == {"name.", "about.", "architecture.network"}
+    before = differences(load_recipe("am-densenet"), load_recipe("am-densenet-before-transition"))
+    assert set(before) == {"name.", "about.", "architecture.attention_place"}
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        (
+            "wang-alexnet",
+            "preprocessing.size=62",
+            r"preprocessing\.size must be at least 63 px for wang2017, got 62 \[in",
+        ),
+        ("dnetloc", "preprocessing.size=127", r"preprocessing\.size must be at least 128 px for dnetloc, got 127 \[in"),
+        ("dnetloc", "training.progressive_size=96", r"training\.progressive_size must be at least 128 px"),
+        ("chestnet", "preprocessing.size=256", r"preprocessing\.size must be 224 px, .* got 256\. Change both"),
+        ("demo", "preprocessing.size=31", r"preprocessing\.size must be at least 32 px for am-densenet, got 31"),
+        ("wang-vgg16", "architecture.growth=3", r"architecture\.growth in wang-vgg16: Extra inputs"),
+        ("demo", "architecture.network=vit", r"architecture in demo: .*'network' does not match any of .*'dnetloc'"),
+        ("wang-vgg16", "architecture.lse_r=0", r"architecture\.lse_r in wang-vgg16: .* greater than 0, got 0\."),
+    ],
+)
+def test_what_a_system_cannot_take_is_refused_in_one_sentence(name: str, change: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(name, [change])
+
+
+def test_chestnet_takes_another_size_if_both_are_changed() -> None:
+    recipe = load_recipe("chestnet", ["preprocessing.size=320", "architecture.size=320"])
+    assert recipe.preprocessing.size == 320

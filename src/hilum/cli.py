@@ -1,14 +1,14 @@
 """The command line. Each command reads its files, calls one function, and prints; heavy imports wait inside."""
 
 import json
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from hilum import __version__
-from hilum.errors import HilumError, TrainingStoppedError
+from hilum.console import print_json, print_report, print_table, run, say
+from hilum.errors import HilumError
 
 app = typer.Typer(
     help="Train, judge, explain and run chest X-ray classifiers. Research software, not a medical device.",
@@ -26,18 +26,8 @@ Changes = Annotated[list[str] | None, typer.Option("--set", help="Change a key o
 
 
 def main() -> None:
-    """Run the command line: exit code 0 if all went well, 1 if stopped or a film was bad, 2 for a named mistake."""
-    try:
-        app()
-    except TrainingStoppedError as stopped:
-        _say(str(stopped))
-        sys.exit(1)
-    except HilumError as error:
-        _say(f"error: {error}")
-        sys.exit(2)
-    except BrokenPipeError:  # the reader of our output has gone
-        sys.stderr.close()
-        sys.exit(1)
+    """Run the command line."""
+    run(app)
 
 
 @app.callback(invoke_without_command=True)
@@ -63,7 +53,7 @@ def demo(
 
     result = run_demo(out, data=data, seed=seed)
     if as_json:
-        _print_json(result.to_dict())
+        print_json(result.to_dict())
     else:
         typer.echo(result.to_text())
 
@@ -86,7 +76,7 @@ def phantom(
         write_phantom(folder, films=films, size=size, seed=seed, shuffle_labels=shuffle_labels)
     except ValueError as error:
         raise HilumError(str(error)) from None
-    _say(f"{films} phantom films are in {folder}. Next: hilum index nih {folder} --out films.parquet")
+    say(f"{films} phantom films are in {folder}. Next: hilum index nih {folder} --out films.parquet")
 
 
 @app.command()
@@ -113,12 +103,12 @@ def index(
     problems = {name: len(names) for name, names in films.notes["problems"].items()}
     facts = {"films": len(films), "patients": int(films.table["patient"].nunique()), **problems, "out": str(out)}
     if as_json:
-        _print_json(facts)
+        print_json(facts)
         return
-    _print_table(
+    print_table(
         "Indexed", ["", "count"], [[name.replace("_", " "), f"{n:,}"] for name, n in facts.items() if name != "out"]
     )
-    _say(f"Names of what is missing or wrong: hilum audit {out}. Next: hilum split {out} --protocol patient")
+    say(f"Names of what is missing or wrong: hilum audit {out}. Next: hilum split {out} --protocol patient")
 
 
 @app.command()
@@ -138,7 +128,7 @@ def audit(
 
     found = audit_films(read_films(films), read_files=read_files)
     if as_json:
-        _print_json(found.to_dict())
+        print_json(found.to_dict())
     else:
         typer.echo(found.to_text())
 
@@ -166,7 +156,7 @@ def split(
     write_films(divided, out or films)
     summary, shared = split_summary(divided), shared_patients(divided)
     if as_json:
-        _print_json(
+        print_json(
             {
                 "protocol": protocol,
                 "seed": seed,
@@ -176,9 +166,9 @@ def split(
         )
         return
     rows = [[row["split"], f"{row['films']:,}", f"{row['patients']:,}"] for row in summary.to_dict("records")]
-    _print_table(f"Split by {protocol}, seed {seed}", ["split", "films", "patients"], rows)
+    print_table(f"Split by {protocol}, seed {seed}", ["split", "films", "patients"], rows)
     leaks = sum(shared.values())
-    _say(
+    say(
         "No patient is in two splits."
         if not leaks
         else f"{shared[('train', 'test')]:,} patients are in train and test."
@@ -209,8 +199,8 @@ def train(
     chosen = load_recipe(recipe, changes or [])
     bundle = train_model(chosen, read_films(films), out, packs=packs or films.parent / PACKS, resume=resume)
     if as_json:
-        _print_json({"out": str(out), **bundle.training})
-    _say(f"The bundle is in {out}. Next: hilum evaluate {out} --films {films} --out report")
+        print_json({"out": str(out), **bundle.training})
+    say(f"The bundle is in {out}. Next: hilum evaluate {out} --films {films} --out report")
 
 
 @app.command()
@@ -229,8 +219,10 @@ def predict(
     Example: hilum predict runs/nih-small films/ --out predictions.csv --heatmaps heatmaps
     """
     from hilum.bundle import load_bundle
-    from hilum.predict import expand, predict_files, write_predictions
+    from hilum.predict import check_out, expand, predict_files, write_predictions
 
+    if out is not None:
+        check_out(out)
     table = predict_files(load_bundle(run), expand(inputs), heatmaps=heatmaps, top=top)
     if out is not None:
         write_predictions(table, out)
@@ -240,16 +232,14 @@ def predict(
         typer.echo(table.to_csv(index=False, float_format="%.4f"), nl=False)
     bad = int((table["error"] != "").sum()) if "error" in table else 0
     where = f" They are in {out}." if out is not None else ""
-    _say(f"{len(table) - bad:,} films scored, {bad:,} bad.{where} Research software, not a medical device.")
+    say(f"{len(table) - bad:,} films scored, {bad:,} bad.{where} Research software, not a medical device.")
     if bad:
         raise typer.Exit(1)
 
 
 @app.command()
 def evaluate(
-    model: Annotated[
-        Path, typer.Argument(metavar="RUN|PREDICTIONS", help="A bundle, or anyone's CSV or Parquet of scores.")
-    ],
+    model: Annotated[Path, typer.Argument(metavar="RUN|PREDICTIONS", help="A bundle, or CSV or Parquet of scores.")],
     films: FilmsFile,
     out: Annotated[Path, typer.Option(help="Folder for report.json, report.html and roc.png.")] = Path("report"),
     split: Annotated[str, typer.Option(help="Which films to judge.")] = "test",
@@ -277,14 +267,10 @@ def evaluate(
         allow_unknown=allow_unknown,
     )
     if as_json:
-        _print_json(report)
+        print_json(report)
         return
-    rows = [[name, *_measures(one), f"{one['positives']:,}"] for name, one in report["findings"].items()]
-    rows.append(["mean", *_measures(report["mean"]), ""])
-    judged = f"{report['films']:,} films of {report['patients']:,} patients, split by {report['protocol']}"
-    title = f"{report['system']}: {judged}"
-    _print_table(title, ["finding", "AUROC [95 %]", "AP", "positives"], rows)
-    _say(f"The report is in {out / 'report.html'}. Research software, not a medical device.")
+    print_report(report)
+    say(f"The report is in {out / 'report.html'}. Research software, not a medical device.")
 
 
 @app.command()
@@ -303,35 +289,9 @@ def info(
 
     facts = shipped() if what is None else describe(what, changes or [])
     if as_json:
-        _print_json(facts)
+        print_json(facts)
         return
     rows = [
         [name, json.dumps(value) if isinstance(value, dict | list) else str(value)] for name, value in facts.items()
     ]
-    _print_table(what or "Recipes", ["", ""], rows)
-
-
-def _measures(result: dict[str, Any]) -> list[str]:
-    auroc, precision = result["auroc"], result["average_precision"]["value"]
-    if auroc["value"] is None:
-        return ["undefined", "undefined"]
-    low, high = (f"{bound:.3f}" if bound is not None else "?" for bound in (auroc["low"], auroc["high"]))
-    return [f"{auroc['value']:.4f} [{low}, {high}]", f"{precision:.4f}" if precision is not None else "undefined"]
-
-
-def _print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*header, title=title, title_justify="left")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
-
-
-def _print_json(content: Any) -> None:
-    typer.echo(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
-
-
-def _say(message: str) -> None:
-    typer.echo(message, err=True)
+    print_table(what or "Recipes", ["", ""], rows)

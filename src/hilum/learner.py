@@ -1,6 +1,6 @@
 """One training step, one validation, and the schedule: what Lightning's loop is told to do."""
 
-import pickle
+import math
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
-from hilum.errors import BundleError
+from hilum.errors import BundleError, HilumError
 from hilum.losses import bce_loss, class_weighted_bce_loss, focal_loss, weighted_cross_entropy_loss
 from hilum.metrics.ranking import auroc_per_finding
 from hilum.nn.classifier import Classifier
@@ -27,7 +27,7 @@ class Learner(pl.LightningModule):
         model: the network, its starting weights in place.
         recipe: how to train it.
         steps: optimiser steps of the whole training, for the one-cycle schedule.
-        prevalence: part of the training films that have each finding, for the loss that weighs by it; see prevalence_of.
+        prevalence: part of the training films that have each finding, for the loss that weighs by it; prevalence_of.
     """
 
     def __init__(
@@ -60,6 +60,8 @@ class Learner(pl.LightningModule):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed * 1_000_003 + self.global_step)
             loss = loss_of(self(images), labels, self.recipe.loss, self.prevalence)
+        if not loss.isfinite():
+            raise _diverged("loss", self.global_step)
         self.log("train_loss", loss, on_step=True, on_epoch=False, prog_bar=True)
         self._losses.append(loss.item())
         return loss
@@ -92,6 +94,8 @@ class Learner(pl.LightningModule):
             return
         scores, labels = np.concatenate(self._scores), np.concatenate(self._labels)
         self._scores, self._labels = [], []
+        if not np.isfinite(scores).all():
+            raise _diverged("logits", self.global_step)
         loss = loss_of(torch.from_numpy(scores), torch.from_numpy(labels), self.recipe.loss, self.prevalence)
         areas = auroc_per_finding(scores, labels)
         self.log("val_loss", loss, prog_bar=True)
@@ -120,8 +124,11 @@ class Learner(pl.LightningModule):
                 )
                 return optimizer
             case "one-cycle":
+                warmup = schedule.warmup
+                if math.isclose(warmup * self.steps, 1):
+                    warmup *= 1.001  # torch divides by the steps of the warm-up less one
                 cycle = torch.optim.lr_scheduler.OneCycleLR(
-                    optimizer, max_lr=wanted.lr, total_steps=self.steps, pct_start=schedule.warmup
+                    optimizer, max_lr=wanted.lr, total_steps=self.steps, pct_start=warmup
                 )
                 return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
 
@@ -152,6 +159,13 @@ class Learner(pl.LightningModule):
             self._plateau.load_state_dict(self._plateau_state)
 
 
+def _diverged(what: str, steps: int) -> HilumError:
+    return HilumError(
+        f"{what} must be finite, but the training diverged after {steps} steps. Lower the learning rate, e.g. "
+        "--set optimizer.lr=1e-4, or clip the gradient with --set training.gradient_clip=1.0, in another --out"
+    )
+
+
 def loss_of(logits: Tensor, labels: Tensor, loss: Loss, prevalence: Tensor | None = None) -> Float[Tensor, ""]:
     """The recipe's loss.
 
@@ -175,8 +189,7 @@ def loss_of(logits: Tensor, labels: Tensor, loss: Loss, prevalence: Tensor | Non
 
 
 def prevalence_of(labels: Float32[np.ndarray, "films findings"]) -> Float32[np.ndarray, " findings"]:
-    """Part of the known labels that are present; a finding that is never or always there counts half a film of the other.
-    """
+    """Part of the known labels that are present; never 0 or 1: half a film then counts as of the other kind."""
     present, absent = _counts(labels)
     part: Float32[np.ndarray, " findings"] = (present / (present + absent)).astype(np.float32)
     return part
@@ -212,7 +225,7 @@ def resume_point(checkpoint: Path) -> tuple[int, int]:
         loops = torch.load(checkpoint, map_location="cpu", weights_only=True)["loops"]["fit_loop"]
         epochs = loops["epoch_progress"]["current"]
         batches = loops["epoch_loop.batch_progress"]["current"]
-    except (OSError, RuntimeError, KeyError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except Exception as error:  # torch raises whatever its unpickler stumbles over
         raise BundleError(
             f"checkpoint must be one that hilum train wrote, but {checkpoint} cannot be read: {error!r}. "
             "Begin anew in another folder."

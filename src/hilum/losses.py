@@ -56,7 +56,7 @@ def focal_loss(logits: Logits, labels: Labels, *, gamma: float, alpha: float) ->
 
 
 def weighted_cross_entropy_loss(logits: Logits, labels: Labels) -> Float[Tensor, ""]:
-    """W-CEL: cross-entropy in which the batch's present and its absent labels weigh the same in all; 0 if none is known.
+    """W-CEL: cross-entropy in which a batch's present and its absent labels weigh the same; 0 if none is known.
 
     A present label weighs (|P| + |N|) / |P| and an absent one (|P| + |N|) / |N|, counted over all films and findings
     of the batch. A batch of one kind has no other to balance and weighs it once. The source sums; we divide by
@@ -72,7 +72,7 @@ def weighted_cross_entropy_loss(logits: Logits, labels: Labels) -> Float[Tensor,
 def class_weighted_bce_loss(
     logits: Logits, labels: Labels, *, prevalence: Float[Tensor, " findings"]
 ) -> Float[Tensor, ""]:
-    """Binary cross-entropy with each finding's present and absent labels weighing the same in all, over the known ones.
+    """Binary cross-entropy, averaged over the known labels, in which the rarer state of each finding weighs more.
 
     Args:
         prevalence: part of the training films that have the finding, in (0, 1); a present label weighs 1 / prevalence

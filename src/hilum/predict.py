@@ -126,18 +126,29 @@ def predict_files(bundle: Bundle, paths: Sequence[Path], *, heatmaps: Path | Non
     return table
 
 
+def check_out(path: Path) -> None:
+    """Refuse a place for predictions before any work is done for it.
+
+    Raises:
+        HilumError: if the suffix says no known form, or there is a folder of that name.
+    """
+    if path.suffix not in (".csv", ".json", ".parquet"):
+        raise HilumError(f"out must end in .csv, .json or .parquet, got {str(path)!r}")
+    if path.is_dir():
+        raise HilumError(f"out must be a file, but {path} is a folder")
+
+
 def write_predictions(table: pd.DataFrame, path: Path) -> None:
     """Write predictions as CSV, JSON (a list of rows) or Parquet, by the suffix.
 
     Raises:
         HilumError: if the suffix is none of these or the place cannot be written to.
     """
-    if path.suffix not in (".csv", ".json", ".parquet"):
-        raise HilumError(f"out must end in .csv, .json or .parquet, got {str(path)!r}")
+    check_out(path)
     with unfinished(path) as beside:
         match path.suffix:
             case ".csv":
-                table.to_csv(beside, index=False, float_format="%.7g")
+                table.to_csv(beside, index=False, float_format="%.9g")  # nine digits: every float32
             case ".json":
                 table.to_json(beside, orient="records", indent=2, double_precision=8)
             case ".parquet":

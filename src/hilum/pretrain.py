@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from hilum.bundle import Bundle
 from hilum.data.films import Films, read_films, write_films
@@ -18,6 +18,7 @@ PHANTOM_FILMS = 2000
 _FRACTIONS = (0.95, 0.05, 0.0)
 
 
+@runtime_checkable  # for the tests' type checker
 class Train(Protocol):
     """`hilum.train.train`, which asks for this file and therefore cannot be imported here."""
 

@@ -108,9 +108,12 @@ class Recipe(_Part):
 
     @model_validator(mode="after")
     def _sizes_that_the_network_takes(self) -> "Recipe":
-        for size in (self.preprocessing.size, self.training.progressive_size):
-            if size is not None:
-                check_size(self.architecture, size)
+        smaller = self.training.progressive_size
+        for part, size in (("preprocessing.", self.preprocessing.size), ("training.progressive_", smaller)):
+            try:
+                check_size(self.architecture, self.preprocessing.size if size is None else size)
+            except ValueError as error:
+                raise ValueError(f"{part}{error}") from None
         return self
 
     def to_dict(self) -> dict[str, Any]:
@@ -148,10 +151,10 @@ def recipe_from_dict(fields: Mapping[str, Any], *, where: str) -> Recipe:
     except ValidationError as error:
         first = error.errors()[0]
         way = [str(part) for part in first["loc"] if part not in NETWORKS]  # pydantic adds the kind of architecture
-        key = ".".join(way) or "recipe"
         problem = first["msg"].removeprefix("Value error, ")
         given = "" if first["type"] == "missing" or not way else f", got {first['input']!r}"
-        raise RecipeError(f"{key} in {where}: {problem}{given}. See: hilum info am-densenet --json") from None
+        subject = f"{'.'.join(way)} in {where}: {problem}" if way else f"{problem} [in {where}]"
+        raise RecipeError(f"{subject}{given}. See: hilum info am-densenet --json") from None
 
 
 def _read(name: str | Path, extended_by: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from hilum.data.augment import Augmentation
 from hilum.data.dataset import FilmDataset, ShuffledBatches
 from hilum.data.films import Films
 from hilum.data.pack import open_pack
-from hilum.errors import RecipeError
+from hilum.errors import RecipeError, TrainingStoppedError
 from hilum.explain import heatmap_logits
 from hilum.files import write_whole
 from hilum.learner import Learner, prevalence_of, resume_point, start_from_prevalence
@@ -58,7 +58,8 @@ def train(recipe: Recipe, films: Films, out: Path, *, packs: Path, resume: bool 
         TrainingStoppedError: on Ctrl-C or SIGTERM, once the state is saved.
     """
     check_protocol(recipe, films)
-    last = _prepare(recipe, films, out, resume=resume)
+    claim = {"recipe": recipe.to_dict(), "films": films.fingerprint()}
+    last = _checked(claim, out, resume=resume)
     if last is not None and (out / "bundle.json").is_file():
         messages().print(f"{out} is trained to its end; there is nothing to resume.")
         return load_bundle(out)
@@ -66,8 +67,8 @@ def train(recipe: Recipe, films: Films, out: Path, *, packs: Path, resume: bool 
     unseen = films.select("val") if (films.table["split"] == "val").any() else None
     if recipe.training.keep == "best" and not _can_choose(unseen):
         raise RecipeError(
-            "training.keep must be last where no finding is both present and absent in the split val, so that no AUC is "
-            "defined. Use: --set training.keep=last"
+            "training.keep must be last where no finding is both present and absent in the split val, since no AUC "
+            "is defined there. Use: --set training.keep=last"
         )
     model = _new_model(recipe, seen, packs, resumed=last is not None)
     batches = _batches(recipe, seen)
@@ -81,6 +82,7 @@ def train(recipe: Recipe, films: Films, out: Path, *, packs: Path, resume: bool 
     validation = unseen and DataLoader(
         _dataset(recipe, unseen, packs, augmented=False), batch_size=recipe.training.batch, num_workers=workers
     )
+    write_whole(out / "run.json", json.dumps(claim, indent=2).encode())  # only now is anything written there
     started = time.monotonic()
     with _quiet_lightning():
         trainer = _trainer(recipe, out, validated=unseen is not None, bar=bar, log_every=min(50, len(batches)))
@@ -114,14 +116,12 @@ def check_protocol(recipe: Recipe, films: Films) -> None:
         messages().print(f"The recipe says protocol {recipe.protocol}; the films are split by {protocol}, which holds.")
 
 
-def _prepare(recipe: Recipe, films: Films, out: Path, *, resume: bool) -> Path | None:
-    """Check and claim the run's folder; return the checkpoint to resume from."""
-    claim = {"recipe": recipe.to_dict(), "films": films.fingerprint()}
+def _checked(claim: dict[str, Any], out: Path, *, resume: bool) -> Path | None:
+    """Check that the run's folder is new, or holds this very run; return the checkpoint to resume from."""
     path, last = out / "run.json", out / "checkpoints" / "last.ckpt"
     if not resume:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise RecipeError(f"out must be a new or empty folder, got {out}. Choose another, or go on with --resume")
-        write_whole(path, json.dumps(claim, indent=2).encode())
         return None
     if not path.is_file():
         raise RecipeError(f"out must hold a run to resume, but there is no {path}. Start it without --resume")
@@ -145,7 +145,12 @@ def _new_model(recipe: Recipe, films: Films, packs: Path, *, resumed: bool) -> C
     if resumed:
         return model  # the checkpoint holds its weights
     if recipe.weights == "phantom":
-        learned = phantom_bundle(recipe, packs, train)
+        try:
+            learned = phantom_bundle(recipe, packs, train)
+        except TrainingStoppedError:
+            raise TrainingStoppedError(
+                f"training on phantom films was stopped and is saved in {packs}. Go on with the same command"
+            ) from None
         untrained = load_weights(model, str(learned), keep_classifier=False)  # phantom prevalences are not real ones
     else:
         untrained = load_weights(model, recipe.weights)
@@ -262,6 +267,7 @@ def _quiet_lightning() -> Iterator[None]:
                 ".*exists and is not empty.*",
                 ".*Experiment logs directory.*",
                 ".*GPU available but not used.*",
+                ".*have no `val_dataloader`.*",  # as in the paper
                 ".*isinstance.treespec, LeafSpec.*",
             ):
                 warnings.filterwarnings("ignore", message=known)

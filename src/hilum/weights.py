@@ -28,8 +28,8 @@ def load_weights(model: Classifier, weights: str, *, keep_classifier: bool = Tru
 
     Args:
         model: the new model.
-        weights: `none`; `imagenet` for torchvision's weights of the model's backbone; or a path: .pth, .pt, .safetensors,
-            or the folder of a bundle.
+        weights: `none`; `imagenet` for torchvision's weights of the model's backbone; or a path: .pth, .pt,
+            .safetensors, or the folder of a bundle.
         keep_classifier: take the classifier too, where its shape fits; else it stays new.
 
     Raises:
@@ -55,8 +55,8 @@ def _imagenet(model: Classifier) -> dict[str, Tensor]:
         cache = Path(torch.hub.get_dir()) / "checkpoints"
         raise BundleError(
             f"ImageNet weights could not be had ({_reason(error)}). Offline, fetch {weights.url} elsewhere and put it "
-            f"in {cache} as {Path(weights.url).name}, or give its path with --set weights=FILE, or start from random weights "
-            "with --set weights=none"
+            f"in {cache} as {Path(weights.url).name}, or give its path with --set weights=FILE, or start from random "
+            "weights with --set weights=none"
         ) from None
     return state
 

@@ -48,7 +48,7 @@ def test_identity_by_hand() -> None:
     training = of_patients(["anna", "anna", "bo", "cy"], [[1], [1], [0], [0]])
     judged = of_patients(["di", "bo", "anna", "zed"], [[0], [0], [1], [1]])
     np.testing.assert_allclose(identity_scores(training, judged)[:, 0], [0.5, 0.25, 2.5 / 3, 0.5])
-    np.testing.assert_allclose(identity_scores(training, judged, pseudo_films=3)[2, 0], 3.5 / 5)
+    np.testing.assert_allclose(identity_scores(training, judged, pseudo_films=3.0)[2, 0], 3.5 / 5)
 
 
 def test_identity_leaves_unknown_labels_out_and_counts_what_it_cannot_know() -> None:

@@ -7,8 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from timm.layers.cbam import CbamModule, ChannelAttn, SpatialAttn
+from timm.layers.squeeze_excite import SEModule
 
-from hilum.nn.attention import CBAM, ChannelAttention, SpatialAttention
+from hilum.nn.attention import CBAM, ChannelAttention, SpatialAttention, SqueezeExcitation
 
 
 def feature_map(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -154,3 +155,29 @@ def test_choices_that_do_not_fit_are_refused() -> None:
     for kernel in (6, 0, -1):
         with pytest.raises(ValueError, match=f"kernel must be odd, got {kernel}"):
             SpatialAttention(kernel=kernel)
+
+
+def test_squeeze_and_excitation_equals_timm_with_the_same_weights() -> None:
+    ours, theirs, x = SqueezeExcitation(64), SEModule(64, rd_channels=4, bias=False), feature_map(4, 64, 8, 8)
+    theirs.load_state_dict({"fc1.weight": ours.squeeze.weight, "fc2.weight": ours.excite.weight})
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
+def test_squeeze_and_excitation_by_hand() -> None:
+    """GAP, FC to C/r, ReLU, FC to C, sigmoid; the maximum plays no part."""
+    attention, x = SqueezeExcitation(4, reduction=2), feature_map(1, 4, 3, 3)
+    squeeze, excite = (array(weight[:, :, 0, 0]) for weight in attention.parameters())
+    hidden = np.maximum(squeeze @ array(x)[0].mean((1, 2)), 0)
+    expected = array(x)[0] * np.array([sigmoid(gate) for gate in excite @ hidden])[:, None, None]
+    np.testing.assert_allclose(array(attention(x))[0], expected, atol=1e-6)
+    spread = x.mean((2, 3), keepdim=True).expand_as(x)
+    torch.testing.assert_close(attention(spread) / spread, attention(x) / x)
+
+
+def test_squeeze_and_excitation_has_channel_attentions_parameters() -> None:
+    for channels in (128, 256, 512):
+        keys = [(key, value.shape) for key, value in SqueezeExcitation(channels).state_dict().items()]
+        assert keys == [(key, value.shape) for key, value in ChannelAttention(channels).state_dict().items()]
+        assert sum(math.prod(shape) for _, shape in keys) == 2 * channels * channels // 16
+    x = feature_map(2, 16, 5, 5)
+    assert torch.equal(SqueezeExcitation(16, identity_start=True)(x), x)

@@ -6,7 +6,7 @@ import torch
 from pydantic import ValidationError
 
 from hilum.nn.attention import CBAM
-from hilum.nn.build import DenseNetChoices, architecture_from_dict, build
+from hilum.nn.build import NETWORKS, DenseNetChoices, architecture_from_dict, build, check_size
 from hilum.nn.classifier import Classifier
 
 SMALL: dict[str, Any] = {"block_layers": (1, 1, 1, 1), "growth": 16, "stem": 16, "reduction": 8}
@@ -125,3 +125,93 @@ def test_architecture_is_frozen_and_plain_json() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         architecture.growth = 3
     assert architecture_from_dict(json.loads(architecture.model_dump_json())) == architecture
+
+
+GOLDEN: list[tuple[dict[str, Any], int]] = [
+    ({"network": "se-densenet"}, 6_968_206 + 2_048 + 8_192 + 32_768),
+    ({"network": "channel-densenet"}, 6_968_206 + 2_048 + 8_192 + 32_768),
+    ({"network": "spatial-densenet"}, 6_968_206 + 3 * 98),
+    ({"network": "am-densenet", "attention_place": "before-transition"}, 7_140_532),
+    ({"network": "wang2017", "backbone": "alexnet"}, 2_539_086),
+    ({"network": "wang2017", "backbone": "googlenet"}, 6_663_854),
+    ({"network": "wang2017", "backbone": "vgg16"}, 14_984_526),
+    ({"network": "wang2017", "backbone": "resnet50"}, 27_733_070),
+    ({"network": "chestnet"}, 62_218_859),
+    ({"network": "dnetloc"}, 6_977_605),
+]
+"""Each is derived where its network is tested."""
+
+
+@pytest.mark.parametrize(("fields", "golden"), GOLDEN)
+def test_every_network_is_built_with_its_golden_count(fields: dict[str, Any], golden: int) -> None:
+    model = built(**fields)
+    assert parameters(model) == golden
+    assert model.stem_key in model.state_dict()
+    assert model.state_dict()[model.stem_key].shape[1] == 3
+    assert built(**fields, channels=1).state_dict()[model.stem_key].shape[1] == 1
+
+
+def test_the_list_of_networks_is_whole() -> None:
+    assert set(NETWORKS) == {fields["network"] for fields, _ in GOLDEN} | {"densenet"}
+
+
+def test_the_network_is_am_densenet_unless_said_otherwise() -> None:
+    assert architecture_from_dict({}) == DenseNetChoices(network="am-densenet")
+
+
+def test_what_is_written_of_densenets_stays_as_it_was() -> None:
+    """Runs and bundles that exist hold these keys, and a resumed run must find the same."""
+    for network in ("densenet", "am-densenet"):
+        assert architecture_from_dict({"network": network}).model_dump(mode="json") == {
+            "network": network,
+            "block_layers": [6, 12, 24, 16],
+            "growth": 32,
+            "stem": 64,
+            "attention_place": "after-transition",
+            "reduction": 16,
+            "identity_start": False,
+            "dropout": 0.0,
+        }
+
+
+@pytest.mark.parametrize(
+    ("fields", "key"),
+    [
+        ({"network": "wang2017", "backbone": "resnet18"}, "backbone"),
+        ({"network": "wang2017", "lse_r": 0}, "lse_r"),
+        ({"network": "wang2017", "lse_r": float("inf")}, "lse_r"),
+        ({"network": "wang2017", "pooling": "median"}, "pooling"),
+        ({"network": "wang2017", "reduction": 16}, "reduction"),
+        ({"network": "chestnet", "size": 225}, "size"),
+        ({"network": "chestnet", "stage_blocks": (3, 8, 36)}, "stage_blocks"),
+        ({"network": "dnetloc", "locations": -1}, "locations"),
+        ({"network": []}, "network"),
+        ({"network": None}, "network"),
+    ],
+)
+def test_choices_of_another_network_are_refused(fields: dict[str, Any], key: str) -> None:
+    with pytest.raises(ValidationError, match=key):
+        architecture_from_dict(fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "least"),
+    [
+        ({"network": "am-densenet"}, 32),
+        ({"network": "wang2017", "backbone": "alexnet"}, 63),
+        ({"network": "wang2017", "backbone": "vgg16"}, 32),
+        ({"network": "dnetloc"}, 128),
+    ],
+)
+def test_sizes_that_are_too_small_are_refused_before_building(fields: dict[str, Any], least: int) -> None:
+    architecture = architecture_from_dict(fields)
+    check_size(architecture, least)
+    assert built(**fields).minimum_size == least
+    with pytest.raises(ValueError, match=f"size must be at least {least} px for {fields['network']}, got {least - 1}"):
+        check_size(architecture, least - 1)
+
+
+def test_chestnet_takes_one_size() -> None:
+    check_size(architecture_from_dict({"network": "chestnet", "size": 320}), 320)
+    with pytest.raises(ValueError, match=r"size must be 224 px, .* got 512\. Change both"):
+        check_size(architecture_from_dict({"network": "chestnet"}), 512)

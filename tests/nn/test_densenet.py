@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchvision.models import densenet121
 
-from hilum.nn.attention import CBAM
+from hilum.nn.attention import CBAM, ChannelAttention, SpatialAttention, SqueezeExcitation
 from hilum.nn.classifier import load_backbone
 from hilum.nn.densenet import DenseNet, modern_keys
 
@@ -216,7 +216,9 @@ def test_many_faults_are_counted() -> None:
 
 def test_weights_of_another_attention_place_are_refused() -> None:
     with pytest.raises(ValueError, match=r"features\.attention1\.channel\.excite\.weight"):
-        load_backbone(small(attention="cbam", attention_place="before-transition"), small(attention="cbam").state_dict())
+        load_backbone(
+            small(attention="cbam", attention_place="before-transition"), small(attention="cbam").state_dict()
+        )
 
 
 def test_one_film_can_be_learned_by_heart() -> None:
@@ -232,3 +234,48 @@ def test_one_film_can_be_learned_by_heart() -> None:
             optimizer.step()
     assert loss.item() < 0.05
     assert all(module.channel.squeeze.weight.grad is not None for module in model.modules() if isinstance(module, CBAM))
+
+
+@pytest.mark.parametrize(
+    ("attention", "kind"),
+    [("se", SqueezeExcitation), ("channel", ChannelAttention), ("spatial", SpatialAttention), ("cbam", CBAM)],
+)
+@pytest.mark.parametrize("place", ["after-transition", "before-transition"])
+def test_every_attention_stands_in_the_same_place(attention: Any, kind: type[nn.Module], place: Any) -> None:
+    model = small(attention=attention, attention_place=place, channels=1)
+    for number in (1, 2, 3):
+        assert type(model.get_submodule(f"features.attention{number}")) is kind
+    extra = set(model.state_dict()) - set(small(channels=1).state_dict())
+    assert {key.rsplit(".", 2)[0].split(".")[1][:-1] for key in extra} == {"attention"}
+    logits, maps = model.class_maps(films(2, 1, 64, 96))
+    torch.testing.assert_close(maps.mean((2, 3)), logits)
+    model.train()(films(2, 1, 64, 96)).square().sum().backward()
+    for number in (1, 2, 3):
+        for weight in model.get_submodule(f"features.attention{number}").parameters():
+            assert weight.grad is not None
+            assert weight.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("attention", ["se", "channel", "spatial"])
+def test_every_attention_can_start_as_the_identity(attention: Any) -> None:
+    plain, attended = small(), small(attention=attention, identity_start=True)
+    missing = load_backbone(attended, plain.state_dict())
+    assert missing
+    assert all(key.startswith("features.attention") for key in missing)
+    images = films(2, 3, 64, 64)
+    assert torch.equal(attended(images), plain(images))
+
+
+def test_weights_of_another_attention_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"these do not: features\.attention1\.conv\.weight"):
+        load_backbone(small(attention="channel"), small(attention="spatial").state_dict())
+
+
+def test_films_that_are_too_small_are_refused_in_one_sentence() -> None:
+    model = small()
+    assert model(films(1, 3, 32, 32)).shape == (1, 3)
+    for call in (model, model.class_maps):
+        with pytest.raises(
+            ValueError, match=r"^images must be at least 32 px high and wide for this network, got 31 x 40$"
+        ):
+            call(films(1, 3, 31, 40))

@@ -200,7 +200,7 @@ def test_damaged_reports_are_named(weak: Path, tmp_path: Path, damage: Callable[
 def test_mistakes_are_named(weak: Path, strong: Path) -> None:
     with pytest.raises(HilumError, match="at least two, got 1"):
         compare_reports([weak])
-    with pytest.raises(HilumError, match="different folders, got .* twice"):
+    with pytest.raises(HilumError, match=r"different folders, got .* twice"):
         compare_reports([weak, strong, weak / "." / ""])
     with pytest.raises(HilumError, match="draws must be at least 1, got 0"):
         compare_reports([weak, strong], draws=0)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hilum import DISCLAIMER
 from hilum.errors import HilumError
-from hilum.evaluate import DISCLAIMER
 from hilum.findings import CHESTXRAY14
 from hilum.report.figures import roc_png, scaled, svg_path
 from hilum.report.page import PROTOCOLS, render_page, write_report
@@ -85,6 +85,7 @@ def some_report(protocol: str | None = "official", **changes: Any) -> dict[str, 
         "missing_films": [],
         "shared_patients": 0,
         "films_with_siblings_in_training": 0,
+        "controls": {},
         "notes": [],
         "disclaimer": DISCLAIMER,
         "published": [peer | values] if protocol == "official" else [],
@@ -92,6 +93,13 @@ def some_report(protocol: str | None = "official", **changes: Any) -> dict[str, 
         "published_elsewhere": [other | values],
     }
     return report | changes
+
+
+def some_controls(**difference: Any) -> dict[str, Any]:
+    above = {"value": 0.02, "low": -0.01, "high": 0.04, "undefined": 0} | difference
+    findings = {name: {"auroc": estimate(0.6)} for name in CHESTXRAY14} | {"Hernia": {"auroc": estimate(None, 50)}}
+    one = {"mean": {"auroc": estimate(0.745), "difference": above}, "findings": findings}
+    return {"identity": one, "view_age_sex": one | {"mean": {"auroc": estimate(0.62), "difference": above}}}
 
 
 def test_page_is_well_formed_and_loads_nothing() -> None:
@@ -212,6 +220,37 @@ def test_training_history_is_drawn() -> None:
     assert "recipe nih-small" in text
     assert "train loss" in text
     assert "over 5 epochs, from 0.52 to 0.55" in page
+
+
+def test_controls_stand_in_a_section_of_their_own_with_a_plain_sentence_each() -> None:
+    text = outline(render_page(some_report("image", controls=some_controls()))).text
+    assert "What can be had without pixels" in text
+    assert (
+        "A control that sees no pixel and knows only the labels of the same patient's training films reaches a mean "
+        "AUROC of 0.745 (0.715 to 0.765); AM_DenseNet lies 0.020 above it (-0.010 to +0.040)."
+    ) in text
+    assert "the view and the patient's age and sex reaches a mean AUROC of 0.620" in text
+    assert "Patient identity" in text
+    assert "What can be had without pixels" not in outline(render_page(some_report())).text
+
+
+@pytest.mark.parametrize(
+    ("difference", "sentence"),
+    [
+        ({"value": -0.03, "low": -0.05, "high": -0.01}, "lies 0.030 below it (-0.050 to -0.010)."),
+        ({"low": None, "high": None}, "lies 0.020 above it (no interval)."),
+        ({"value": None, "low": None, "high": None}, "it shares no defined finding with AM_DenseNet."),
+    ],
+)
+def test_controls_below_and_beyond_judgement_are_said(difference: dict[str, Any], sentence: str) -> None:
+    assert sentence in outline(render_page(some_report("image", controls=some_controls(**difference)))).text
+
+
+def test_a_control_that_learned_nothing_is_said() -> None:
+    controls = some_controls()
+    controls["identity"] = controls["identity"] | {"mean": {key: estimate(None) for key in ("auroc", "difference")}}
+    text = outline(render_page(some_report("image", controls=controls))).text
+    assert "training films could not be judged: no finding defines it." in text
 
 
 def test_write_report_leaves_three_whole_files(tmp_path: Path) -> None:

@@ -118,5 +118,5 @@ def read_judged(folder: Path, findings: Sequence[str]) -> Judged:
             f"{SCORES} and {TRUTH} must hold what report.json judged, got {got} in {folder}. {remedy}"
         )
     order = np.argsort(truth["film"].to_numpy(dtype=str), kind="stable")
-    parts = (table.iloc[order].reset_index(drop=True) for table in (truth[wanted], scores))
-    return Judged(*parts, findings=tuple(findings))
+    truth, scores = (table.iloc[order].reset_index(drop=True) for table in (truth[wanted], scores))
+    return Judged(truth, scores, tuple(findings))

@@ -53,13 +53,14 @@ class AttentionBranch(nn.Module):
         x = self.norm1(self.conv1(penultimate)).relu()
         x = self.norm2(self.conv2(x)).relu()
         x = self.norm3(self.conv3(x)).relu()
-        maps = torch.einsum("fc,bchw->bfhw", alpha, x).relu()
-        maps = maps / maps.amax((2, 3), keepdim=True).clamp(min=1e-6)  # an empty map stays empty
+        maps = torch.einsum("fc,bchw->bfhw", alpha, x)
+        low, high = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
+        maps = (maps - low) / (high - low).clamp(min=1e-6)
         each = maps.flatten(0, 1)[:, None]  # every finding's map alone, as a picture of one channel
         hidden = self.second(self.first(each).relu()).relu()
         places = maps.shape[2] * maps.shape[3]
         votes = (hidden * self.whole.weight).sum(1) * places + self.whole.bias  # their mean is self.whole(hidden)
-        return votes.reshape(maps.shape)
+        return cast(Tensor, votes.reshape(maps.shape))
 
 
 class ChestNet(Classifier):
@@ -71,8 +72,8 @@ class ChestNet(Classifier):
     Could not be verified: how the branches are fused, and the loss. We take the mean of the two logits, and BCE.
     Our reading: the three convolutions are a bottleneck of the last stage's widths (512, 512, 2,048), so that
     Grad-CAM's alpha for the last stage, in closed form the classifier's weights over the number of places, fits them;
-    no gradient flows through alpha; to normalise is to divide by the map's maximum after a ReLU; the findings share
-    the last three convolutions, which see one finding's map each.
+    no gradient flows through alpha; to normalise is to bring each map to [0, 1]; the findings share the last three
+    convolutions, which see one finding's map each.
     Golden count, 14 findings, three channels: 62,218,859 = ResNet-152 58,143,808 + classifier 28,686 + bottleneck
     3,938,304 + the last three 28 + 7,680 + 100,353.
 

@@ -64,8 +64,8 @@ def check_channels(channels: int) -> None:
 
 def grey_stem(colour: nn.Conv2d) -> nn.Conv2d:
     """A fresh first convolution for grey films, in all else like the one for RGB."""
-    sizes = (cast(Any, value) for value in (colour.kernel_size, colour.stride, colour.padding))
-    grey = nn.Conv2d(1, colour.out_channels, *sizes, bias=colour.bias is not None)
+    kernel, stride, padding = (cast(Any, value) for value in (colour.kernel_size, colour.stride, colour.padding))
+    grey = nn.Conv2d(1, colour.out_channels, kernel, stride, padding, bias=colour.bias is not None)
     nn.init.kaiming_normal_(grey.weight)
     return grey
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal, cast
 
 import torch
@@ -69,9 +69,9 @@ class Wang2017(Classifier):
         self.backbone_name, self.minimum_size = backbone, MINIMUM_SIZES[backbone]
         match backbone:
             case "alexnet":
-                self.backbone, width, stem = _without_head(alexnet()), 256, "features.0"
+                self.backbone, width, stem = _convolutions(alexnet), 256, "features.0"
             case "vgg16":
-                self.backbone, width, stem = _without_head(vgg16()), 512, "features.0"
+                self.backbone, width, stem = _convolutions(vgg16), 512, "features.0"
             case "googlenet":
                 whole = googlenet(aux_logits=False, init_weights=False)
                 self.backbone, width, stem = _without_head(whole), 1024, "conv1.conv"
@@ -133,7 +133,19 @@ def lse_pool(features: Float[Tensor, "batch features rows columns"], *, r: float
     return (peak + ((r * (x - peak)).exp().mean((2, 3), keepdim=True)).log() / r).flatten(1)
 
 
+def _convolutions(make: Callable[[], nn.Module]) -> nn.Sequential:
+    """The convolutions of AlexNet or VGG-16, without their heads, which are up to twenty times as large, in memory."""
+    with torch.device("meta"):
+        features = cast(nn.Module, make().features)
+    features.to_empty(device=torch.get_default_device())
+    for part in features.modules():
+        if isinstance(part, nn.Conv2d) and part.bias is not None:
+            nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")  # as torchvision's VGG
+            nn.init.zeros_(part.bias)
+    return nn.Sequential(OrderedDict(features=features))
+
+
 def _without_head(network: nn.Module) -> nn.Sequential:
-    """A torchvision network's parts up to its last feature map, under their own names, which stand in forward's order."""
+    """A torchvision network's parts up to its last feature map; they stand in the order of its forward pass."""
     head = ("avgpool", "dropout", "fc", "classifier")
     return nn.Sequential(OrderedDict((name, part) for name, part in network.named_children() if name not in head))
