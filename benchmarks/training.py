@@ -34,7 +34,7 @@ def plain_step(batch: int, size: int) -> Callable[[], None]:
     def step() -> None:
         loss = functional.binary_cross_entropy_with_logits(model(images), labels)
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
 
     return step
@@ -54,7 +54,7 @@ def hilum_step(recipe_name: str, network: str, batch: int, size: int) -> Callabl
             logits = learner(images)
         loss = loss_of(logits, labels, recipe.loss)
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
 
     return step

@@ -29,7 +29,7 @@ GLOBAL_RANDOM = {"manual_seed", "seed", "set_rng_state", "set_state", "default_r
 
 def room(module: str) -> str:
     """`hilum.data.films` -> `data`; `hilum` itself -> the empty word."""
-    return (module.split(".") + [""])[1]
+    return [*module.split("."), ""][1]
 
 
 def name_of(path: Path) -> str:

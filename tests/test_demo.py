@@ -66,8 +66,8 @@ def test_of_many_films_whole_patients_are_taken(phantom_films: Films, monkeypatc
     monkeypatch.setattr(demo, "MOST_FILMS", 25)
     some = demo._some(phantom_films, 0)
     assert 15 < len(some) <= 25
-    count = phantom_films.table.groupby("patient").size()
-    for patient, films in some.table.groupby("patient").size().items():
+    count = phantom_films.table.groupby("patient").size().to_dict()
+    for patient, films in some.table.groupby("patient").size().to_dict().items():
         assert films == count[patient]
     assert demo._some(phantom_films, 0).fingerprint() == some.fingerprint()
     assert demo._some(phantom_films, 1).fingerprint() != some.fingerprint()

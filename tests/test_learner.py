@@ -1,6 +1,7 @@
 """One training step, the schedule, and what a checkpoint says of where it was written."""
 
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def fit(one: Learner, batches: list[Batch], *, epochs: int = 1) -> pl.Trainer:
             enable_model_summary=False,
             accelerator="cpu",
         )
-        trainer.fit(one, DataLoader(batches, batch_size=None))
+        trainer.fit(one, DataLoader(cast(Any, batches), batch_size=None))
     return trainer
 
 
@@ -86,7 +87,7 @@ def test_one_cycle_ends_at_almost_nothing(tiny: Path) -> None:
             enable_model_summary=False,
             accelerator="cpu",
         )
-        trainer.fit(one, DataLoader([batch()] * 4, batch_size=None))
+        trainer.fit(one, DataLoader(cast(Any, [batch()] * 4), batch_size=None))
     assert len(seen) == 12
     assert seen.index(max(seen)) == 2  # a quarter of the steps
     assert max(seen) == pytest.approx(1e-3)
@@ -133,7 +134,7 @@ def test_a_step_leaves_the_random_state_as_it_was_and_draws_by_step(tiny: Path) 
 def test_gradients_are_clipped_by_their_norm(tiny: Path) -> None:
     one = learner(tiny)
     films = batch()
-    loss_of(one(films[0]), films[1], one.recipe.loss).backward()
+    torch.autograd.backward(loss_of(one(films[0]), films[1], one.recipe.loss))
     one.configure_gradient_clipping(torch.optim.Adam(one.parameters()), None, None)
     gradients = [p.grad for p in one.parameters() if p.grad is not None]
     before = torch.stack([g.norm() for g in gradients]).norm().item()

@@ -193,7 +193,7 @@ def test_output_is_whole_or_not_there(bundle: Bundle, paths: list[Path], tmp_pat
         check_out(tmp_path / "folder.csv")
     old = tmp_path / "old.parquet"
     old.write_text("as it was")
-    table["unwritable"] = [object()]
+    table["unwritable"] = pd.Series([object()], dtype=object)
     with pytest.raises(Exception, match="object"):
         write_predictions(table, old)
     assert old.read_text() == "as it was"

@@ -1,4 +1,4 @@
-"""What keeps a training from being lost: saving on Ctrl-C and SIGTERM and every few minutes; early stopping; moving average."""
+"""What keeps a training from being lost: saving on Ctrl-C, SIGTERM and every few minutes; stopping early; averaging."""
 
 import signal
 import threading

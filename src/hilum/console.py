@@ -8,7 +8,7 @@ import typer
 
 from hilum.errors import HilumError, TrainingStoppedError
 
-_UsageError = typer.BadParameter.__bases__[0]
+_UsageError: type[BaseException] = typer.BadParameter.__bases__[0]
 """What a wrong option or argument raises; where it is imported from depends on typer's version."""
 _CTRL_C = 130  # as typer reports it
 
