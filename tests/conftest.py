@@ -2,10 +2,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
     from hilum.data.films import Films
+
+hypothesis.settings.register_profile("hilum", deadline=None)  # a busy machine is no fault of the code
+hypothesis.settings.load_profile("hilum")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
