@@ -34,10 +34,6 @@ def batch(films: int = 8, size: int = 64) -> Batch:
     return [torch.rand(films, 1, size, size, generator=generator), labels]
 
 
-def loader(batches: list[Batch]) -> DataLoader[Batch]:
-    return DataLoader(cast(Any, batches), batch_size=None)  # a list is a data set to torch, if not to its types
-
-
 def fit(one: Learner, batches: list[Batch], *, epochs: int = 1) -> pl.Trainer:
     with _quiet_lightning():
         trainer = pl.Trainer(

@@ -1,4 +1,4 @@
-"""What keeps a training from being lost, by signals, by death, by its last epochs: saving, stopping, averaging."""
+"""What keeps a training from being lost: saving on Ctrl-C, SIGTERM and every few minutes; stopping early; averaging."""
 
 import signal
 import threading
