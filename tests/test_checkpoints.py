@@ -70,7 +70,7 @@ def test_epochs_have_several_steps(phantom_films: Films, tiny: Path) -> None:
 def test_resume_equals_no_stop(trains: Trains, recipe: tuple[str, ...], precision: str) -> None:
     changes = (*recipe, f"training.precision={precision}")
     whole = trains("whole", *changes)
-    for stop_in in (STEPS, STEPS + 2):  # in the last step of an epoch, and inside one
+    for stop_in in (1, STEPS, STEPS + 2, 2 * STEPS):  # inside an epoch, and in the last step of one
         with pytest.raises(TrainingStoppedError, match=f"SIGTERM after {stop_in} steps"):
             trains(f"stopped-{stop_in}", *changes, stop_in=stop_in)
         resumed = trains(f"stopped-{stop_in}", *changes, resume=True)
