@@ -11,7 +11,7 @@ from hilum.bundle import load_bundle
 from hilum.data.augment import Augmentation
 from hilum.data.dataset import FilmDataset
 from hilum.data.films import Films
-from hilum.explain import heatmap_logits, overlay, save_overlay, strength
+from hilum.explain import enlarged, heatmap_logits, overlay, save_overlay, strength
 
 
 def test_strength_is_golden() -> None:
@@ -41,6 +41,16 @@ def test_heat_lies_where_the_map_says() -> None:
     coloured = np.ptp(picture.astype(int), axis=2)
     assert coloured[8, 56] > 60
     assert coloured[32:, :].max() == coloured[:, :32].max() == 0
+
+
+def test_a_small_film_is_enlarged_and_a_large_one_left_as_it_is() -> None:
+    small = np.tile(np.linspace(0, 1, 96, dtype=np.float32), (64, 1))
+    shown = enlarged(small)
+    assert shown.shape == (512, 768)
+    assert (shown.min(), shown.max()) == (0, 1)
+    assert (np.diff(shown[100]) >= 0).all()
+    large = np.random.default_rng(0).random((600, 700), dtype=np.float32)
+    np.testing.assert_array_equal(enlarged(large), large)
 
 
 def test_caption_is_below_the_film(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 from hilum.bundle import Bundle, load_bundle
 from hilum.data.films import Films
 from hilum.errors import HilumError, ImageError
+from hilum.explain import enlarged
 from hilum.predict import (
     Scored,
     check_out,
@@ -140,26 +141,24 @@ def test_heatmaps_are_on_one_scale(bundle: Bundle, paths: list[Path], tmp_path: 
     low = replace(bundle, heatmap_logits=dict.fromkeys(bundle.findings, (50.0, 60.0)))
     high = replace(bundle, heatmap_logits=dict.fromkeys(bundle.findings, (-60.0, -50.0)))
     assert scored.image is not None
-    grey = np.round(scored.image * 255).astype(np.uint8)
-    for number, path in enumerate(write_heatmaps(low, scored, tmp_path / "low", name="film.png")):
-        assert path.name == f"film.png.{bundle.findings[number]}.png"  # none stands out: in the order of findings
-        film = np.asarray(Image.open(path))[:64, :64]
+    grey = np.round(enlarged(scored.image).astype(np.float64) * 255).astype(np.uint8)
+    assert grey.shape == (512, 512)
+    for path in write_heatmaps(low, scored, tmp_path / "low", name="film.png"):
+        film = np.asarray(Image.open(path))[:512, :512]
         np.testing.assert_array_equal(film, np.repeat(grey[..., None], 3, axis=2))
     for path in write_heatmaps(high, scored, tmp_path / "high", name="film.png", top=2):
-        film = np.asarray(Image.open(path))[:64, :64].astype(int)
+        film = np.asarray(Image.open(path))[:512, :512].astype(int)
         assert (film[..., 0] > film[..., 2]).all()
     assert len(list((tmp_path / "high").iterdir())) == 2
 
 
-def test_heatmaps_are_those_that_stand_highest(bundle: Bundle, tmp_path: Path) -> None:
-    maps = np.full((len(bundle.findings), 2, 2), -20, dtype=np.float32)
-    for k, finding in ((4, bundle.findings[4]), (9, bundle.findings[9])):
-        clear, full = bundle.heatmap_logits[finding]
-        maps[k, 0, 0] = clear + (full - clear) * (0.5 if k == 4 else 0.9)
-    scores = np.full(len(bundle.findings), 0.5, dtype=np.float32)
+def test_heatmaps_are_those_of_the_highest_scores(bundle: Bundle, tmp_path: Path) -> None:
+    maps = np.full((len(bundle.findings), 2, 2), 20, dtype=np.float32)
+    scores = np.full(len(bundle.findings), 0.1, dtype=np.float32)
+    scores[[4, 9]] = 0.5, 0.9
     scored = Scored(Path("x.png"), "", np.zeros((64, 64), dtype=np.float32), scores, maps)
-    written = write_heatmaps(bundle, scored, tmp_path, name="x", top=2)
-    assert [path.name for path in written] == [f"x.{bundle.findings[9]}.png", f"x.{bundle.findings[4]}.png"]
+    written = write_heatmaps(bundle, scored, tmp_path, name="x")
+    assert [path.name for path in written] == [f"x.{bundle.findings[k]}.png" for k in (9, 4, 0)]
     assert write_heatmaps(bundle, Scored(Path("y.png"), "bad"), tmp_path, name="y") == []
 
 

@@ -211,7 +211,7 @@ def predict(
         Path | None, typer.Option(help="predictions.csv, .json or .parquet; a table is printed if absent.")
     ] = None,
     heatmaps: Annotated[Path | None, typer.Option(help="Folder for PNG overlays of where the model looked.")] = None,
-    top: Annotated[int, typer.Option(min=1, help="Heatmaps per film, from the finding that stands out most.")] = 3,
+    top: Annotated[int, typer.Option(min=1, help="Heatmaps per film, from the finding with the highest score.")] = 3,
     as_json: Json = False,
 ) -> None:
     """Score films. A bad file is reported and the rest go on; the exit code is then 1.

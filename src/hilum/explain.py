@@ -14,6 +14,7 @@ from hilum.nn.classifier import Classifier
 Strength = Float32[np.ndarray, "height width"]
 
 _FULL_OPACITY = 0.6
+_SHORTEST_SHOWN = 512
 _FILMS_FOR_SCALE = 256
 _BATCH = 16
 
@@ -45,6 +46,15 @@ def strength(class_map: Float32[np.ndarray, "rows columns"], scale: tuple[float,
     clear, full = scale
     cut: Strength = np.clip((class_map - np.float32(clear)) / np.float32(full - clear), 0, 1).astype(np.float32)
     return cut
+
+
+def enlarged(grey: Float32[np.ndarray, "height width"]) -> Float32[np.ndarray, "tall wide"]:
+    """A film made large enough to be looked at: 512 px on its shorter side, if it has less."""
+    height, width = grey.shape
+    factor = max(1.0, _SHORTEST_SHOWN / min(height, width))
+    larger = Image.fromarray(grey).resize((round(width * factor), round(height * factor)), Image.Resampling.BICUBIC)
+    shown: Float32[np.ndarray, "tall wide"] = np.clip(np.asarray(larger), 0, 1)
+    return shown
 
 
 def overlay(

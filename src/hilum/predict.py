@@ -17,7 +17,7 @@ from jaxtyping import Float32
 from hilum.bundle import Bundle
 from hilum.data.films import Films
 from hilum.errors import HilumError, ImageError
-from hilum.explain import overlay, save_overlay, strength
+from hilum.explain import enlarged, overlay, save_overlay, strength
 from hilum.files import unfinished
 from hilum.progress import track
 
@@ -156,25 +156,24 @@ def write_predictions(table: pd.DataFrame, path: Path) -> None:
 
 
 def write_heatmaps(bundle: Bundle, scored: Scored, folder: Path, *, name: str, top: int = 3) -> list[Path]:
-    """Write a film's heatmaps for its highest findings, as NAME.FINDING.png; return their paths.
+    """Write a film's heatmaps for the findings with the highest scores, as NAME.FINDING.png; return their paths.
 
     The colour says how far a place's evidence goes from the median film's (nothing) to the strongest places of the
     training films (full): the same scale for every film, so a map may be empty.
 
     Args:
-        top: for how many findings, counted from the one that stands highest on its own scale.
+        top: for how many findings.
     """
     if scored.image is None or scored.scores is None or scored.maps is None:
         return []
     ranges = [bundle.heatmap_logits[finding] for finding in bundle.findings]
-    heats = [strength(scored.maps[k], ranges[k]) for k in range(len(ranges))]
-    order = sorted(range(len(heats)), key=lambda k: (-float(heats[k].max()), k))
+    film = enlarged(scored.image)
     written = []
-    for k in order[:top]:
+    for k in np.argsort(-scored.scores, kind="stable")[:top]:
         finding, score = bundle.findings[k], float(scored.scores[k])
         path = folder / f"{name}.{finding}.png"
         caption = f"{finding}: score {score:.3f}\nResearch software, not a medical device"
-        save_overlay(path, overlay(scored.image, heats[k]), caption)
+        save_overlay(path, overlay(film, strength(scored.maps[k], ranges[k])), caption)
         written.append(path)
     return written
 
