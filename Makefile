@@ -4,13 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test check bench clean
+# Programs that tests talk to; from Debian's archive. Where it cannot be used, those tests are skipped and say so.
+TOOLS := chromium dciodvfy storescu Orthanc
+PACKAGES := chromium dicom3tools dcmtk orthanc orthanc-dicomweb
+
+.PHONY: install tools demo test check bench clean
 
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python must be 3.11 or newer, got $$($(PYTHON) -V). Name another: make PYTHON=python3.12"; exit 2; }
+	@echo "Installing PyTorch and all else into $(VENV): some minutes, in which nothing is printed"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
@@ -18,8 +23,16 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)
 	$(BIN)/hilum demo --out demo
 
-test: $(INSTALLED)
-	$(BIN)/python -m pytest
+tools:
+	@for tool in $(TOOLS); do command -v $$tool >/dev/null || missing=1; done; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing $(PACKAGES) for the tests"; \
+		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $(PACKAGES); } \
+			>/dev/null 2>&1 || echo "That failed: tests that need them are skipped"; \
+	fi
+
+test: $(INSTALLED) tools
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
@@ -29,8 +42,11 @@ check: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/bootstrap.py
+	$(BIN)/python benchmarks/judging.py
 	$(BIN)/python benchmarks/phantom.py
+	$(BIN)/python benchmarks/decoding.py
 	$(BIN)/python benchmarks/pack.py
+	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/training.py
 
 clean:

@@ -1,9 +1,14 @@
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import hypothesis
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker for each core; before torch is imported
 
 if TYPE_CHECKING:
     from hilum.data.films import Films
@@ -97,3 +102,56 @@ def tiny_run(tiny: Path, phantom_films: "Films", packs: Path, tmp_path_factory: 
     out = tmp_path_factory.mktemp("runs") / "tiny"
     train(load_recipe(tiny), phantom_films, out, packs=packs, bar=False)
     return out
+
+
+@pytest.fixture(scope="session")
+def untrained_run(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle whose network was never trained, without gate, thresholds and calibration: what it says is noise."""
+    from hilum.bundle import Bundle, save_bundle
+    from hilum.findings import CHESTXRAY14
+    from hilum.nn.build import build
+    from hilum.recipe import load_recipe
+
+    recipe = load_recipe(tiny)
+    bundle = Bundle(
+        model=build(recipe.architecture, findings=len(CHESTXRAY14), channels=recipe.preprocessing.channels).eval(),
+        findings=CHESTXRAY14,
+        recipe=recipe,
+        films="none",
+        heatmap_logits=dict.fromkeys(CHESTXRAY14, (0.0, 1.0)),
+        thresholds=None,
+        calibration=None,
+        calibration_set=None,
+        gate=None,
+        training={},
+    )
+    out = tmp_path_factory.mktemp("untrained") / "run"
+    save_bundle(bundle, out)
+    return out
+
+
+class Said(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Hilum = Callable[..., Said]
+
+
+@pytest.fixture
+def hilum(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Hilum:
+    """Run a command as the shell would, but in this process."""
+
+    from hilum.cli import main
+
+    def run(*arguments: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["hilum", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capfd.readouterr()
+        assert ended.value.code is None or isinstance(ended.value.code, int)
+        return Said(ended.value.code or 0, said.out, said.err)
+
+    return run

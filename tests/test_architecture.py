@@ -11,12 +11,13 @@ PACKAGE = Path(hilum.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = [
-    {"", "errors", "findings", "progress", "files"},
+    {"", "errors", "findings", "progress", "files", "quiet"},
     {"data", "nn", "losses", "metrics"},
-    {"recipe", "bundle", "published", "weights"},
-    {"train", "pretrain", "learner", "checkpoints", "predict", "explain", "evaluate", "info"},
+    {"recipe", "operating", "description", "bundle", "published", "weights"},
+    {"train", "pretrain", "learner", "checkpoints", "engines", "predict", "explain", "evaluate", "judging", "info"}
+    | {"budget", "suite", "calibrate", "cpu_engines", "dicom", "export", "exported", "graph", "quantise"},
     {"report"},
-    {"demo", "serve"},
+    {"demo", "serve", "node", "reproduce", "bench"},
     {"cli", "console", "__main__"},
 ]
 """Each floor stands on those above it in this list; rooms of one floor may lean on each other from the third on."""

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 import hilum
-from hilum.bundle import Bundle, load_bundle, save_bundle
+from hilum.bundle import Bundle, CalibrationSet, binding_of, load_bundle, save_bundle
 from hilum.errors import BundleError, HilumError
+from hilum.metrics.thresholds import Threshold
 from hilum.nn.build import build
+from hilum.operating import OperatingPoints
 from hilum.recipe import load_recipe
 
 TINY = [
@@ -91,11 +93,59 @@ def test_a_round_trip_gives_bit_equal_logits_and_all_else(shared: Path) -> None:
 
 def test_thresholds_and_calibration_come_back(tmp_path: Path) -> None:
     before = tiny_bundle(
-        thresholds={"Pleural_Thickening": 0.25, "Mass": 0.5},
         calibration={"Pleural_Thickening": (1.0, -0.5), "Mass": (0.75, 0.0)},
+        calibration_set=CalibrationSet("platt", "ab" * 32, 40, 30, {"Pleural_Thickening": "own", "Mass": "shared"}),
     )
+    points = {"youden": {"Pleural_Thickening": Threshold(0.25, 0.2, 0.375), "Mass": None}}
+    before = replace(before, thresholds=OperatingPoints(binding_of(before), points))
     save_bundle(before, tmp_path)
     assert replace(load_bundle(tmp_path), model=before.model) == before
+
+
+def bound(folder: Path) -> None:
+    """A bundle with thresholds in a folder."""
+    bundle = tiny_bundle(calibration={"Pleural_Thickening": (1.0, -0.5), "Mass": (0.75, 0.0)})
+    points: dict[str, dict[str, Threshold | None]] = {
+        "youden": dict.fromkeys(bundle.findings, Threshold(0.2, 0.1, 0.3))
+    }
+    save_bundle(replace(bundle, thresholds=OperatingPoints(binding_of(bundle), points)), folder)
+
+
+def other_weights(folder: Path) -> None:
+    state = load_file(folder / "weights.safetensors")
+    state["classifier.bias"] += 1
+    replace_weights(folder, state)
+
+
+def other_size(description: dict[str, Any]) -> None:
+    description["preprocessing"]["size"] = description["recipe"]["preprocessing"]["size"] = 96
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        other_weights,
+        lambda folder: change(folder, other_size),
+        lambda folder: change(folder, lambda d: d.update(calibration=None)),
+        lambda folder: change(folder, lambda d: d["calibration"].update(Mass=[0.8, 0.0])),
+    ],
+)
+def test_thresholds_of_another_model_preprocessing_or_calibration_are_refused(
+    tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    bound(tmp_path)
+    load_bundle(tmp_path)
+    harm(tmp_path)
+    with pytest.raises(BundleError, match=r"thresholds must have been chosen for these weights, .* hilum calibrate"):
+        load_bundle(tmp_path)
+
+
+def test_thresholds_of_another_model_are_not_saved(tmp_path: Path) -> None:
+    bound(tmp_path / "one")
+    stolen = load_bundle(tmp_path / "one").thresholds
+    with pytest.raises(BundleError, match="thresholds must have been chosen"):
+        save_bundle(tiny_bundle(seed=1, thresholds=stolen), tmp_path / "two")
+    assert not (tmp_path / "two").exists()
 
 
 def test_the_folder_holds_three_files_and_no_code(shared: Path) -> None:

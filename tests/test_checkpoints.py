@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,10 +15,12 @@ from hilum.bundle import load_bundle
 from hilum.checkpoints import SIGNALS
 from hilum.data.films import Films
 from hilum.errors import BundleError, TrainingStoppedError
+from hilum.judging.model import training_history
 from hilum.learner import Batch, Learner
 from hilum.recipe import Recipe, load_recipe
-from hilum.report.evaluation import training_history
 from hilum.train import train
+
+pytestmark = pytest.mark.slow  # they train
 
 PLATEAU = ("schedule.name=plateau", "schedule.patience=0", "schedule.factor=0.5", "training.ema_decay=none")
 EVERYTHING = ("architecture.dropout=0.3", "training.gradient_clip=0.1", "training.ema_decay=0.9")
@@ -106,6 +108,15 @@ def test_training_curves_of_a_resumed_run_have_every_epoch_once(trains: Trains) 
     assert training_history(resumed) == training_history(whole)
 
 
+@pytest.fixture
+def default_sigterm() -> Iterator[None]:
+    """SIGTERM as in a fresh process: Ray, which an earlier test may have started, keeps its own handler."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("default_sigterm")
 def test_signals_are_given_back(trains: Trains) -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
     assert signal.SIG_DFL in before
@@ -176,7 +187,6 @@ def killed(arguments: list[str], out: Path, number: signal.Signals) -> tuple[int
     return process.returncode, errors
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
 def test_a_process_that_is_ended_is_resumed_bit_for_bit(
     number: signal.Signals, tiny: Path, films_file: Path, phantom_films: Films, packs: Path, tmp_path: Path

@@ -5,14 +5,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 import pytest
+from conftest import Hilum
 from typer.testing import CliRunner
 
 from hilum import __version__, cli
@@ -24,31 +24,6 @@ COMMANDS = [
 TINY = ("--set", "training.epochs=1")
 
 
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Hilum = Callable[..., Said]
-
-
-@pytest.fixture
-def hilum(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Hilum:
-    """Run a command as the shell would, but in this process."""
-
-    def run(*arguments: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["hilum", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capfd.readouterr()
-        assert ended.value.code is None or isinstance(ended.value.code, int)
-        return Said(ended.value.code or 0, said.out, said.err)
-
-    return run
-
-
 @contextmanager
 def nothing_new_in(folder: Path) -> Iterator[None]:
     before = sorted(folder.rglob("*"))
@@ -57,7 +32,9 @@ def nothing_new_in(folder: Path) -> Iterator[None]:
 
 
 def test_all_commands_are_known() -> None:
-    assert {"demo", "phantom", "index", "audit", "split", "train", "predict", "evaluate", "info"} <= set(COMMANDS)
+    assert {"demo", "phantom", "index", "audit", "split", "train", "predict", "evaluate", "compare", "info"} <= set(
+        COMMANDS
+    )
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -104,6 +81,7 @@ def test_help_starts_fast() -> None:
     assert best_of("from hilum.cli import main; main()") - best_of("pass") <= 0.3
 
 
+@pytest.mark.slow  # it trains
 def test_the_way_from_folder_to_report(hilum: Hilum, tmp_path: Path, tiny: Path) -> None:
     data, films, run = tmp_path / "data", tmp_path / "films.parquet", tmp_path / "run"
     drawn = hilum("phantom", data, "--films", 50, "--size", 64)
@@ -165,7 +143,9 @@ def test_predictions_go_to_a_file_or_to_standard_output(
     assert "3 films scored, 0 bad" in written.err
     assert len(list((tmp_path / "maps").iterdir())) == 3
     both = hilum("predict", tiny_run, *films, "--out", tmp_path / "p.parquet", "--json")
-    assert [row["film"] for row in json.loads(both.out)] == pd.read_parquet(tmp_path / "p.parquet")["film"].tolist()
+    assert json.loads(both.out) == {"out": str(tmp_path / "p.parquet"), "films": 3, "bad": 0}
+    printed = hilum("predict", tiny_run, *films, "--json")
+    assert [row["film"] for row in json.loads(printed.out)] == pd.read_parquet(tmp_path / "p.parquet")["film"].tolist()
 
 
 def test_a_bad_film_is_exit_code_1_and_the_rest_go_on(
@@ -173,7 +153,7 @@ def test_a_bad_film_is_exit_code_1_and_the_rest_go_on(
 ) -> None:
     film = min((phantom_folder / "images").iterdir())
     (tmp_path / "bad.png").write_bytes(b"no film")
-    said = hilum("predict", tiny_run, tmp_path / "bad.png", film, "--json", "--out", tmp_path / "p.json")
+    said = hilum("predict", tiny_run, tmp_path / "bad.png", film, "--json")
     assert said.code == 1
     bad, good = json.loads(said.out)
     assert "bad.png" in bad["error"]
@@ -181,9 +161,12 @@ def test_a_bad_film_is_exit_code_1_and_the_rest_go_on(
     assert good["error"] == ""
     assert 0 < good["Mass"] < 1
     assert "1 films scored, 1 bad" in said.err
-    assert len(json.loads((tmp_path / "p.json").read_text())) == 2
+    written = hilum("predict", tiny_run, tmp_path / "bad.png", film, "--out", tmp_path / "p.json")
+    assert written.code == 1
+    assert json.loads((tmp_path / "p.json").read_text()) == [bad, good]
 
 
+@pytest.mark.slow  # it trains
 def test_demo_prints_where_to_look_or_json(
     hilum: Hilum, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Path, phantom_folder: Path
 ) -> None:
@@ -248,7 +231,14 @@ FILMS, OUT = "{films}", "{out}"
         (["predict", "{run}", "{m}/missing.png"], "which names none"),
         (["predict", "{run}", "{m}/notes.txt", "--out", "{m}/p.xlsx"], "out must end in .csv, .json or .parquet"),
         (["predict", "{run}", "{m}/notes.txt", "--top", 0], "'--top'"),
+        (["predict", "{run}", "{m}/notes.txt", "--heatmaps", "{m}/notes.txt"], "heatmaps must be a folder"),
         (["predict", "{run}"], "INPUT"),
+        (["predict", "{run}", "{m}/notes.txt", "--resume"], "resume must go with out"),
+        (
+            ["predict", "{run}", "{m}/notes.txt", "--engine", "abacus"],
+            "engine must be auto, torch, onnx, openvino, got",
+        ),
+        (["predict", "{run}", "{m}/notes.txt", "--precision", "fp8"], "precision must be fp32, bf16, int8, got 'fp8'"),
         (["evaluate", "{run}", "--films", "{m}/unsplit.parquet", "--out", OUT], "films must be split"),
         (["evaluate", "{run}", "--films", FILMS, "--out", OUT, "--split", "exam"], "split must be one of"),
         (["evaluate", "{run}", "--films", FILMS, "--out", OUT, "--draws", 1], "'--draws'"),
@@ -261,8 +251,15 @@ FILMS, OUT = "{films}", "{out}"
         (["demo", "--out", "{m}/full"], "out must be a new or empty folder"),
         (["demo", "--data", "{m}/missing", "--out", OUT], ""),
         (["info", "am-lensenet"], "recipe must be a TOML file or one of"),
+        (["info", "{m}/missing"], "bundle must be a folder with bundle.json"),
         (["info", "{m}/full"], "bundle must be a folder with bundle.json"),
-        (["report"], "No such command"),
+        (["reproduce", "--films", FILMS, "--out", "{m}/full"], "out must be a new or empty folder"),
+        (["reproduce", "--films", FILMS, "--out", OUT, "--systems", "am-lensenet"], "recipe must be a TOML file or"),
+        (["reproduce", "--films", FILMS, "--out", OUT, "--set", "seed=3"], "--set must leave seed to the suite"),
+        (["reproduce", "--films", "{m}/unsplit.parquet", "--out", OUT], "films must be split"),
+        (["reproduce", "--films", FILMS, "--out", OUT, "--seeds", 0], "'--seeds'"),
+        (["reproduce", "--films", FILMS, "--out", OUT, "--budget", "-3"], "'--budget'"),
+        (["judge"], "No such command"),
         (["demo", "--fast"], "--fast"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",

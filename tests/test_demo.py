@@ -13,6 +13,8 @@ from hilum.data.splits import shared_patients
 from hilum.demo import run_demo
 from hilum.errors import HilumError
 
+pytestmark = pytest.mark.slow  # they train
+
 SMALL = (
     "architecture.block_layers=[1,1,1,1]",
     "architecture.stem=16",
@@ -101,11 +103,9 @@ def mean_auroc(tmp_path: Path) -> Demo:
     return run
 
 
-@pytest.mark.slow
 def test_the_demo_learns(mean_auroc: Demo) -> None:
     assert mean_auroc() >= 0.80
 
 
-@pytest.mark.slow
 def test_nothing_is_learned_from_shuffled_labels(mean_auroc: Demo) -> None:
     assert mean_auroc("training.epochs=6", shuffle_labels=True) == pytest.approx(0.5, abs=0.06)

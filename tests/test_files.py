@@ -94,3 +94,12 @@ def test_a_folder_without_permission(tmp_path: Path) -> None:
             write_whole(tmp_path / "report.json", b"{}")
     finally:
         tmp_path.chmod(0o700)
+
+
+def test_a_device_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "films.parquet"
+    os.mkfifo(path)
+    with pytest.raises(HilumError, match=r"output must be a file, but .*films\.parquet is something else"):
+        write_whole(path, b"")
+    assert path.is_fifo()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["films.parquet"]

@@ -14,8 +14,8 @@ from hilum.errors import BundleError
 from hilum.learner import Batch, Learner, loss_of, prevalence_of, resume_point, start_from_prevalence
 from hilum.losses import bce_loss, class_weighted_bce_loss, focal_loss, weighted_cross_entropy_loss
 from hilum.nn.build import build
+from hilum.quiet import quiet_lightning
 from hilum.recipe import Loss, load_recipe
-from hilum.train import _quiet_lightning
 
 SIMPLE = ("schedule.name=constant", "optimizer.weight_decay=0.0", "training.ema_decay=none")
 
@@ -35,7 +35,7 @@ def batch(films: int = 8, size: int = 64) -> Batch:
 
 
 def fit(one: Learner, batches: list[Batch], *, epochs: int = 1) -> pl.Trainer:
-    with _quiet_lightning():
+    with quiet_lightning():
         trainer = pl.Trainer(
             max_epochs=epochs,
             logger=False,
@@ -77,7 +77,7 @@ def test_one_cycle_ends_at_almost_nothing(tiny: Path) -> None:
         def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *rest: object) -> None:
             seen.append(trainer.optimizers[0].param_groups[1]["lr"])
 
-    with _quiet_lightning():
+    with quiet_lightning():
         trainer = pl.Trainer(
             max_epochs=3,
             callbacks=[Watch()],

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +14,16 @@ from safetensors.torch import load_file
 from hilum.bundle import load_bundle
 from hilum.data.films import Films
 from hilum.data.splits import split_films
+from hilum.engines import TorchEngine
 from hilum.errors import HilumError, ImageError, RecipeError
+from hilum.files import alone
 from hilum.metrics.ranking import auroc_per_finding
-from hilum.predict import score_films
+from hilum.nn.build import build
+from hilum.predict.scoring import score_films
 from hilum.recipe import Recipe, load_recipe
 from hilum.train import check_protocol, computes_in_bf16, train
+
+pytestmark = pytest.mark.slow  # they train
 
 Trains = Callable[..., Path]
 
@@ -76,12 +82,14 @@ def test_validation_auc_is_that_of_the_weights_that_are_kept(
 ) -> None:
     bundle = load_bundle(trains("run", *changes))
     unseen = phantom_films.select("val")
-    areas = auroc_per_finding(score_films(bundle, unseen)[list(bundle.findings)].to_numpy(), unseen.all_labels)
+    areas = auroc_per_finding(
+        score_films(TorchEngine(bundle), unseen)[list(bundle.findings)].to_numpy(), unseen.all_labels
+    )
     assert bundle.training["val_auroc"] == pytest.approx(float(np.nanmean(areas)), abs=1e-5)
 
 
 def test_best_takes_the_best_checkpoint(trains: Trains) -> None:
-    changes = ("training.epochs=4", "training.ema_decay=none", "optimizer.lr=3e-2", "schedule.name=constant")
+    changes = ("training.epochs=4", "training.ema_decay=none", "optimizer.lr=4e-2", "schedule.name=constant")
     best, last = trains("best", *changes, "training.keep=best"), trains("last", *changes)
     kept = torch.load(best / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
     state = load_file(best / "weights.safetensors")
@@ -137,6 +145,26 @@ def test_out_must_be_new(trains: Trains, tmp_path: Path) -> None:
     trains("empty")
 
 
+def test_two_runs_do_not_share_a_folder(trains: Trains, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with alone(tmp_path / "run"), pytest.raises(HilumError, match="out must be of one run at a time"):
+        trains("run")
+
+    def meanwhile(*given: Any, **named: Any) -> Any:
+        (tmp_path / "late" / "checkpoints").mkdir(parents=True)
+        return build(*given, **named)
+
+    monkeypatch.setattr("hilum.train.build", meanwhile)
+    with pytest.raises(RecipeError, match="out must be a new or empty folder"):
+        trains("late")
+
+
+def test_nothing_to_learn_is_refused(trains: Trains, phantom_films: Films) -> None:
+    for label in (0.0, np.nan):
+        table = phantom_films.table.assign(**dict.fromkeys(phantom_films.findings, label))
+        with pytest.raises(RecipeError, match="films must be known to have a finding"):
+            trains("run", films=replace(phantom_films, table=table))
+
+
 def test_resume_needs_the_same_run(trains: Trains, phantom_films: Films, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="Start it without --resume"):
         trains("nothing", resume=True)
@@ -147,6 +175,9 @@ def test_resume_needs_the_same_run(trains: Trains, phantom_films: Films, tmp_pat
             trains("run", *changes, resume=True)
     with pytest.raises(RecipeError, match="films and their split must be those"):
         trains("run", films=split_films(phantom_films, "patient", seed=1), resume=True)
+    (tmp_path / "run" / "run.json").write_text("[]")
+    with pytest.raises(RecipeError, match="recipe and --set must be those"):
+        trains("run", resume=True)
     (tmp_path / "run" / "run.json").write_text("{")
     with pytest.raises(RecipeError, match=r"run\.json must be JSON"):
         trains("run", resume=True)

@@ -2,9 +2,8 @@
 
 import hashlib
 import json
-import math
 import platform
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,43 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 import hilum
+from hilum.data.fit import Gate
 from hilum.data.images import Preprocessing
+from hilum.description import BUNDLE_JSON, FORMAT, Description, read_bundle_json
 from hilum.errors import BundleError, HilumError
 from hilum.files import write_whole
 from hilum.nn.build import architecture_from_dict, build
 from hilum.nn.classifier import Classifier
+from hilum.operating import OperatingPoints
 from hilum.recipe import Recipe, recipe_from_dict
 
-FORMAT = 1
-_DESCRIPTION, _WEIGHTS, _CARD = "bundle.json", "weights.safetensors", "MODEL_CARD.md"
+CARD = "MODEL_CARD.md"
+"""What people read of a bundle; nothing is read back from it."""
+_WEIGHTS = "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class CalibrationSet:
+    """The films that a bundle's scores were calibrated on, and how each finding's line was come by, in words."""
+
+    method: str
+    fingerprint: str
+    films: int
+    patients: int
+    how: dict[str, str]
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any], findings: tuple[str, ...]) -> "CalibrationSet":
+        """The reverse of `dataclasses.asdict`.
+
+        Raises:
+            KeyError, TypeError, ValueError: if a field is missing or is not what it must be.
+        """
+        films, patients = fields["films"], fields["patients"]
+        if not all(isinstance(number, int) and number > 0 for number in (films, patients)):
+            raise ValueError(f"films and patients must be numbers above 0, got {films!r} and {patients!r}")
+        how = {name: str(fields["how"][name]) for name in findings}
+        return cls(str(fields["method"]), str(fields["fingerprint"]), films, patients, how)
 
 
 @dataclass(frozen=True)
@@ -36,8 +63,11 @@ class Bundle:
         films: fingerprint of the manifest that it was trained on.
         heatmap_logits: per finding, the logits at which a heatmap is clear and at which it is full: one scale for all
             films, measured on films of the training.
-        thresholds: per finding, the score from which a finding is called; None until chosen on validation.
+        thresholds: operating points, each with the score from which a finding is called; None until chosen on
+            validation. They hold for these weights, this preprocessing and this calibration alone.
         calibration: per finding, the slope and intercept of its logits; None until fitted on validation.
+        calibration_set: the films that it was fitted on; None until then.
+        gate: what films fit the model; None if it saw too few to tell.
         training: what happened: epochs, validation figures, minutes.
     """
 
@@ -46,8 +76,10 @@ class Bundle:
     recipe: Recipe
     films: str
     heatmap_logits: dict[str, tuple[float, float]]
-    thresholds: dict[str, float] | None = None
+    thresholds: OperatingPoints | None = None
     calibration: dict[str, tuple[float, float]] | None = None
+    calibration_set: CalibrationSet | None = None
+    gate: Gate | None = None
     training: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -56,20 +88,39 @@ class Bundle:
         return self.recipe.preprocessing
 
     @property
+    def description(self) -> Description:
+        """What must be known to use the model, whatever computes it."""
+        return Description(
+            self.findings, self.preprocessing, self.heatmap_logits, self.thresholds, self.calibration, self.gate
+        )
+
+    @property
     def parameters(self) -> int:
         """Number of weights."""
         return sum(p.numel() for p in self.model.parameters())
+
+
+def binding_of(bundle: Bundle) -> str:
+    """The hash that thresholds for this bundle must bear."""
+    return bundle.description.binding(weights_sha256(bundle), _calibration_films(bundle))
+
+
+def weights_sha256(bundle: Bundle) -> str:
+    """The hash that tells a model from another, whatever its folder and calibration."""
+    return hashlib.sha256(_weights(bundle)).hexdigest()
 
 
 def save_bundle(bundle: Bundle, folder: Path) -> None:
     """Write the bundle's three files into a folder; each appears whole or not at all, bundle.json last.
 
     Raises:
-        BundleError: if a number of the description is not finite, as after a training that diverged.
+        BundleError: if a number of the description is not finite, as after a training that diverged, or the thresholds
+            were chosen for another model or calibration.
         HilumError: if the folder cannot be written to.
     """
-    state = {key: value.detach().cpu().contiguous() for key, value in bundle.model.state_dict().items()}
-    weights = save(state)
+    weights = _weights(bundle)
+    digest = hashlib.sha256(weights).hexdigest()
+    bundle.description.check_thresholds(digest, _calibration_films(bundle), where=folder)
     description = {
         "format": FORMAT,
         "disclaimer": hilum.DISCLAIMER,
@@ -79,11 +130,13 @@ def save_bundle(bundle: Bundle, folder: Path) -> None:
         "recipe": bundle.recipe.to_dict(),
         "films": bundle.films,
         "heatmap_logits": bundle.heatmap_logits,
-        "thresholds": bundle.thresholds,
+        "thresholds": bundle.thresholds and bundle.thresholds.to_dict(),
         "calibration": bundle.calibration,
+        "calibration_set": bundle.calibration_set and asdict(bundle.calibration_set),
+        "gate": bundle.gate and bundle.gate.to_dict(),
         "training": bundle.training,
         "parameters": bundle.parameters,
-        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "weights_sha256": digest,
         "versions": {"hilum": hilum.__version__, "torch": torch.__version__, "python": platform.python_version()},
     }
     try:
@@ -94,8 +147,8 @@ def save_bundle(bundle: Bundle, folder: Path) -> None:
             "Try a lower optimizer.lr or a training.gradient_clip"
         ) from None
     write_whole(folder / _WEIGHTS, weights)
-    write_whole(folder / _CARD, _model_card(bundle).encode())
-    write_whole(folder / _DESCRIPTION, text.encode())
+    write_whole(folder / CARD, _model_card(bundle).encode())
+    write_whole(folder / BUNDLE_JSON, text.encode())
 
 
 def load_bundle(folder: Path) -> Bundle:
@@ -104,33 +157,28 @@ def load_bundle(folder: Path) -> Bundle:
     Raises:
         BundleError: if a file is missing, damaged, or does not match the others in every key and shape.
     """
-    path = folder / _DESCRIPTION
-    description = _read_json(path)
-    if description.get("format") != FORMAT:
-        raise BundleError(
-            f"format must be {FORMAT}, got {description.get('format')!r} in {path}. "
-            "Use the Hilum that wrote the bundle."
-        )
+    path = folder / BUNDLE_JSON
+    description = read_bundle_json(folder)
     try:
         recipe = recipe_from_dict(description["recipe"], where=str(path))
-        if Preprocessing.from_dict(description["preprocessing"]) != recipe.preprocessing:
+        used = Description.from_dict(description)
+        calibrated_on = description.get("calibration_set")  # absent from bundles that are older than calibration
+        if used.preprocessing != recipe.preprocessing:
             raise BundleError(f"preprocessing must be the recipe's, but differs from it in {path}")
         if architecture_from_dict(description["architecture"]) != recipe.architecture:
             raise BundleError(f"architecture must be the recipe's, but differs from it in {path}")
-        findings = _findings(description["findings"])
-        ranges, thresholds, calibration = (
-            description[name] for name in ("heatmap_logits", "thresholds", "calibration")
-        )
         with torch.device("meta"):  # no memory is taken before the weights are known to fit, and nothing is drawn
-            model = build(recipe.architecture, findings=len(findings), channels=recipe.preprocessing.channels)
+            model = build(recipe.architecture, findings=len(used.findings), channels=recipe.preprocessing.channels)
         bundle = Bundle(
             model=model.eval(),
-            findings=findings,
+            findings=used.findings,
             recipe=recipe,
             films=str(description["films"]),
-            heatmap_logits={finding: _range(ranges[finding]) for finding in findings},
-            thresholds=None if thresholds is None else {name: _number(thresholds[name]) for name in findings},
-            calibration=None if calibration is None else {name: _two_numbers(calibration[name]) for name in findings},
+            heatmap_logits=used.heatmap_logits,
+            thresholds=used.thresholds,
+            calibration=used.calibration,
+            calibration_set=None if calibrated_on is None else CalibrationSet.from_dict(calibrated_on, used.findings),
+            gate=used.gate,
             training=dict(description["training"]),
         )
         expected = description["weights_sha256"]
@@ -139,7 +187,16 @@ def load_bundle(folder: Path) -> Bundle:
     except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError, ValidationError) as error:
         raise BundleError(f"{path} must describe a bundle of format {FORMAT}, but does not: {error!r}") from None
     _fill(bundle.model, folder / _WEIGHTS, expected)
+    bundle.description.check_thresholds(str(expected), _calibration_films(bundle), where=folder)
     return bundle
+
+
+def _weights(bundle: Bundle) -> bytes:
+    return save({key: value.detach().cpu().contiguous() for key, value in bundle.model.state_dict().items()})
+
+
+def _calibration_films(bundle: Bundle) -> str:
+    return "" if bundle.calibration_set is None else bundle.calibration_set.fingerprint
 
 
 def _fill(model: Classifier, path: Path, expected: object) -> None:
@@ -169,47 +226,12 @@ def _fill(model: Classifier, path: Path, expected: object) -> None:
     model.to_empty(device="cpu").load_state_dict(state)
 
 
-def _findings(names: object) -> tuple[str, ...]:
-    if not isinstance(names, list) or not names or len(set(names)) < len(names):
-        raise ValueError(f"findings must be distinct names, at least one, got {names!r}")
-    for name in names:
-        if not isinstance(name, str) or not name.isprintable() or not name or set(name) & set("/\\"):
-            raise ValueError(f"findings must be names that can stand in a file's name, got {name!r}")
-    return tuple(names)
-
-
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"number must be finite, got {value!r}")
-    return float(value)
-
-
-def _two_numbers(values: object) -> tuple[float, float]:
-    if not isinstance(values, list) or len(values) != 2:
-        raise ValueError(f"numbers must be two, got {values!r}")
-    return _number(values[0]), _number(values[1])
-
-
-def _range(values: object) -> tuple[float, float]:
-    low, high = _two_numbers(values)
-    if not low < high:
-        raise ValueError(f"range must rise, got {values!r}")
-    return low, high
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise BundleError(
-            f"bundle must be a folder with bundle.json, but there is no {path}. Was the training finished? "
-            "Make one with: hilum train nih-small --films films.parquet --out RUN"
-        )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(f"bundle.json must be JSON, but {path} cannot be read: {error}") from None
-    if not isinstance(content, dict):
-        raise BundleError(f"bundle.json must hold an object, got {type(content).__name__} in {path}")
-    return content
+def calibration_fact(bundle: Bundle) -> str:
+    """Whether and on what the scores were calibrated, in words."""
+    used = bundle.calibration_set
+    if used is None:
+        return "scores are not calibrated: they are no probabilities"
+    return f"scores were calibrated ({used.method}) on {used.films:,} validation films of {used.patients:,} patients"
 
 
 def _model_card(bundle: Bundle) -> str:
@@ -225,12 +247,15 @@ def _model_card(bundle: Bundle) -> str:
 - findings: {", ".join(bundle.findings)}
 - trained on the manifest {bundle.films[:16]}, protocol `{recipe.protocol}`
 - weights before training: {recipe.weights}
+- {calibration_fact(bundle)}
 {facts}
 ## Use
 
     hilum predict FOLDER_OF_THIS_FILE film.png --out predictions.csv
 
-Scores are not probabilities until they have been calibrated on films like yours, and no threshold comes with them
-unless bundle.json holds one. Labels of ChestX-ray14 were mined from reports and are often wrong. Measure the model on
-your own films before you believe it: hilum evaluate FOLDER_OF_THIS_FILE --films films.parquet --out report
+Scores are probabilities only for films like those that they were calibrated on; `hilum calibrate` does it anew on
+yours. The same is true of the thresholds, which `hilum predict --calls` applies. Labels of ChestX-ray14 were mined
+from reports and are often wrong. Measure the model on your own films before you believe it:
+
+    hilum evaluate FOLDER_OF_THIS_FILE --films films.parquet --out report
 """

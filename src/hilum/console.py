@@ -10,6 +10,7 @@ from hilum.errors import HilumError, TrainingStoppedError
 
 _UsageError: type[BaseException] = typer.BadParameter.__bases__[0]
 """What a wrong option or argument raises; where it is imported from depends on typer's version."""
+_REMEDY = "Check the disk's free space and the permissions"
 _CTRL_C = 130  # as typer reports it
 
 
@@ -29,6 +30,14 @@ def run(app: typer.Typer) -> NoReturn:
     except BrokenPipeError:  # the reader of our output has gone
         sys.stderr.close()
         code = 1
+    except OSError as error:
+        where = f" in {error.filename}" if error.filename else ""
+        say(f"error: files must be open to reading and writing, got {error.strerror or error}{where}. {_REMEDY}")
+        code = 2
+    except UnicodeEncodeError as error:
+        got = ascii(error.object[error.start : error.end])
+        say(f"error: output must fit its encoding, {error.encoding}, got {got}. Set PYTHONIOENCODING=utf-8")
+        code = 2
     if code == _CTRL_C:
         say("stopped")
         code = 1
@@ -53,23 +62,39 @@ def print_json(content: Any) -> None:
 
 
 def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
-    """A table to standard output; its cells are plain text."""
+    """A table to standard output; its cells are plain text, and no word of them is ever cut.
+
+    A header of empty words is left out. A table that needs more room than the terminal has goes on to the right.
+    """
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(*map(escape, header), title=escape(title), title_justify="left")
+    console = Console(highlight=False)
+    console.print(f"[bold]{escape(title)}[/bold]", soft_wrap=True)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True, show_header=any(header))
+    least = 0
+    for column, name in enumerate(header):
+        words = " ".join([name, *(row[column] for row in rows)]).split()
+        longest = max(map(len, words), default=0)
+        table.add_column(escape(name), no_wrap=column == 0, min_width=longest)
+        least += longest + 2
     for row in rows:
         table.add_row(*map(escape, row))
-    Console().print(table)
+    Console(highlight=False, width=max(console.width, least)).print(table, "", crop=False)
 
 
 def print_report(report: dict[str, Any]) -> None:
-    """The figures of report.json as a table."""
+    """The figures of report.json as a table, and to standard error what its reader should know."""
     rows = [[name, *_measures(one), f"{one['positives']:,}"] for name, one in report["findings"].items()]
     rows.append(["mean", *_measures(report["mean"]), ""])
     judged = f"{report['films']:,} films of {report['patients']:,} patients, split by {report['protocol']}"
     print_table(f"{report['system']}: {judged}", ["finding", "AUROC [95 %]", "AP", "positives"], rows)
+    if report["not_judged"]:
+        say(f"Not judged, because there are no scores: {', '.join(report['not_judged'])}.")
+    for note in report["notes"]:
+        say(note)
 
 
 def _measures(result: dict[str, Any]) -> list[str]:

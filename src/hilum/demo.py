@@ -8,14 +8,13 @@ import numpy as np
 import pandas as pd
 
 from hilum import DISCLAIMER
-from hilum.bundle import Bundle
 from hilum.data.films import Films, write_films
 from hilum.data.nih import index_nih
 from hilum.data.phantom import write_phantom
 from hilum.data.splits import split_films
 from hilum.errors import FilmsError, HilumError
 from hilum.files import write_whole
-from hilum.predict import predict_files, write_predictions
+from hilum.predict.job import Asked, predict_to_file
 from hilum.progress import messages
 from hilum.recipe import load_recipe
 from hilum.report.evaluation import evaluate_to_folder
@@ -65,9 +64,9 @@ class DemoResult:
             "",
             "Three of these films, with the scores that stand highest and what is on them:",
         ]
-        scores = self.predictions.set_index("film")
+        scores = self.predictions.set_index("film").select_dtypes("number")
         for (film, row), labels in zip(scores.iterrows(), self.labels, strict=True):
-            highest = row.astype(float).nlargest(3)
+            highest = row.nlargest(3)
             lines.append(f"  {film}: {', '.join(f'{k} {v:.2f}' for k, v in highest.items())} (there: {labels})")
         lines += [
             "",
@@ -121,11 +120,11 @@ def run_demo(
     write_films(films, out / "films.parquet")
     recipe = load_recipe("demo", [f"seed={seed}", *changes])
     say(f"3/5 Training {recipe.name}: {recipe.about}")
-    bundle = train(recipe, films, out / "run", packs=out / PACKS)
+    train(recipe, films, out / "run", packs=out / PACKS)
     say("4/5 Judging it on patients that it has not seen")
     report = evaluate_to_folder(out / "run", films, out / "report", seed=seed)
     say(f"5/5 Predicting {FILMS_SHOWN} of their films, with heatmaps")
-    return _predict_some(bundle, films, out, report["mean"]["auroc"]["value"], on_phantom=data is None)
+    return _predict_some(films, out, report["mean"]["auroc"]["value"], on_phantom=data is None)
 
 
 def _some(films: Films, seed: int) -> Films:
@@ -139,15 +138,16 @@ def _some(films: Films, seed: int) -> Films:
     return replace(films, table=films.table[kept].reset_index(drop=True))
 
 
-def _predict_some(bundle: Bundle, films: Films, out: Path, mean_auroc: float | None, *, on_phantom: bool) -> DemoResult:
+def _predict_some(films: Films, out: Path, mean_auroc: float | None, *, on_phantom: bool) -> DemoResult:
     tested = films.select("test")
     names = np.array(films.findings)
     truths = [", ".join(names[tested.labels(row) == 1]) or "no finding" for row in range(len(tested))]
     chosen = sorted(range(len(tested)), key=lambda row: (truths[row] == "no finding", row))[:FILMS_SHOWN]
     if not chosen:
         raise FilmsError("films must be enough for a test split, got none in it. Give the demo more films.")
-    table = predict_files(bundle, [tested.path(row) for row in chosen], heatmaps=out / "heatmaps")
-    write_predictions(table, out / "predictions.csv")
+    inputs = tuple(str(tested.path(row)) for row in chosen)
+    predict_to_file(Asked(out / "run", inputs, heatmaps=out / "heatmaps"), out / "predictions.csv")
+    table = pd.read_csv(out / "predictions.csv")
     result = DemoResult(out, on_phantom, len(films), mean_auroc, table, [truths[row] for row in chosen])
     write_whole(out / "README.txt", result.to_text().encode())
     return result

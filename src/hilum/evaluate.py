@@ -1,6 +1,5 @@
 """Judge scores on a split: every number that a report shows, with its interval and what it was computed from."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,12 +13,14 @@ from hilum.data.films import Films
 from hilum.data.judged import Judged, judged_films
 from hilum.data.predictions import read_predictions
 from hilum.findings import CHESTXRAY14
+from hilum.judging.calibration import calibration_section
+from hilum.judging.controls import ControlReport, control_report, records
+from hilum.judging.curves import curve_json
+from hilum.judging.estimates import estimate_json
 from hilum.metrics.bootstrap import Estimate, bootstrap, estimate, macro_mean
-from hilum.metrics.controls import Control, Records, run_controls
+from hilum.metrics.controls import Control, run_controls
 from hilum.metrics.ranking import (
-    PerFinding,
     RocCurve,
-    Table,
     auroc_per_finding,
     average_precision_per_finding,
     roc_curve,
@@ -47,8 +48,6 @@ class FindingReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The form of report.json; the curve of an undefined finding is empty."""
-        defined = not math.isnan(self.auroc.value)
-        rates = {name: getattr(self.curve, name).round(6) for name in ("false_positive_rate", "true_positive_rate")}
         return {
             "auroc": estimate_json(self.auroc),
             "average_precision": estimate_json(self.average_precision),
@@ -56,24 +55,7 @@ class FindingReport:
             "patients": self.patients,
             "positives": self.positives,
             "positive_patients": self.positive_patients,
-            "curve": {name: rate.tolist() if defined else [] for name, rate in rates.items()},
-        }
-
-
-@dataclass(frozen=True)
-class ControlReport:
-    """What a predictor without pixels reaches on the same films, and how far the system's mean lies above it."""
-
-    mean_auroc: Estimate
-    mean_difference: Estimate  # system minus control, paired, over the findings that both define
-    findings: dict[str, Estimate]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The form of report.json."""
-        return {
-            "mean": {"auroc": estimate_json(self.mean_auroc), "difference": estimate_json(self.mean_difference)},
-            "findings": {name: {"auroc": estimate_json(auroc)} for name, auroc in self.findings.items()},
-            "undefined_findings": [name for name, auroc in self.findings.items() if math.isnan(auroc.value)],
+            "curve": curve_json(self.curve, self.films, self.positives),
         }
 
 
@@ -99,6 +81,8 @@ class Report:
     shared_patients: int  # of this split, who also have films in training
     films_with_siblings_in_training: int
     controls: dict[str, ControlReport]  # empty where no patient can be on both sides
+    calibration: dict[str, Any]
+    localization: dict[str, Any]  # empty without maps and boxes
     notes: tuple[str, ...]  # what a reader should know about the scores, in sentences
 
     def to_dict(self) -> dict[str, Any]:
@@ -126,6 +110,12 @@ class Report:
             "shared_patients": self.shared_patients,
             "films_with_siblings_in_training": self.films_with_siblings_in_training,
             "controls": {name: control.to_dict() for name, control in self.controls.items()},
+            "calibration": self.calibration,
+            "localization": self.localization,
+            # what follows comes with a bundle or with the manifest's files; see hilum.report.evaluation
+            **dict.fromkeys(("operating_points", "confusions", "unfit_films", "manifest", "model")),
+            **{name: {} for name in ("subgroups", "reference", "shift")},
+            "gallery": [],
             "notes": list(self.notes),
             "disclaimer": DISCLAIMER,
             "published": _systems(peers(self.protocol)),
@@ -192,7 +182,7 @@ def judge(
     siblings = int(chosen.truth["patient"].isin(in_training).sum())
     controls: dict[str, Control] = {}
     if siblings or (films.notes.get("protocol") == "image" and len(training) and split != "train"):
-        pair = (_records(table, judged) for table in (training, chosen.truth))
+        pair = (records(table, judged) for table in (training, chosen.truth))
         controls = run_controls(*pair, draws=draws, seed=seed)
     return Report(
         system=system or "unnamed system",
@@ -212,25 +202,10 @@ def judge(
         missing_films=chosen.missing,
         shared_patients=len(in_training & set(patients)),
         films_with_siblings_in_training=siblings,
-        controls={name: _control(control, judged, values[0], drawn.auroc) for name, control in controls.items()},
+        controls={name: control_report(control, judged, values[0], drawn.auroc) for name, control in controls.items()},
+        calibration=calibration_section(chosen, draws=draws, seed=seed),
+        localization={},
         notes=tuple(_notes(scores, chosen, findings, split)),
-    )
-
-
-def _records(table: pd.DataFrame, findings: Sequence[str]) -> Records:
-    texts = (table[name].to_numpy(dtype=str) for name in ("patient", "view", "sex"))
-    patients, views, sexes = texts
-    return Records(
-        table[list(findings)].to_numpy(dtype=np.float64), patients, views, table["age"].to_numpy(np.float64), sexes
-    )
-
-
-def _control(control: Control, judged: Sequence[str], values: PerFinding, drawn: Table) -> ControlReport:
-    auroc, per_draw = control
-    return ControlReport(
-        mean_auroc=estimate(*macro_mean(auroc, per_draw)),
-        mean_difference=estimate(*macro_mean(values - auroc, drawn - per_draw)),
-        findings={name: estimate(float(auroc[i]), per_draw[:, i]) for i, name in enumerate(judged)},
     )
 
 
@@ -255,6 +230,9 @@ def _notes(scores: pd.DataFrame, chosen: Judged, findings: dict[str, FindingRepo
             f"Scores lie outside [0, 1] (from {numbers.min():.4g} to {numbers.max():.4g}); AUROC and average precision "
             "use only their order."
         )
+    affix = scores.attrs.get("affix", "*")
+    if affix != "*":
+        notes.append(f"The scores were read from the columns named {affix}, where * is the finding.")
     known = {"film", *judged}
     ignored = scores.attrs.get("ignored_columns", [str(name) for name in scores.columns if name not in known])
     if ignored:
@@ -281,11 +259,3 @@ def _systems(values: Sequence[Published]) -> list[dict[str, Any]]:
         else:
             system["findings"][finding] = auroc
     return list(systems.values())
-
-
-def estimate_json(result: Estimate) -> dict[str, float | int | None]:
-    """Value, low, high and undefined, with null for NaN."""
-    return {
-        name: None if isinstance(value, float) and math.isnan(value) else value
-        for name, value in result._asdict().items()
-    }

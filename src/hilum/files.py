@@ -14,9 +14,10 @@ def unfinished(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it when the block ends well and deleted when it does not.
 
     Raises:
-        HilumError: if the folder cannot be made or written to.
+        HilumError: if the folder cannot be made or written to, or something is there that is no file.
     """
     try:
+        check_place(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
     except OSError as error:
@@ -27,10 +28,50 @@ def unfinished(path: Path) -> Iterator[Path]:
         yield beside
         beside.chmod(0o644)  # mkstemp's files are for their owner alone
         beside.replace(path)
-    except IsADirectoryError:
-        raise HilumError(f"output must be a file, but {path} is a folder") from None
     finally:
         beside.unlink(missing_ok=True)
+
+
+def check_place(path: Path) -> None:
+    """Refuse to put a file where something else is: a folder, or a device, which root could replace.
+
+    Raises:
+        HilumError: if there is such a thing.
+    """
+    if path.exists() and not path.is_file():
+        raise HilumError(f"output must be a file, but {path} is {'a folder' if path.is_dir() else 'something else'}")
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Make a folder and hold it against other processes; where the system has no locks, nothing holds it.
+
+    Raises:
+        HilumError: if the folder cannot be made, or another process holds it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = None if os.name == "nt" else os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise HilumError(f"out must be a place that can be written to, got {folder}: {error.strerror}") from None
+    try:
+        if held is not None:
+            _lock(held, folder)
+        yield
+    finally:
+        if held is not None:
+            os.close(held)
+
+
+def _lock(held: int, folder: Path) -> None:
+    import fcntl
+
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise HilumError(f"out must be of one run at a time, got another at work in {folder}. Wait for it") from None
+    except OSError:  # a file system without locks
+        return
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,27 +50,31 @@ def shipped() -> dict[str, str]:
     return {name: load_recipe(name).about for name in shipped_recipes()}
 
 
-def describe(what: str, changes: list[str]) -> dict[str, Any]:
+def describe(what: str, changes: list[str], *, size: int | None = None) -> dict[str, Any]:
     """A recipe by name or file, or a bundle by its folder.
 
     `parameters` are those of the recipe's own network; `parameters_rgb` and `parameters_grey` of its forms with three
-    channels and with one; `cost` is what a film costs at the recipe's size.
+    channels and with one; `cost` is what a film costs.
+
+    Args:
+        size: height and width in pixels for which the cost is counted; the recipe's if None.
 
     Raises:
-        RecipeError: if there is no such recipe, or if a bundle is to be changed.
+        RecipeError: if there is no such recipe, a bundle is to be changed, or the network does not take the size.
         BundleError: if the folder is not a bundle.
     """
     if not _is_bundle(what):
-        return _network(load_recipe(what, changes), len(CHESTXRAY14))
+        return _network(load_recipe(what, changes), len(CHESTXRAY14), size)
     _unchanged(what, changes)
     bundle = load_bundle(Path(what))
     return {
-        **_network(bundle.recipe, len(bundle.findings)),
+        **_network(bundle.recipe, len(bundle.findings), size),
         "findings": list(bundle.findings),
         "films": bundle.films,
         "training": bundle.training,
-        "thresholds": bundle.thresholds,
+        "thresholds": bundle.thresholds and bundle.thresholds.to_dict(),
         "calibration": bundle.calibration,
+        "calibration_set": bundle.calibration_set and asdict(bundle.calibration_set),
     }
 
 
@@ -171,7 +176,10 @@ def watched(modules: dict[str, nn.Module], note: Any) -> Iterator[None]:
 
 
 def _is_bundle(what: str) -> bool:
-    return Path(what).is_dir() and what not in shipped_recipes()
+    """Whether a folder is meant, there or not, rather than a recipe."""
+    path = Path(what)
+    meant = path.is_dir() or (len(path.parts) > 1 and path.suffix != ".toml" and not path.exists())
+    return meant and what not in shipped_recipes()
 
 
 def _unchanged(what: str, changes: list[str]) -> None:
@@ -179,7 +187,7 @@ def _unchanged(what: str, changes: list[str]) -> None:
         raise RecipeError(f"--set must go with a recipe, got the bundle {what}, which stays as it was trained")
 
 
-def _network(recipe: Recipe, findings: int) -> dict[str, Any]:
+def _network(recipe: Recipe, findings: int, size: int | None) -> dict[str, Any]:
     counts = {}
     for channels in (3, 1):
         with torch.device("meta"):  # shapes without memory or randomness
@@ -190,5 +198,5 @@ def _network(recipe: Recipe, findings: int) -> dict[str, Any]:
         "parameters": counts[recipe.preprocessing.channels],
         "parameters_rgb": counts[3],
         "parameters_grey": counts[1],
-        "cost": cost(recipe, findings)._asdict(),
+        "cost": cost(recipe, findings, size=size)._asdict(),
     }

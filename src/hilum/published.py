@@ -71,6 +71,45 @@ def others(protocol: str | None) -> tuple[Published, ...]:
 
 
 @dataclass(frozen=True)
+class PublishedLocalization:
+    """Published shares of NIH's boxes whose finding was found, per overlap and finding; "mean" is over the findings."""
+
+    system: str
+    source: str
+    caveat: str
+    iobb: dict[str, dict[str, float]]
+
+
+WANG_LOCALIZATION = PublishedLocalization(
+    system="Wang 2017",
+    source='Wang et al., "ChestX-ray8", CVPR 2017. https://arxiv.org/abs/1705.02315',
+    caveat=(
+        "Wang et al. counted all 984 boxes of NIH's official test list, by a rule of their own from maps to boxes. It "
+        "may give several boxes on a film and could not be checked at the source from here. Here one box is drawn, and "
+        "other films were judged: the columns do not compare."
+    ),
+    iobb={
+        overlap: dict(
+            zip(
+                (
+                    *("Atelectasis", "Cardiomegaly", "Effusion", "Infiltration"),
+                    *("Mass", "Nodule", "Pneumonia", "Pneumothorax", MEAN),
+                ),
+                values,
+                strict=True,
+            )
+        )
+        for overlap, values in {
+            "0.1": (0.622, 1.0, 0.797, 0.911, 0.588, 0.152, 0.858, 0.520, 0.681),
+            "0.25": (0.394, 0.986, 0.634, 0.797, 0.459, 0.051, 0.708, 0.337, 0.546),
+            "0.5": (0.194, 0.945, 0.418, 0.650, 0.306, 0.0, 0.483, 0.265, 0.408),
+        }.items()
+    },
+)
+"""The source's accuracies by intersection over the drawn box."""
+
+
+@dataclass(frozen=True)
 class _System:
     """What the values of one column share."""
 

@@ -151,7 +151,8 @@ def recipe_from_dict(fields: Mapping[str, Any], *, where: str) -> Recipe:
     except ValidationError as error:
         first = error.errors()[0]
         way = [str(part) for part in first["loc"] if part not in NETWORKS]  # pydantic adds the kind of architecture
-        problem = first["msg"].removeprefix("Value error, ")
+        unknown = first["type"] == "extra_forbidden"
+        problem = "this recipe takes no such key" if unknown else first["msg"].removeprefix("Value error, ")
         given = "" if first["type"] == "missing" or not way else f", got {first['input']!r}"
         subject = f"{'.'.join(way)} in {where}: {problem}" if way else f"{problem} [in {where}]"
         raise RecipeError(f"{subject}{given}. See: hilum info am-densenet --json") from None

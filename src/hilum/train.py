@@ -1,12 +1,9 @@
 """From a recipe and a table of films to a bundle. The loop is Lightning's."""
 
 import json
-import logging
 import os
 import time
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,19 +15,22 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 from torch.utils.data import DataLoader
 
 from hilum.bundle import Bundle, load_bundle, save_bundle
+from hilum.calibrate import calibrate
 from hilum.checkpoints import MovingAverage, SaveBeforeStopping, StopEarly
 from hilum.data.augment import Augmentation
 from hilum.data.dataset import FilmDataset, ShuffledBatches
 from hilum.data.films import Films
+from hilum.data.fit import LEAST_FILMS, Gate, fit_gate
 from hilum.data.pack import open_pack
 from hilum.errors import RecipeError, TrainingStoppedError
 from hilum.explain import heatmap_logits
-from hilum.files import write_whole
+from hilum.files import alone, write_whole
 from hilum.learner import Learner, prevalence_of, resume_point, start_from_prevalence
 from hilum.nn.build import build
 from hilum.nn.classifier import Classifier
 from hilum.pretrain import phantom_bundle
 from hilum.progress import messages
+from hilum.quiet import quiet_lightning
 from hilum.recipe import Recipe
 from hilum.weights import load_weights
 
@@ -65,7 +65,9 @@ def train(recipe: Recipe, films: Films, out: Path, *, packs: Path, resume: bool 
         return load_bundle(out)
     seen = films.select("train")
     unseen = films.select("val") if (films.table["split"] == "val").any() else None
-    if recipe.training.keep == "best" and not _can_choose(unseen):
+    if not _has_both(seen):
+        raise RecipeError("films must be known to have a finding in one and not in another film of the split train")
+    if recipe.training.keep == "best" and not _has_both(unseen):
         raise RecipeError(
             "training.keep must be last where no finding is both present and absent in the split val, since no AUC "
             "is defined there. Use: --set training.keep=last"
@@ -82,9 +84,11 @@ def train(recipe: Recipe, films: Films, out: Path, *, packs: Path, resume: bool 
     validation = unseen and DataLoader(
         _dataset(recipe, unseen, packs, augmented=False), batch_size=recipe.training.batch, num_workers=workers
     )
-    write_whole(out / "run.json", json.dumps(claim, indent=2).encode())  # only now is anything written there
-    started = time.monotonic()
-    with _quiet_lightning():
+    started, first = time.monotonic(), int(os.environ.get("RANK", 0)) == 0
+    with alone(out) if first else nullcontext(), quiet_lightning():
+        if first:  # only now is anything written there, unless another run has begun there meanwhile
+            _checked(claim, out, resume=resume)
+            write_whole(out / "run.json", json.dumps(claim, indent=2).encode())
         trainer = _trainer(recipe, out, validated=unseen is not None, bar=bar, log_every=min(50, len(batches)))
         trainer.fit(learner, loader, validation, ckpt_path=last, weights_only=True)
     kept = _take_weights(learner, out / "checkpoints" / f"{recipe.training.keep}.ckpt")
@@ -94,8 +98,11 @@ def train(recipe: Recipe, films: Films, out: Path, *, packs: Path, resume: bool 
         recipe=recipe,
         films=films.fingerprint(),
         heatmap_logits=heatmap_logits(model, _dataset(recipe, unseen or seen, packs, augmented=False), films.findings),
+        gate=_gate(recipe, seen, packs),
         training=_what_happened(trainer, films, kept, minutes=(time.monotonic() - started) / 60),
     )
+    if unseen is not None:
+        bundle = calibrate(bundle, unseen, packs=packs)
     save_bundle(bundle, out)
     return bundle
 
@@ -130,7 +137,7 @@ def _checked(claim: dict[str, Any], out: Path, *, resume: bool) -> Path | None:
     except ValueError as error:
         raise RecipeError(f"run.json must be JSON, but {path} cannot be read: {error}") from None
     for key, name in (("recipe", "recipe and --set"), ("films", "films and their split")):
-        if before.get(key) != claim[key]:
+        if not isinstance(before, dict) or before.get(key) != claim[key]:
             raise RecipeError(f"{name} must be those that the run in {out} was started with. Choose another --out")
     return last if last.is_file() else None
 
@@ -167,14 +174,21 @@ def _batches(recipe: Recipe, films: Films) -> ShuffledBatches:
         raise RecipeError(f"training.{error}. Use: --set training.batch=...") from None
 
 
-def _can_choose(films: Films | None) -> bool:
-    """Whether at least one finding has an AUC on these films."""
+def _has_both(films: Films | None) -> bool:
+    """Whether a finding is both present and absent in these films, so that it can be learnt, and has an AUC."""
     return films is not None and bool(((films.all_labels == 0).any(0) & (films.all_labels == 1).any(0)).any())
 
 
 def _dataset(recipe: Recipe, films: Films, packs: Path, *, augmented: bool = True) -> FilmDataset:
     pack = open_pack(films, recipe.preprocessing, packs)
     return FilmDataset(films, pack.read, recipe.augmentation if augmented else Augmentation())
+
+
+def _gate(recipe: Recipe, films: Films, packs: Path) -> Gate | None:
+    if len(films) < LEAST_FILMS:
+        return None
+    pack = open_pack(films, recipe.preprocessing, packs)
+    return fit_gate(lambda row: pack.read(row)[0], len(films), seed=recipe.seed)
 
 
 def _trainer(recipe: Recipe, out: Path, *, validated: bool, bar: bool, log_every: int) -> pl.Trainer:
@@ -185,7 +199,8 @@ def _trainer(recipe: Recipe, out: Path, *, validated: bool, bar: bool, log_every
     if wanted.stop_patience is not None:
         callbacks.append(StopEarly(wanted.stop_patience))
     if bar:
-        callbacks.append(RichProgressBar(console_kwargs={"stderr": True}))
+        seen = messages().is_terminal
+        callbacks.append(RichProgressBar(console_kwargs={"stderr": True}) if seen else _SayEpochs())
     callbacks.append(SaveBeforeStopping(folder / "last.ckpt"))
     if validated:
         callbacks.append(ModelCheckpoint(folder, "best", monitor="val_auroc", mode="max", enable_version_counter=False))
@@ -198,11 +213,19 @@ def _trainer(recipe: Recipe, out: Path, *, validated: bool, bar: bool, log_every
         callbacks=callbacks,
         logger=_loggers(out),
         log_every_n_steps=log_every,
-        enable_progress_bar=bar,
+        enable_progress_bar=bar and messages().is_terminal,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,  # ShuffledBatches shares the batches out
     )
+
+
+class _SayEpochs(Callback):
+    """A line for each epoch, where standard error is a file and shows no bar."""
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        figures = (f"{name} {float(value):.4f}" for name, value in trainer.callback_metrics.items())
+        messages().print(f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: {', '.join(figures)}")
 
 
 def computes_in_bf16(precision: str) -> bool:
@@ -250,28 +273,3 @@ def _what_happened(
         "precision": str(trainer.precision),
         **{name: round(value, 5) for name, value in kept.items()},
     }
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Lightning without its hints on hardware, workers and products; what matters, Hilum says itself."""
-    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            for known in (
-                ".*does not have many workers.*",
-                ".*your dataloader is not resumable.*",  # it is: see resume_point
-                ".*exists and is not empty.*",
-                ".*Experiment logs directory.*",
-                ".*GPU available but not used.*",
-                ".*have no `val_dataloader`.*",  # as in the paper
-                ".*isinstance.treespec, LeafSpec.*",
-            ):
-                warnings.filterwarnings("ignore", message=known)
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -42,7 +42,7 @@ def test_everything_is_counted_and_named(films: Films, capsys: pytest.CaptureFix
     assert found.missing == ("00000005_000.png", "00000002_000.png")
     assert found.unreadable is not None
     assert list(found.unreadable) == ["00000001_000.png"]
-    assert "PNG or JPEG" in found.unreadable["00000001_000.png"]
+    assert "PNG, JPEG or DICOM" in found.unreadable["00000001_000.png"]
     assert found.duplicates == (("00000000_000.png", "00000003_000.png"),)
     assert found.same_name == ("more/00000000_000.png",)
     assert found.unlisted == ("images/unlisted.png",)

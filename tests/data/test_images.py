@@ -50,6 +50,45 @@ def test_grey_16_bit_keeps_all_bits(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read, pixels)
 
 
+@pytest.mark.parametrize("kind", range(5))
+def test_plain_grey_is_what_pillow_s_own_reader_gives(tmp_path: Path, kind: int) -> None:
+    pixels = noise(40, 30)
+    rows = b"".join(bytes([kind]) + row.tobytes() for row in pixels)  # the filter decides what the bytes mean
+    (tmp_path / "a.png").write_bytes(png(30, 40, 8, 0, rows))
+    with Image.open(tmp_path / "a.png") as film:
+        expected = np.asarray(film)
+    np.testing.assert_array_equal(read_grey(tmp_path / "a.png"), expected)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 20, 39])
+@pytest.mark.parametrize(
+    ("bits", "colour", "samples"), [(8, 0, 1), (16, 0, 2), (8, 2, 3), (8, 3, 1), (8, 4, 2), (8, 6, 4)]
+)
+def test_a_film_that_ends_before_its_last_row_is_refused(
+    tmp_path: Path, rows: int, bits: int, colour: int, samples: int
+) -> None:
+    palette = [(b"PLTE", bytes([200, 200, 200]))] if colour == 3 else []
+    row = b"\0" + bytes([0 if colour == 3 else 255] * 30 * samples)
+    (tmp_path / "a.png").write_bytes(png(30, 40, bits, colour, row * rows, *palette))
+    with pytest.raises(ImageError, match="film must be"):
+        read_grey(tmp_path / "a.png")
+
+
+def test_an_interlaced_film_is_read_whole_or_refused(tmp_path: Path) -> None:
+    passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+    pixels = noise(20, 17)
+    rows = [b"\0" + row.tobytes() for x, y, across, down in passes for row in pixels[y::down, x::across]]
+    for kept in (len(rows), len(rows) - 1, 3):
+        content = bytearray(png(17, 20, 8, 0, b"".join(rows[:kept])))
+        content[28] = 1  # the header's last byte
+        (tmp_path / "a.png").write_bytes(with_right_checksums(bytes(content)))
+        if kept == len(rows):
+            np.testing.assert_array_equal(read_grey(tmp_path / "a.png"), pixels)
+        else:
+            with pytest.raises(ImageError, match="intact"):
+                read_grey(tmp_path / "a.png")
+
+
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
 def test_grey_stored_as_colour_is_the_same_grey(tmp_path: Path, mode: str) -> None:
     pixels = noise(40, 30)
@@ -106,10 +145,10 @@ def test_broken_exif_and_text_bombs_do_not_matter(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("empty.png", b"", "film must be a file of 1 to .* bytes, got 0"),
-        ("text.png", b"Image Index,Finding Labels\n", "film must be a PNG or JPEG image"),
-        ("gif.png", b"GIF89a" + bytes(50), "film must be a PNG or JPEG image"),
-        ("film.dcm", b"old DICOM without preamble", "DICOM is not read yet"),
-        ("film.png", bytes(128) + b"DICM", "DICOM is not read yet"),
+        ("text.png", b"Image Index,Finding Labels\n", "film must be a PNG, JPEG or DICOM image"),
+        ("gif.png", b"GIF89a" + bytes(50), "film must be a PNG, JPEG or DICOM image"),
+        ("film.dcm", b"old DICOM without preamble", "DICOM file with preamble"),
+        ("film.png", bytes(128) + b"DICM", "DICOM file with preamble"),
         ("a.png", b"\x89PNG\r\n\x1a\n", "complete PNG, got a truncated one"),
         ("a.jpg", b"\xff\xd8\xff\xe0\0\x10JFIF", "complete JPEG, got a truncated"),
         ("one.png", png(1, 1, 8, 0, b"\0\0"), "got 1 x 1"),

@@ -12,7 +12,7 @@ from PIL import Image
 from hilum.data.films import Films
 from hilum.data.images import Preprocessing
 from hilum.data.pack import open_pack
-from hilum.errors import ImageError
+from hilum.errors import HilumError, ImageError
 
 HALF_A_LEVEL = 0.5 / 65535
 AREA = Preprocessing(size=24)
@@ -99,6 +99,16 @@ def test_it_is_made_anew_when_a_file_changes(tmp_path: Path) -> None:
     os.utime(films.path(1), ns=(status.st_atime_ns, status.st_mtime_ns + 1))  # of the same size, but of another date
     open_pack(films, NEAREST, tmp_path / "packs")
     assert len(packs(tmp_path / "packs")) == 3
+
+
+@pytest.mark.parametrize("part", [0, 50, 500])
+def test_a_damaged_pack_is_refused(tmp_path: Path, part: int) -> None:
+    films = some_films(tmp_path)
+    open_pack(films, AREA, tmp_path / "packs")
+    (path,) = packs(tmp_path / "packs")
+    path.write_bytes(path.read_bytes()[:part])
+    with pytest.raises(HilumError, match=r"pack must be whole, got a damaged .*\.npy. Delete it"):
+        open_pack(films, AREA, tmp_path / "packs")
 
 
 def test_a_pack_is_read_from_disk_and_cannot_be_written_to(tmp_path: Path) -> None:

@@ -52,6 +52,12 @@ def test_broken_files_are_named_in_one_sentence(tmp_path: Path, text: str, messa
     assert "\n" not in str(error.value)
 
 
+def test_a_column_without_a_name_is_named_as_such(tmp_path: Path) -> None:
+    table = read_predictions(write(tmp_path / "index.csv", ",film,Pleural-Thickening\n0,a,0.1\n"))  # pandas' own index
+    assert list(table.columns) == ["film", "Pleural_Thickening"]
+    assert table.attrs["ignored_columns"] == ["(no name)"]
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
 def test_other_encodings_are_named(tmp_path: Path, encoding: str) -> None:
     path = write(tmp_path / "broken.csv", HEADER + "é,0.1,0.2\n", encoding=encoding)

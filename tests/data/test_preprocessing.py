@@ -16,6 +16,7 @@ from torch.nn import functional
 from torchvision.transforms import v2
 
 from hilum.data.images import Preprocessing, read_grey
+from hilum.data.resize import WHOLE_BLOCKS, block_mean, coverage
 
 PAPER = Preprocessing(size=512, interpolation="nearest", channels=3)
 
@@ -115,6 +116,20 @@ def test_area_is_the_mean_of_blocks() -> None:
     pixels = np.array([[0, 255], [255, 255]], np.uint8).repeat(2, 0).repeat(2, 1)
     np.testing.assert_array_equal(Preprocessing(1).apply(pixels), [[[0.75]]])
     np.testing.assert_array_equal(Preprocessing(2).apply(pixels)[0], [[0, 1], [1, 1]])
+
+
+@pytest.mark.parametrize("times", WHOLE_BLOCKS)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_whole_blocks_are_the_same_bit_for_bit(times: int, dtype: Any) -> None:
+    pixels = noise(16 * times, 24 * times, dtype)
+    pixels[: 8 * times] = np.iinfo(dtype).max
+    down, across = coverage(16 * times, 16), coverage(24 * times, 24)
+    np.testing.assert_array_equal(block_mean(pixels, times), (across @ (down @ pixels.astype(np.float32)).T).T)
+    square = pixels[:, : 16 * times]
+    read = Preprocessing(size=16).apply(square)[0]
+    np.testing.assert_array_equal(
+        read, (down @ (down @ square.astype(np.float32)).T).T / np.float32(np.iinfo(dtype).max)
+    )
 
 
 def test_16_bits_are_divided_by_65535_and_not_rounded_to_8() -> None:

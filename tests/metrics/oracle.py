@@ -39,3 +39,36 @@ def pairs_placements(scores: Sequence[float], labels: Sequence[float]) -> tuple[
     of_present = [sum(won(one, other) for other in absent) / max(len(absent), 1) for one in present]
     of_absent = [sum(won(other, one) for other in present) / max(len(present), 1) for one in absent]
     return of_present, of_absent
+
+
+def bins_calibration_error(scores: Sequence[float], labels: Sequence[float], bins: int) -> float:
+    """Films in order of their scores, cut into equally large groups; ties go with the first of them. No NaN labels."""
+    ranked = sorted(scores)
+    groups: dict[int, list[tuple[float, float]]] = {}
+    for score, label in zip(scores, labels, strict=True):
+        groups.setdefault(ranked.index(score) * bins // len(ranked), []).append((score, label))
+    distance = 0.0
+    for group in groups.values():
+        mean_score, present = (sum(values) / len(group) for values in zip(*group, strict=True))
+        distance += len(group) * abs(mean_score - present)
+    return distance / len(ranked)
+
+
+def tried_threshold(
+    scores: Sequence[float], labels: Sequence[float], candidates: Sequence[float], rule: str, aim: float
+) -> float:
+    """Every candidate, and infinity, tried as a threshold from the highest down. Both classes must be there; no NaN."""
+    positives, negatives = sum(label == 1 for label in labels), sum(label == 0 for label in labels)
+    best, best_sum, last_allowed = float("inf"), 1.0, float("inf")
+    for threshold in [float("inf"), *sorted(set(candidates), reverse=True)]:
+        called = [label for score, label in zip(scores, labels, strict=True) if score >= threshold]
+        sensitivity, specificity = sum(called) / positives, 1 - (len(called) - sum(called)) / negatives
+        if rule == "sensitivity" and sensitivity >= aim - 1e-12:
+            return threshold
+        if rule == "youden" and sensitivity + specificity > best_sum + 1e-12:
+            best, best_sum = threshold, sensitivity + specificity
+        if rule == "specificity" and specificity >= aim - 1e-12:
+            last_allowed = threshold
+        if rule == "alarms" and 100 * len(called) / len(labels) <= aim + 1e-12:
+            last_allowed = threshold
+    return best if rule == "youden" else last_allowed

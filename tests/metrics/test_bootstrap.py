@@ -151,3 +151,12 @@ def test_mistakes_are_named(change: dict[str, object], message: str) -> None:
 def test_estimate_refuses_an_impossible_level() -> None:
     with pytest.raises(ValueError, match="level must be in"):
         estimate(0.5, np.zeros(3), level=95.0)
+
+
+def test_more_films_than_single_precision_counts_give_the_same_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    films = some_films()
+    few = bootstrap(*films, draws=20, seed=1)
+    monkeypatch.setattr(module, "EXACT_FILMS", 1)
+    many = bootstrap(*films, draws=20, seed=1)
+    np.testing.assert_array_equal(few.auroc, many.auroc)
+    np.testing.assert_array_equal(few.average_precision, many.average_precision)

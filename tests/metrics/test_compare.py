@@ -2,34 +2,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import pairs_placements
 from scipy.stats import norm
 
-from hilum.metrics.bootstrap import patient_counts
-from hilum.metrics.compare import Comparison, compare, holm, p_value, placements
+from hilum.metrics.bootstrap import Estimate, patient_counts
+from hilum.metrics.compare import Comparison, compare, holm, independent_difference, p_value, placements
 from hilum.metrics.ranking import auroc
 
 NAN = float("nan")
-
-OVARIAN = """
-3.0 5.8 10 0  3.2 6.3  5 1  3.9 6.8  3 1  2.8 4.8  6 0  3.2 5.8  3 1  0.9 4.0  5 0  2.5 5.7  8 0  1.6 5.6  5 1
-3.8 5.7  5 1  3.7 6.7  6 1  3.2 5.4  4 1  3.8 6.6  6 1  4.1 6.6  5 1  3.6 5.7  5 1  4.3 7.0  4 1  3.6 6.7  4 0
-2.3 4.4  6 1  4.2 7.6  4 0  4.0 6.6  6 0  3.5 5.8  6 1  3.8 6.8  7 1  3.0 4.7  8 0  4.5 7.4  5 1  3.7 7.4  5 1
-3.1 6.6  6 1  4.1 8.2  6 1  4.3 7.0  5 1  4.3 6.5  4 1  3.2 5.1  5 1  2.6 4.7  6 1  3.3 6.8  6 0  1.7 4.0  7 0
-3.7 6.1  5 1  3.3 6.3  7 1  4.2 7.7  6 1  3.5 6.2  5 1  2.9 5.7  9 0  2.1 4.8  7 1  2.8 6.2  8 0  4.0 7.0  7 1
-3.3 5.7  6 1  3.7 6.9  5 1  3.6 6.6  5 1
-"""
-"""DeLong's own example: albumin, total protein, K-G score (low is good) and outcome of 43 patients with ovarian cancer.
-
-Source of the data: SAS/STAT 14.1, PROC LOGISTIC, example "Comparing Receiver Operating Characteristic Curves".
-https://support.sas.com/documentation/cdl/en/statug/68162/HTML/default/statug_logistic_examples08.htm
-The page's printed results could not be read; the values below were computed over all pairs, apart from Hilum.
-"""
-
-
-def ovarian() -> tuple[np.ndarray, np.ndarray]:
-    table = np.array(OVARIAN.split(), dtype=float).reshape(-1, 4)
-    return np.stack([table[:, 0], table[:, 1], 10 - table[:, 2]], axis=1), table[:, 3]
 
 
 def some_systems(
@@ -40,64 +19,6 @@ def some_systems(
     shared = generator.normal(size=labels.shape)
     scores = [gain * labels + shared + 0.5 * generator.normal(size=labels.shape) for gain in gains]
     return scores, labels, generator.integers(0, patients, films)
-
-
-def test_delong_on_delongs_own_example() -> None:
-    scores, labels = ovarian()
-    found = placements(scores, labels)
-    assert (len(found.present), len(found.absent)) == (31, 12)
-    np.testing.assert_allclose(found.auroc, [0.7366, 0.6478, 0.7258], atol=5e-5)
-    np.testing.assert_allclose(np.sqrt(np.diag(found.covariance)), [0.0927, 0.1000, 0.1028], atol=5e-5)
-    albumin, protein = found.test(2, 0), found.test(2, 1)
-    np.testing.assert_allclose(albumin, [0.0108, 0.0953, 0.9102], atol=5e-5)
-    np.testing.assert_allclose(protein, [-0.0780, 0.1046, 0.4561], atol=5e-5)
-    contrast = np.array([[1, 0, -1], [0, 1, -1]])
-    differences = contrast @ found.auroc
-    chi_square = differences @ np.linalg.solve(contrast @ found.covariance @ contrast.T, differences)
-    assert chi_square == pytest.approx(2.5340, abs=5e-5)
-
-
-def test_delong_by_hand() -> None:
-    """Present 3, 1, absent 2, 1: placements 1 and 1/4, and 1/2 and 3/4. Variances 0.28125 / 2 and 0.03125 / 2."""
-    found = placements(np.array([[3.0], [1.0], [2.0], [1.0]]), [1, 1, 0, 0])
-    np.testing.assert_allclose(found.present[:, 0], [1, 0.25])
-    np.testing.assert_allclose(found.absent[:, 0], [0.5, 0.75])
-    assert found.auroc[0] == 0.625
-    assert found.covariance[0, 0] == pytest.approx(0.15625)
-
-
-@settings(max_examples=80, deadline=None)
-@given(
-    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.sampled_from([0.0, 1.0, NAN])), min_size=1, max_size=20)
-)
-def test_delong_equals_the_oracle_over_all_pairs(rows: list[tuple[int, int, float]]) -> None:
-    table = np.array(rows, dtype=float)
-    found = placements(table[:, :2], table[:, 2])
-    for system in range(2):
-        present, absent = pairs_placements(table[:, system].tolist(), table[:, 2].tolist())
-        if not present or not absent:
-            assert np.isnan(found.auroc[system])
-            continue
-        np.testing.assert_allclose(found.present[:, system], present, atol=1e-14)
-        np.testing.assert_allclose(found.absent[:, system], absent, atol=1e-14)
-        assert found.auroc[system] == pytest.approx(auroc(table[:, system], table[:, 2]), abs=1e-14)
-    enough = min((table[:, 2] == 1).sum(), (table[:, 2] == 0).sum()) >= 2
-    assert np.isnan(found.covariance).all() != enough
-    if enough:
-        variance = found.covariance[0, 0] + found.covariance[1, 1] - 2 * found.covariance[0, 1]
-        assert found.test(0, 1).standard_error ** 2 == pytest.approx(variance, abs=1e-14)
-
-
-def test_delong_of_equal_systems_is_exactly_nothing() -> None:
-    scores, labels = ovarian()
-    assert placements(scores[:, [0, 0]], labels).test(0, 1) == (0.0, 0.0, 1.0)
-
-
-def test_delong_gives_no_p_value_where_the_difference_cannot_vary() -> None:
-    scores = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
-    test = placements(scores, [1, 1, 0, 0]).test(0, 1)
-    assert (test.difference, test.standard_error) == (-0.5, 0.0)
-    assert np.isnan(test.p_value)
 
 
 def test_every_draw_has_the_same_patients_for_all_systems() -> None:
@@ -246,3 +167,20 @@ def test_mistakes_are_named() -> None:
         placements(np.zeros((3, 1)), [0, 1])
     with pytest.raises(ValueError, match="finite"):
         placements(np.full((2, 1), NAN), [0, 1])
+
+
+def test_differences_of_independent_measures_come_from_their_intervals() -> None:
+    first, second = Estimate(0.8, 0.7, 0.85, 1), Estimate(0.6, 0.55, 0.64, 2)
+    difference, p = independent_difference(first, second)
+    assert difference[:3] == pytest.approx((-0.2, -0.2 - np.hypot(0.05, 0.05), -0.2 + np.hypot(0.04, 0.1)))
+    assert difference.undefined == 3
+    assert p == pytest.approx(2 * norm.sf(norm.ppf(0.975) * 0.2 / np.hypot(0.04, 0.1)))
+    turned, same = independent_difference(second, first)
+    assert turned[:3] == pytest.approx((0.2, -difference.high, -difference.low))
+    assert same == pytest.approx(p)
+    assert independent_difference(first, first)[1] == 1
+    touching = Estimate(0.7, 0.7, 0.7, 0), Estimate(0.8, 0.7, 0.85, 0)
+    assert independent_difference(*touching)[1] == pytest.approx(0.05)  # as its interval, which begins at 0
+    nowhere, p = independent_difference(first, Estimate(0.6, NAN, NAN, 5))
+    assert nowhere.value == pytest.approx(-0.2)
+    assert np.isnan([nowhere.low, nowhere.high, p]).all()

@@ -1,17 +1,20 @@
 """From a bundle or anyone's scores to a report in a folder."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from hilum.data.films import Films
 from hilum.data.splits import split_films
 from hilum.errors import BundleError, FilmsError, PredictionsError
-from hilum.report.evaluation import evaluate_to_folder, training_history
+from hilum.judging.model import training_history
+from hilum.report.evaluation import evaluate_to_folder
 
 
 def test_a_bundle_becomes_a_report(tiny_run: Path, phantom_films: Films, tmp_path: Path) -> None:
@@ -29,6 +32,8 @@ def test_a_bundle_becomes_a_report(tiny_run: Path, phantom_films: Films, tmp_pat
     page = (tmp_path / "report" / "report.html").read_text()
     assert "medical device" in page
     assert "kept epoch" in page
+    assert report["localization"]["films_with_findings"] > 0
+    assert "Does the heatmap find the finding?" in page
 
 
 def test_its_own_predictions_give_the_same_report(tiny_run: Path, phantom_films: Films, tmp_path: Path) -> None:
@@ -36,6 +41,8 @@ def test_its_own_predictions_give_the_same_report(tiny_run: Path, phantom_films:
     again = evaluate_to_folder(tmp_path / "one" / "predictions.csv", phantom_films, tmp_path / "two", draws=100)
     assert again["findings"] == report["findings"]
     assert again["mean"] == report["mean"]
+    assert again["unfit_films"] is None  # nor pixels
+    assert again["localization"] == {}  # a table of scores has no maps
     assert again["system"] == "predictions.csv"
 
 
@@ -43,6 +50,23 @@ def test_another_split_than_the_trainings_is_said(tiny_run: Path, phantom_films:
     films = split_films(phantom_films, "patient", seed=9)
     report = evaluate_to_folder(tiny_run, films, tmp_path / "report", draws=100)
     assert any("another manifest or split" in note for note in report["notes"])
+
+
+def test_films_that_do_not_fit_the_model_are_judged_and_counted(
+    tiny_run: Path, phantom_films: Films, tmp_path: Path
+) -> None:
+    root = tmp_path / "films"
+    shutil.copytree(phantom_films.root, root)
+    films = replace(phantom_films, root=root)
+    upright = films.select("test")
+    path = upright.path(0)
+    Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    report = evaluate_to_folder(tiny_run, films, tmp_path / "report", draws=100)
+    film = upright.table["film"].iloc[0]
+    assert report["unfit_films"][film].startswith("inverted: ")
+    assert report["films"] == len(upright)
+    said = f"{len(report['unfit_films'])} of {len(upright)} judged films do not look like those"
+    assert any(note.startswith(said) for note in report["notes"])
 
 
 def test_other_splits_can_be_judged(tiny_run: Path, phantom_films: Films, tmp_path: Path) -> None:

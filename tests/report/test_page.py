@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_reports import estimate, full_report, some_controls, some_report
 from PIL import Image
 
 from hilum import DISCLAIMER
@@ -14,7 +15,7 @@ from hilum.findings import CHESTXRAY14
 from hilum.report.figures import roc_png, scaled, svg_path
 from hilum.report.page import PROTOCOLS, render_page, write_report
 
-VOID = {"meta", "link", "br", "rect", "line", "path", "ellipse"}
+VOID = {"meta", "link", "br", "rect", "line", "path", "ellipse", "input", "image"}
 
 
 class Outline(HTMLParser):
@@ -37,7 +38,7 @@ class Outline(HTMLParser):
             assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
+        if not {"style", "script"} & set(self.open):
             self.text += data
 
 
@@ -50,70 +51,20 @@ def outline(page: str) -> Outline:
     return parsed
 
 
-def estimate(value: float | None, undefined: int = 0) -> dict[str, Any]:
-    low, high = (None, None) if value is None else (value - 0.03, value + 0.02)
-    return {"value": value, "low": low, "high": high, "undefined": undefined}
-
-
-def some_report(protocol: str | None = "official", **changes: Any) -> dict[str, Any]:
-    curve = {"false_positive_rate": [0.0, 0.2, 1.0], "true_positive_rate": [0.0, 0.7, 1.0]}
-    empty: dict[str, list[float]] = {"false_positive_rate": [], "true_positive_rate": []}
-    counts = {"films": 100, "patients": 40, "positives": 12, "positive_patients": 9}
-    findings = {
-        name: {"auroc": estimate(0.7 + i / 100), "average_precision": estimate(0.3), **counts, "curve": curve}
-        for i, name in enumerate(CHESTXRAY14)
-    }
-    findings["Hernia"] |= {"auroc": estimate(None, 50), "average_precision": estimate(None, 50), "curve": empty}
-    peer = {"system": "Wang 2017", "protocol": "official", "source": "arXiv", "erratum": "", "mean": 0.7451}
-    other = {"system": "AM_DenseNet + focal", "protocol": "image", "source": "paper", "erratum": "", "mean": 0.8537}
-    values = {"findings": dict.fromkeys(CHESTXRAY14, 0.7123)}
-    report = {
-        "hilum": "0.1.0",
-        "system": "AM_DenseNet",
-        "protocol": protocol,
-        "split": "test",
-        "films": 100,
-        "patients": 40,
-        "seed": 0,
-        "draws": 50,
-        "films_fingerprint": "ab" * 32,
-        "manifest_films": 500,
-        "mean": {"auroc": estimate(0.765, 2), "average_precision": estimate(0.3)},
-        "findings": findings,
-        "undefined_findings": ["Hernia"],
-        "not_judged": [],
-        "missing_films": [],
-        "shared_patients": 0,
-        "films_with_siblings_in_training": 0,
-        "controls": {},
-        "notes": [],
-        "disclaimer": DISCLAIMER,
-        "published": [peer | values] if protocol == "official" else [],
-        "published_incomparable": "",
-        "published_elsewhere": [other | values],
-    }
-    return report | changes
-
-
-def some_controls(**difference: Any) -> dict[str, Any]:
-    above = {"value": 0.02, "low": -0.01, "high": 0.04, "undefined": 0} | difference
-    findings = {name: {"auroc": estimate(0.6)} for name in CHESTXRAY14} | {"Hernia": {"auroc": estimate(None, 50)}}
-    one = {"mean": {"auroc": estimate(0.745), "difference": above}, "findings": findings}
-    return {"identity": one, "view_age_sex": one | {"mean": {"auroc": estimate(0.62), "difference": above}}}
-
-
 def test_page_is_well_formed_and_loads_nothing() -> None:
     page = render_page(some_report())
     parsed = outline(page)
-    assert not re.search(r"https?://|url\(|@import|<script|<img|<iframe", page)
-    links = [attributes["href"] for tag, attributes in parsed.tags if "href" in attributes]
-    assert links == ["data:,"]  # the empty icon, without which a browser asks for one
+    assert not re.search(r"https?://|url\(|@import|<script src|<img|<iframe", page)
+    links = [str(attributes["href"]) for tag, attributes in parsed.tags if "href" in attributes]
+    names = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
+    assert links[0] == "data:,"  # the empty icon, without which a browser asks for one
+    assert links[1:]
+    assert all(link[0] == "#" and link[1:] in names for link in links[1:])
+    assert "default-src 'none'" in page
 
 
 def test_page_is_accessible_in_its_structure() -> None:
-    parsed = outline(
-        render_page(some_report(), training={"history": [{"epoch": 1, "loss": 2}, {"epoch": 2, "loss": 1}]})
-    )
+    parsed = outline(render_page(full_report()))
     tags = [tag for tag, _ in parsed.tags]
     assert tags.count("h1") == tags.count("main") == 1
     html = dict(parsed.tags)["html"]
@@ -193,10 +144,12 @@ def test_incomparable_peers_are_grey_with_the_reason() -> None:
 
 
 def test_strangers_text_is_escaped() -> None:
-    page = render_page(some_report(system="<script>alert(1)</script>", notes=["<b>&"]), training={"<i>": "<u>"})
-    assert "<script" not in page
-    assert "<b>&" not in page
-    assert "<u>" not in page
+    report = full_report(system="<script>alert(1)</script>", notes=["<b>&"])
+    report["model"] |= {"about": "<u>", "training": {"<i>": "1"}}
+    report["findings"]["</script><s>"] = report["findings"].pop("Mass")
+    page = render_page(report)
+    assert page.count("<script") == render_page(full_report()).count("<script")
+    assert not any(text in page for text in ("alert(1)</script>", "<b>&", "<u>", "<i>", "<s>"))
     outline(page)
 
 
@@ -206,7 +159,7 @@ def test_nothing_defined_is_said_in_words() -> None:
     )
     for finding in report["findings"].values():
         finding |= {"auroc": estimate(None), "average_precision": estimate(None)}
-        finding["curve"] = {"false_positive_rate": [], "true_positive_rate": []}
+        finding["curve"] = {name: [] for name in finding["curve"]}
     text = outline(render_page(report)).text
     assert "nothing can be ranked" in text
     assert "no finding is defined, so there is no mean." in text
@@ -215,11 +168,27 @@ def test_nothing_defined_is_said_in_words() -> None:
 
 def test_training_history_is_drawn() -> None:
     history = [{"epoch": i, "train_loss": 1 / i, "val_auroc": None if i == 1 else 0.5 + i / 100} for i in range(1, 6)]
-    page = render_page(some_report(), training={"recipe": "nih-small", "history": history})
+    report = full_report()
+    report["model"]["history"] = history
+    page = render_page(report)
     text = outline(page).text
     assert "recipe nih-small" in text
     assert "train loss" in text
     assert "over 5 epochs, from 0.52 to 0.55" in page
+
+
+def test_groups_are_drawn_around_no_difference() -> None:
+    page = render_page(full_report())
+    text = outline(page).text
+    assert "AUROC: group minus the rest" in text
+    assert "F sex, 60 films -0.050 -0.080 to -0.030" in text
+    assert "unknown sex, 60 films too small" in text
+    assert 'x1="10.0" y1="6" x2="35.0"' in page  # of 0.1 to either side
+
+
+def test_heatmaps_are_summed_up_in_plain_words() -> None:
+    text = outline(render_page(full_report())).text
+    assert "Of 100 findings with a true box, each kind counted alike, its heatmaps point into the box for 75;" in text
 
 
 def test_controls_stand_in_a_section_of_their_own_with_a_plain_sentence_each() -> None:

@@ -12,6 +12,9 @@ import pyarrow.parquet as pq
 from hilum.data.tables import read_text
 from hilum.errors import FilmsError, PredictionsError
 
+OTHER_FORMATS = {".json", ".xlsx", ".xls", ".ods", ".npy", ".npz", ".pkl", ".h5"}
+"""Endings of files that some systems write their scores into, and that are not read."""
+
 EXAMPLE = "A file looks like this: film,Atelectasis,Cardiomegaly,... and then a line per film."
 
 
@@ -35,6 +38,8 @@ def read_cells(path: Path) -> Cells:
     Raises:
         PredictionsError: if the file is missing, empty, of another encoding or format, or its rows are ragged.
     """
+    if path.suffix.lower() in OTHER_FORMATS:
+        raise PredictionsError(f"predictions must be CSV or Parquet, got {path}. Save the table as CSV. {EXAMPLE}")
     try:
         if path.is_file():
             with path.open("rb") as file:

@@ -1,6 +1,5 @@
 """The manifest: one table of films with their patients, views, splits and labels. Every source is read into it."""
 
-import contextlib
 import hashlib
 import json
 import os
@@ -16,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float32
 
-from hilum.errors import FilmsError
+from hilum.errors import FilmsError, HilumError
+from hilum.files import unfinished
 
 COLUMNS = ("film", "path", "source", "patient", "study", "view", "age", "sex", "split")
 VIEWS = ("PA", "AP", "LATERAL", "unknown")
@@ -175,18 +175,13 @@ def write_films(films: Films, path: Path) -> None:
     except ValueError:  # another drive, on Windows
         root = films.root.resolve().as_posix()
     header = {"format": _FORMAT, "root": root, "findings": list(films.findings), "notes": films.notes}
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         table = pa.Table.from_pandas(films.table, preserve_index=False)
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: json.dumps(header).encode()})
-        folder.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, part, compression="zstd")
-        part.replace(path)
-    except (OSError, pa.ArrowException, UnicodeError) as error:
+        with unfinished(path) as beside:
+            pq.write_table(table, beside, compression="zstd")
+    except (HilumError, OSError, pa.ArrowException, UnicodeError) as error:
         raise FilmsError(f"{path} must be a file that can be written, got: {_first_line(error)}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 def read_films(path: Path) -> Films:

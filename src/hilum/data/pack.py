@@ -12,6 +12,7 @@ from jaxtyping import Float32, UInt16
 
 from hilum.data.films import Films
 from hilum.data.images import Preprocessing
+from hilum.errors import HilumError
 from hilum.files import unfinished
 from hilum.progress import track
 
@@ -39,11 +40,16 @@ def open_pack(films: Films, preprocessing: Preprocessing, folder: Path) -> Pack:
 
     Raises:
         ImageError: naming the first film that cannot be read.
+        HilumError: if the pack that is there is damaged.
     """
     path = folder / f"{_key(films, preprocessing)}.npy"
     if not path.is_file():
         _write(path, films, preprocessing)
-    return Pack(np.load(path, mmap_mode="r"), preprocessing.channels)
+    try:
+        pixels = np.load(path, mmap_mode="r")
+    except (ValueError, EOFError):
+        raise HilumError(f"pack must be whole, got a damaged {path}. Delete it, and it is made anew") from None
+    return Pack(pixels, preprocessing.channels)
 
 
 def _key(films: Films, preprocessing: Preprocessing) -> str:
@@ -64,10 +70,8 @@ def _write(path: Path, films: Films, preprocessing: Preprocessing) -> None:
 
     with unfinished(path) as beside:
         shape = (len(films), grey.size, grey.size)
-        pixels = np.lib.format.open_memmap(beside, mode="w+", dtype=np.uint16, shape=shape)
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
-            for row, film in enumerate(
-                track(threads.map(levels, range(len(films))), "packing films", total=len(films))
-            ):
-                pixels[row] = film
-        pixels.flush()
+        header = {"descr": np.dtype(np.uint16).str, "fortran_order": False, "shape": shape}
+        with ThreadPoolExecutor(os.cpu_count()) as threads, beside.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)  # not through a map: a full disk would kill the process
+            for film in track(threads.map(levels, range(len(films))), "packing films", total=len(films)):
+                file.write(film.tobytes())

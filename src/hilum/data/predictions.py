@@ -31,7 +31,10 @@ _SCORE_WORDS = {
     "logit",
     "logits",
 }
-_TRUTH_WORDS = {"label", "labels", "true", "truth", "target", "targets", "gt", "reference"}
+_TRUTH_WORDS = {"label", "labels", "true", "truth", "target", "targets", "gt", "reference", "call", "calls"}
+_MANIFEST = {"film", "path", "source", "patient", "study", "view", "split"}
+"""Columns that tell a manifest from a table of scores."""
+
 _IMAGE_SUFFIX = re.compile(r"\.(png|jpe?g|dcm|dicom|tiff?|bmp|webp)$", re.IGNORECASE)
 
 
@@ -45,13 +48,18 @@ def read_predictions(path: Path) -> pd.DataFrame:
         PredictionsError: naming file, row and column of what cannot be judged.
     """
     cells = read_cells(path)
-    film_column = _film_column(cells)
+    if set(cells.names) >= _MANIFEST:
+        raise PredictionsError(
+            f"predictions must hold scores, got a manifest of films with their labels in {path}, which would be "
+            "judged against themselves. Name a bundle or a table of scores, and the manifest as --films."
+        )
+    films_at = film_column(cells)
     affix, chosen = _score_columns(cells)
-    films = _film_ids(cells, film_column)
+    films = film_ids(cells, films_at)
     scores = {finding: _numbers(cells, column, films) for finding, column in chosen.items()}
     table = pd.DataFrame({"film": films, **scores}, index=pd.Index(cells.rows, name="row"))
-    used = {film_column, *chosen.values()}
-    ignored = [name for i, name in enumerate(cells.names) if i not in used]
+    used = {films_at, *chosen.values()}
+    ignored = [name or "(no name)" for i, name in enumerate(cells.names) if i not in used]
     table.attrs = {"file": str(path), "affix": affix, "ignored_columns": ignored}
     return table
 
@@ -78,12 +86,12 @@ def match(films: Films, scores: pd.DataFrame, *, allow_unknown: bool = False) ->
     own = {str(film) for film in films.table["film"]}
     by_name: dict[str, list[str]] = defaultdict(list)
     for film in own:
-        by_name[_base_name(film)].append(film)
+        by_name[base_name(film)].append(film)
     found: list[str | None] = []
     unknown: list[str] = []
     seen: dict[str, object] = {}
     for row, film in zip(scores.index, map(str, scores["film"]), strict=True):
-        candidates = [film] if film in own else by_name.get(_base_name(film), [])
+        candidates = [film] if film in own else by_name.get(base_name(film), [])
         if len(candidates) > 1:
             raise PredictionsError(
                 f"film must name one film of the manifest, got {film!r} in {where}, row {row}, column 'film', which "
@@ -110,7 +118,12 @@ def match(films: Films, scores: pd.DataFrame, *, allow_unknown: bool = False) ->
     return matched
 
 
-def _film_column(cells: Cells) -> int:
+def film_column(cells: Cells) -> int:
+    """The column that names the films.
+
+    Raises:
+        PredictionsError: if there is none, or two.
+    """
     names = [name.replace("_", " ").lower() for name in cells.names]
     for wanted in FILM_COLUMNS:
         if names.count(wanted) > 1:
@@ -168,7 +181,12 @@ def _words(affix: str) -> set[str]:
     return set(re.split(r"[^a-z]+", affix.lower()))
 
 
-def _film_ids(cells: Cells, column: int) -> list[str]:
+def film_ids(cells: Cells, column: int) -> list[str]:
+    """The films' names in a column.
+
+    Raises:
+        PredictionsError: naming the row of an empty name, or one that is there twice.
+    """
     films: list[str] = []
     seen: dict[str, int] = {}
     for row, value in enumerate(cells.columns[column]):
@@ -215,7 +233,8 @@ def _check_finite(scores: pd.DataFrame, finding: str, where: str) -> None:
         )
 
 
-def _base_name(film: str) -> str:
+def base_name(film: str) -> str:
+    """A film's name without folders and image suffix."""
     return _IMAGE_SUFFIX.sub("", re.split(r"[/\\]", film)[-1])
 
 

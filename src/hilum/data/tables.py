@@ -1,7 +1,9 @@
 """Strangers' CSV files as columns of text, where every fault can be named by file, row and column."""
 
 import csv
+import gzip
 import io
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +57,7 @@ def shown(text: str) -> str:
 
 
 def read_text(path: Path) -> str:
-    """A UTF-8 text file, with or without a byte order mark.
+    """A UTF-8 text file, with or without a byte order mark, or such a file gzipped.
 
     Raises:
         FilmsError: if it cannot be read or is no such text, naming the row where that shows.
@@ -64,7 +66,9 @@ def read_text(path: Path) -> str:
         if not path.is_file():
             raise FilmsError(f"table must be a file, got {str(path)!r}, which is none. Check the path.")
         content = path.read_bytes()
-    except (OSError, ValueError) as error:
+        if content.startswith(b"\x1f\x8b"):
+            content = gzip.decompress(content)
+    except (OSError, ValueError, EOFError, zlib.error) as error:
         raise FilmsError(
             f"table must be a file that can be read, got {str(path)!r}: {error}. Check the path."
         ) from error

@@ -6,16 +6,20 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Int, Shaped
+from jaxtyping import Float, Float64, Int, Shaped
 from scipy import sparse
 
 from hilum.metrics.ranking import Table
 
-Counts = Float64[np.ndarray, "patients draws"]
+Counts = Float[np.ndarray, "patients draws"]  # whole numbers
 PerDraw = Float64[np.ndarray, " draws"]
 
 MEMORY_BYTES = 96 * 2**20
 """What the arrays of one chunk of draws may take together."""
+
+
+EXACT_FILMS = 2**24
+"""Up to so many films, single precision counts exactly, and moves half as many bytes as double precision."""
 
 
 class Estimate(NamedTuple):
@@ -64,15 +68,17 @@ def bootstrap(
     if not (np.isnan(labels) | (labels == 0) | (labels == 1)).all():
         raise ValueError("labels must be 0, 1 or NaN, got another number")
     names, codes = np.unique(patients, return_inverse=True)
+    most_films = len(names) * int(np.bincount(codes).max())  # that a resample can have
     rankings = [_ranking(scores[:, i], labels[:, i], codes, len(names)) for i in range(scores.shape[1])]
     rows = len(names) + max((ranking.rows for ranking in rankings), default=0)
-    chunk = int(np.clip(MEMORY_BYTES // (8 * rows), 8, 512))
+    chunk = int(np.clip(MEMORY_BYTES // (4 * rows), 8, 512))
     result = Draws(np.empty((draws, len(rankings))), np.empty((draws, len(rankings))))
     done = 0
     for counts in patient_counts(len(names), draws=draws, seed=seed, chunk=chunk):
         here = slice(done, done + counts.shape[1])
+        exact = counts if most_films <= EXACT_FILMS else counts.astype(np.float64)
         for finding, ranking in enumerate(rankings):
-            result.auroc[here, finding], result.average_precision[here, finding] = ranking.measure(counts)
+            result.auroc[here, finding], result.average_precision[here, finding] = ranking.measure(exact)
         done = here.stop
     return result
 
@@ -85,10 +91,10 @@ def patient_counts(patients: int, *, draws: int, seed: int | np.random.Generator
     generator = np.random.default_rng(seed)
     for start in range(0, draws, chunk):
         size = min(chunk, draws - start)
-        drawn = generator.integers(0, patients, size=(size, patients))
-        cell = drawn * size + np.arange(size)[:, np.newaxis]
-        counts = np.bincount(cell.ravel(), minlength=patients * size)
-        yield counts.reshape(patients, size).astype(np.float64)
+        counts = np.empty((patients, size), dtype=np.float32)
+        for draw in range(size):
+            counts[:, draw] = np.bincount(generator.integers(0, patients, size=patients), minlength=patients)
+        yield counts
 
 
 def estimate(value: float, per_draw: PerDraw, *, level: float = 0.95) -> Estimate:
@@ -130,8 +136,8 @@ def macro_mean(
 class _Ranking:
     """One finding's films, sorted once: which patients' films lie at or above each score of a film with the finding.
 
-    Only scores of films with the finding are steps. `films` has three blocks of rows, each a patient's number of films:
-    per step those present at it; per step those absent from it up to the step above; and two rows of totals.
+    Only scores of films with the finding are steps. `films` has two blocks of rows, each a patient's number of films:
+    per step those present at it; per step those absent from it up to the step above, and at last those below all steps.
     """
 
     films: sparse.csr_matrix
@@ -142,30 +148,29 @@ class _Ranking:
     @property
     def rows(self) -> int:
         """Rows of draws that `measure` holds at once, with its intermediates."""
-        return 4 * self.steps + 2 * len(self.tied_steps) + 2
+        return 4 * self.steps + 2 * len(self.tied_steps) + 1
 
     def measure(self, counts: Counts) -> tuple[PerDraw, PerDraw]:
         """AUROC and average precision of each draw."""
         weights = self.films @ counts
-        present, absent = weights[: self.steps], weights[self.steps : 2 * self.steps]
-        all_present, all_absent = weights[-2], weights[-1]
+        present, absent = weights[: self.steps], weights[self.steps :]
+        _accumulate(absent)
+        recalled, reached = present.copy(), absent[:-1]
+        _accumulate(recalled)
+        all_present, all_absent = present.sum(axis=0, dtype=np.float64), absent[-1].astype(np.float64)
         one_class = (all_present == 0) | (all_absent == 0)
         pairs = np.where(one_class, np.nan, all_present * all_absent)
-        _accumulate(absent)
-        lost = np.einsum("sd,sd->d", present, absent)  # pairs in which the absent film is not below the present one
+        lost = np.einsum("sd,sd->d", present, reached, dtype=np.float64)  # the absent film is not below the present one
         if len(self.tied_steps):
-            lost -= np.einsum("sd,sd->d", present[self.tied_steps], self.ties @ counts) / 2
+            lost -= np.einsum("sd,sd->d", present[self.tied_steps], self.ties @ counts, dtype=np.float64) / 2
         auroc = (pairs - lost) / pairs
-        recalled = present.copy()
-        _accumulate(recalled)
-        absent += recalled
-        np.maximum(absent, 1.0, out=absent)  # no film drawn so far: 0 / 1
-        recalled /= absent  # the precision
-        precision = np.einsum("sd,sd->d", present, recalled) / np.where(one_class, np.nan, all_present)
-        return auroc, precision
+        reached += recalled
+        np.maximum(reached, 1, out=reached)  # no film drawn so far: 0 / 1
+        precision = np.divide(recalled, reached, dtype=np.float64)
+        return auroc, np.einsum("sd,sd->d", present, precision) / np.where(one_class, np.nan, all_present)
 
 
-def _accumulate(rows: Float64[np.ndarray, "steps draws"]) -> None:
+def _accumulate(rows: Float[np.ndarray, "steps draws"]) -> None:
     """Running sum down the rows, in place: `numpy.cumsum` along this axis takes five times as long."""
     for above, row in pairwise(rows):
         np.add(row, above, out=row)
@@ -181,15 +186,13 @@ def _ranking(
     levels = np.unique(scores[present])
     steps = len(levels)
     first, beyond = np.searchsorted(levels, scores, "left"), np.searchsorted(levels, scores, "right")
-    step = steps - beyond  # the first step, from the top, that the film's score reaches
-    ranked = absent & (beyond > 0)  # the others lie below every film with the finding
-    total = np.where(present, 2 * steps, 2 * steps + 1)[present | absent]
-    row = np.concatenate([step[present], steps + step[ranked], total])
-    column = np.concatenate([codes[present], codes[ranked], codes[present | absent]])
+    step = steps - beyond  # the first step, from the top, that the film's score reaches; steps if none
+    row = np.concatenate([step[present], steps + step[absent]])
+    column = np.concatenate([codes[present], codes[absent]])
     tied = absent & (first != beyond)
     tied_steps, tied_row = np.unique(step[tied], return_inverse=True)
     return _Ranking(
-        films=_number_of(row, column, (2 * steps + 2, patients)),
+        films=_number_of(row, column, (2 * steps + 1, patients)),
         ties=_number_of(tied_row, codes[tied], (len(tied_steps), patients)),
         tied_steps=tied_steps,
         steps=steps,
@@ -200,4 +203,4 @@ def _number_of(
     row: Int[np.ndarray, " entries"], patient: Int[np.ndarray, " entries"], shape: tuple[int, int]
 ) -> sparse.csr_matrix:
     """How many entries each row has of each patient."""
-    return sparse.csr_matrix((np.ones(len(row)), (row, patient)), shape=shape)  # sums duplicates
+    return sparse.csr_matrix((np.ones(len(row), dtype=np.float32), (row, patient)), shape=shape)  # sums duplicates

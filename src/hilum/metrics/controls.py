@@ -80,6 +80,7 @@ def identity_scores(
 def view_age_sex_scores(training: Records, judged: Records) -> Float64[np.ndarray, "films findings"]:
     """Logits of a logistic regression on view, sex and age, fitted to the training films of each finding.
 
+    It is scikit-learn's with its L2 penalty (C = 1), so that an age without a positive film gets no infinite slope.
     Films with the same view, age and sex are one weighted row: the same fit in a hundredth of the time. Age enters as a
     line whose slope may change every ten years; an unknown age is a category of its own. NaN for findings whose known
     training labels are of one class.

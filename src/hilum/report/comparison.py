@@ -1,6 +1,5 @@
 """Reports of the same films set against each other: paired differences of AUROC, from the reports' folders alone."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,10 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hilum import DISCLAIMER, __version__
-from hilum.data.judged import Judged, read_judged
-from hilum.errors import HilumError, PredictionsError
-from hilum.evaluate import estimate_json
+from hilum.errors import HilumError
+from hilum.judging.estimates import estimate_json, number_json
+from hilum.judging.stored import StoredReport, read_report
 from hilum.metrics.compare import FindingDifference, Pair, compare
+from hilum.report.words import shown_p
 
 DRAWS = 2000
 
@@ -32,12 +32,6 @@ class TextTable(NamedTuple):
     title: str
     header: list[str]
     rows: list[list[str]]
-
-
-class _Report(NamedTuple):
-    folder: Path
-    content: dict[str, Any]
-    judged: Judged
 
 
 def compare_reports(folders: Sequence[Path], *, draws: int = DRAWS, seed: int = 0) -> dict[str, Any]:
@@ -67,7 +61,7 @@ def compare_reports(folders: Sequence[Path], *, draws: int = DRAWS, seed: int = 
         raise HilumError(f"reports must be different folders, got {twice[0]} twice. Name each once.")
     if draws < 1:
         raise HilumError(f"draws must be at least 1, got {draws}. Take 1000 or more for p-values.")
-    reports = [_read(folder) for folder in folders]
+    reports = [read_report(folder) for folder in folders]
     first = reports[0]
     for other in reports[1:]:
         _refuse_other_films(first, other)
@@ -133,46 +127,22 @@ def comparison_tables(comparison: dict[str, Any]) -> list[TextTable]:
         rows = [
             [
                 name,
-                _shown(one["auroc"], sign="+"),
-                _p(one["p_value"]),
-                _p(one["p_value_holm"]),
-                _p(one["delong"]["p_value"]),
+                _shown_difference(one["auroc"]),
+                shown_p(one["p_value"]),
+                shown_p(one["p_value_holm"]),
+                shown_p(one["delong"]["p_value"]),
                 f"{comparison['findings'][name]['positives']:,}",
             ]
             for name, one in pair["findings"].items()
         ]
         mean = pair["mean"]
-        rows.append(["mean", _shown(mean["auroc"], sign="+"), _p(mean["p_value"]), "", "", ""])
-        header = ["finding", "difference [95 %]", "p", "p (Holm)", "p (DeLong)", "positives"]
+        rows.append(["mean", _shown_difference(mean["auroc"]), shown_p(mean["p_value"]), "", "", ""])
+        header = ["finding", "difference [95 %]", "p", "p\n(Holm)", "p\n(DeLong)", "present"]
         tables.append(TextTable(f"{pair['second']} minus {pair['first']}", header, rows))
     return tables
 
 
-def _read(folder: Path) -> _Report:
-    path = folder / "report.json"
-    remedy = "Name the folder that was --out of: hilum evaluate"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise HilumError(
-            f"report must be a folder with report.json, got {folder} ({error.strerror}). {remedy}"
-        ) from None
-    except ValueError:  # of JSON or of UTF-8
-        raise HilumError(f"report.json must be JSON, got something else in {path}. {remedy}") from None
-    keys = ("system", "protocol", "split", "films", "films_fingerprint", "findings")
-    lacking = [key for key in keys if not isinstance(content, dict) or key not in content]
-    if lacking or not isinstance(content["findings"], dict):
-        raise HilumError(f"report.json must have {(lacking or ['findings'])[0]!r}, got none in {path}. {remedy}")
-    judged = read_judged(folder, list(content["findings"]))
-    if len(judged.truth) != content["films"]:
-        raise PredictionsError(
-            f"judged.parquet must hold the {content['films']} films of report.json, got {len(judged.truth)} in "
-            f"{folder}. {remedy}"
-        )
-    return _Report(folder, content, judged)
-
-
-def _refuse_other_films(first: _Report, other: _Report) -> None:
+def _refuse_other_films(first: StoredReport, other: StoredReport) -> None:
     for key, what in (("split", "split"), ("films_fingerprint", "manifest (films_fingerprint)")):
         values = first.content[key], other.content[key]
         if values[0] != values[1]:
@@ -191,7 +161,7 @@ def _refuse_other_films(first: _Report, other: _Report) -> None:
         )
 
 
-def _refuse_other_labels(first: _Report, other: _Report, findings: list[str]) -> None:
+def _refuse_other_labels(first: StoredReport, other: StoredReport, findings: list[str]) -> None:
     """One fingerprint vouches for one truth, unless a file was changed."""
     columns = ["film", "patient", *findings]
     if not first.judged.truth[columns].equals(other.judged.truth[columns]):
@@ -201,7 +171,7 @@ def _refuse_other_labels(first: _Report, other: _Report, findings: list[str]) ->
         )
 
 
-def _names(reports: Sequence[_Report]) -> list[str]:
+def _names(reports: Sequence[StoredReport]) -> list[str]:
     """The systems' names, with the folder where two are called the same."""
     systems = [str(report.content["system"]) for report in reports]
     return [
@@ -214,7 +184,7 @@ def _pair(pair: Pair, names: Sequence[str], findings: Sequence[str]) -> dict[str
     return {
         "first": names[pair.first],
         "second": names[pair.second],
-        "mean": {"auroc": estimate_json(pair.mean.auroc), "p_value": _number(pair.mean.p_value)},
+        "mean": {"auroc": estimate_json(pair.mean.auroc), "p_value": number_json(pair.mean.p_value)},
         "findings": {name: _finding(one) for name, one in zip(findings, pair.findings, strict=True)},
     }
 
@@ -222,27 +192,25 @@ def _pair(pair: Pair, names: Sequence[str], findings: Sequence[str]) -> dict[str
 def _finding(one: FindingDifference) -> dict[str, Any]:
     return {
         "auroc": estimate_json(one.auroc),
-        "p_value": _number(one.p_value),
-        "p_value_holm": _number(one.p_value_holm),
+        "p_value": number_json(one.p_value),
+        "p_value_holm": number_json(one.p_value_holm),
         "delong": {
-            "standard_error": _number(one.delong.standard_error),
-            "p_value": _number(one.delong.p_value),
+            "standard_error": number_json(one.delong.standard_error),
+            "p_value": number_json(one.delong.p_value),
         },
     }
 
 
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else value
-
-
-def _shown(estimate: dict[str, Any], *, sign: str = "") -> str:
+def _shown(estimate: dict[str, Any]) -> str:
     if estimate["value"] is None:
         return "undefined"
-    low, high = (f"{end:{sign}.3f}" if end is not None else "?" for end in (estimate["low"], estimate["high"]))
-    return f"{estimate['value']:{sign}.4f} [{low}, {high}]"
+    return f"{estimate['value']:.4f} {_interval(estimate, '.3f')}"
 
 
-def _p(value: float | None) -> str:
-    if value is None:
-        return "undefined"
-    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
+def _shown_difference(estimate: dict[str, Any]) -> str:
+    return "undefined" if estimate["value"] is None else f"{estimate['value']:+.3f} {_interval(estimate, '+.3f')}"
+
+
+def _interval(estimate: dict[str, Any], form: str) -> str:
+    low, high = (format(end, form) if end is not None else "?" for end in (estimate["low"], estimate["high"]))
+    return f"[{low}, {high}]"

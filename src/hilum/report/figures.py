@@ -1,57 +1,76 @@
 """The report's pictures: roc.png in the spirit of the paper's figure 2, and the paths of the page's inline SVG."""
 
 import io
+import math
 from collections.abc import Sequence
 from typing import Any
 
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a3508a", "#8a6d00", "#3f8fc4", "#4d4d4d")
-"""Seven that people with a colour vision deficiency tell apart; solid, then dashed, makes fourteen."""
-_DASHES = ("-", (0, (4, 1.6)), (0, (1, 1)))
-
+_CURVE, _OTHERS, _CHANCE, _SMALL = "#0a6270", "#cdd5dc", "#8a8a8a", "#555555"
+_COLUMNS = 5
 _PNG_DPI = 160
 
 
 def roc_png(report: dict[str, Any]) -> bytes:
-    """All ROC curves in one plot with their AUROCs and the diagonal, as the bytes of a PNG file.
+    """Each finding's ROC curve in a plot of its own, before those of all others, as the bytes of a PNG file.
 
     Args:
-        report: the content of report.json. Findings without a curve stand in the legend as undefined.
+        report: the content of report.json. Findings without a curve have an empty plot that says undefined.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # not pyplot, which keeps global state
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8.0, 5.7), dpi=_PNG_DPI, layout="constrained", facecolor="white")
+    findings = report["findings"]
+    columns = min(_COLUMNS, len(findings))
+    rows = math.ceil(len(findings) / columns)
+    figure = Figure(
+        figsize=(max(5.0, 1.9 * columns + 0.5), 2.05 * rows + 1.0),
+        dpi=_PNG_DPI,
+        layout="constrained",
+        facecolor="white",
+    )
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.plot([0, 1], [0, 1], color="#8a8a8a", linewidth=1, linestyle=(0, (2, 2)), label="chance: 0.500")
-    for i, (name, finding) in enumerate(report["findings"].items()):
-        value, curve = finding["auroc"]["value"], finding["curve"]
-        axes.plot(
-            curve["false_positive_rate"],
-            curve["true_positive_rate"],
-            color=_COLOURS[i % len(_COLOURS)],
-            linestyle=_DASHES[i // len(_COLOURS) % len(_DASHES)],
-            linewidth=1.6,
-            label=f"{_words(name)}: {'undefined' if value is None else f'{value:.3f}'}",
-        )
+    plots = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes, (name, finding) in zip(plots, findings.items(), strict=False):
+        _plot(axes, name, finding, [other["curve"] for other in findings.values() if other is not finding])
+    for axes in plots[len(findings) :]:
+        axes.set_axis_off()
+    for axes in plots[max(0, len(findings) - columns) : len(findings)]:  # the lowest of each column
+        axes.tick_params(labelbottom=True)
     mean = report["mean"]["auroc"]
     known = "undefined" if mean["value"] is None else f"{mean['value']:.3f}"
-    interval = "" if mean["low"] is None else f" ({mean['low']:.3f}-{mean['high']:.3f})"
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel="False positive rate", ylabel="True positive rate")
-    axes.set_title(_plain(f"{report['system']}: mean AUROC {known}{interval}"), fontsize=11, loc="left", wrap=True)
-    axes.set_aspect("equal")
-    axes.grid(color="#e4e4e4", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=9, title="AUROC")
+    interval = "" if mean["low"] is None else f" ({mean['low']:.3f} to {mean['high']:.3f})"
+    figure.suptitle(
+        _plain(f"{report['system']}: mean AUROC {known}{interval}"), fontsize=11, x=0.01, ha="left", wrap=True
+    )
+    figure.supylabel("True positive rate", fontsize=9)
     figure.supxlabel(
+        "False positive rate\n"
         f"{report['films']:,} films of {report['patients']:,} patients, split {report['split']}, protocol "
         f"{report['protocol'] or 'unknown'}. {report['disclaimer'].split('.')[0]}.",
-        fontsize=7.5,
-        color="#555555",
+        fontsize=8,
+        color=_SMALL,
     )
     file = io.BytesIO()
     figure.savefig(file, format="png", metadata={"Software": f"Hilum {report['hilum']}"})
     return file.getvalue()
+
+
+def _plot(axes: Any, name: str, finding: dict[str, Any], others: Sequence[dict[str, Any]]) -> None:
+    for curve in others:
+        axes.plot(curve["false_positive_rate"], curve["true_positive_rate"], color=_OTHERS, linewidth=0.6)
+    axes.plot([0, 1], [0, 1], color=_CHANCE, linewidth=0.8, linestyle=(0, (2, 2)))
+    curve, auroc = finding["curve"], finding["auroc"]
+    axes.plot(curve["false_positive_rate"], curve["true_positive_rate"], color=_CURVE, linewidth=1.9)
+    value = "undefined" if auroc["value"] is None else f"{auroc['value']:.3f}"
+    interval = "" if auroc["low"] is None else f"{auroc['low']:.3f} to {auroc['high']:.3f}"
+    place = {"transform": axes.transAxes, "ha": "right", "va": "bottom"}
+    axes.text(0.98, 0.13, value, fontsize=10, weight="bold", **place)
+    axes.text(0.98, 0.03, interval, fontsize=7, color=_SMALL, **place)
+    axes.set_title(_plain(name.replace("_", " ")), fontsize=9, loc="left")
+    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1], aspect="equal")
+    axes.tick_params(labelsize=7, length=2, colors=_SMALL)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#999999")
 
 
 def svg_path(across: Sequence[float], up: Sequence[float], *, size: float = 100.0) -> str:
@@ -63,10 +82,6 @@ def svg_path(across: Sequence[float], up: Sequence[float], *, size: float = 100.
 def scaled(values: Sequence[float], low: float, high: float) -> list[float]:
     """The values on a scale on which low is 0 and high is 1; all 0.5 where the two are equal."""
     return [(value - low) / (high - low) if high > low else 0.5 for value in values]
-
-
-def _words(name: str) -> str:
-    return _plain(name.replace("_", " "))
 
 
 def _plain(text: str) -> str:

@@ -1,0 +1,72 @@
+"""Which map finds the boxes: class maps, Grad-CAM at three stages, or CBAM's own spatial gates, beside controls."""
+
+import argparse
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hilum.bundle import load_bundle
+from hilum.data.films import read_films
+from hilum.engines import TorchEngine
+from hilum.judging.localization import Maps, boxed_maps, localization_section
+from hilum.nn.densenet import DenseNet
+from hilum.nn.saliency import LAST, grad_cam, spatial_gates
+
+MEASURES = ("pointing", "centre", "iou_0.1", "iou_0.25", "iobb_0.1", "iobb_0.25", "iobb_0.5")
+STAGES = (LAST, "denseblock3", "denseblock2")
+
+
+def compare(run: Path, manifest: Path, *, split: str, draws: int) -> dict[str, dict[str, Any]]:
+    """Each kind of map's means over findings, as in report.json."""
+    bundle, films = load_bundle(run), read_films(manifest).select(split)
+    engine, model = TorchEngine(bundle), bundle.model
+    if not isinstance(model, DenseNet):
+        raise SystemExit(f"the bundle must hold a DenseNet, got {type(model).__name__}")
+
+    def from_grey(compute: Callable[[Tensor], Tensor]) -> Maps:
+        channels = bundle.preprocessing.channels
+        return lambda grey: compute(torch.from_numpy(grey)[:, None].expand(-1, channels, -1, -1)).numpy()
+
+    def gate(name: str, images: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return spatial_gates(model, images)[name][:, None].expand(-1, len(bundle.findings), -1, -1)
+
+    kinds: dict[str, Maps | None] = {"class maps": None}
+    kinds |= {f"Grad-CAM, {stage}": from_grey(partial(grad_cam, model, stage=stage)) for stage in STAGES}
+    size = model.minimum_size
+    blocks = spatial_gates(model, torch.zeros(1, bundle.preprocessing.channels, size, size))
+    kinds |= {f"CBAM's gate, {block}": from_grey(partial(gate, block)) for block in blocks}
+    means: dict[str, dict[str, Any]] = {}
+    for kind, maps in kinds.items():
+        section = localization_section(boxed_maps(engine, films, maps=maps), draws=draws, seed=0)
+        means[kind] = section["mean"]["model"]
+        if maps is None:
+            means |= {f"{name}, boxes of the class maps' sizes": section["mean"][name] for name in ("random", "centre")}
+    return means
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path, help="a bundle")
+    parser.add_argument("films", type=Path, help="a manifest whose notes hold boxes")
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    means = compare(options.run, options.films, split=options.split, draws=options.draws)
+    if options.json:
+        print(json.dumps(means))
+        return
+    print(f"| map | {' | '.join(MEASURES)} |\n|{'---|' * (len(MEASURES) + 1)}")
+    for kind, mean in means.items():
+        cells = (f"{mean[k]['value']:.3f} [{mean[k]['low']:.3f}, {mean[k]['high']:.3f}]" for k in MEASURES)
+        print(f"| {kind} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+// The film as it is seen, with its heat, outline and rulers, and lines below that say what it is.
+
+const STRIP = 18;
+
+export function picture(viewer, caption) {
+  const seen = viewer.place.querySelector("canvas");
+  const ratio = seen.width / seen.clientWidth;
+  const sheet = new OffscreenCanvas(seen.width, seen.height + (8 + STRIP * caption.length) * ratio);
+  const pen = sheet.getContext("2d");
+  pen.fillStyle = "#000";
+  pen.fillRect(0, 0, sheet.width, sheet.height);
+  pen.drawImage(seen, 0, 0);
+  pen.save();
+  pen.beginPath();
+  pen.rect(0, 0, seen.width, seen.height);
+  pen.clip();
+  if (viewer.heat) drawHeat(pen, viewer, ratio);
+  for (const line of viewer.ruler.lines) drawRuler(pen, viewer, line, ratio);
+  pen.restore();
+  pen.fillStyle = "#fff";
+  pen.font = `${13 * ratio}px sans-serif`;
+  caption.forEach((line, k) => pen.fillText(line, 8 * ratio, seen.height + STRIP * (k + 1) * ratio));
+  return sheet.convertToBlob({ type: "image/png" });
+}
+
+function drawHeat(pen, viewer, ratio) {
+  const matrix = viewer.matrix.map((number) => number * ratio);
+  pen.save();
+  pen.globalAlpha = Number(viewer.layer.style.opacity);
+  pen.setTransform(...matrix);
+  pen.drawImage(viewer.layer, 0, 0, 1, 1);
+  pen.restore();
+  if (viewer.outline.hasAttribute("hidden")) return;
+  const path = new Path2D();
+  path.addPath(new Path2D(viewer.outline.querySelector("path").getAttribute("d")), new DOMMatrix(matrix));
+  stroke(pen, path, ratio);
+}
+
+function drawRuler(pen, viewer, line, ratio) {
+  const [from, to] = line.data.handles.points.map((point) => viewer.port.worldToCanvas(point).map((at) => at * ratio));
+  const path = new Path2D();
+  path.moveTo(...from);
+  path.lineTo(...to);
+  stroke(pen, path, ratio);
+  pen.font = `bold ${13 * ratio}px sans-serif`;
+  pen.lineWidth = 3 * ratio;
+  pen.strokeStyle = "#000";
+  pen.fillStyle = "#fff";
+  for (const draw of ["strokeText", "fillText"]) pen[draw](viewer.ruler.length(line), to[0] + 8 * ratio, to[1] - 6 * ratio);
+}
+
+function stroke(pen, path, ratio) {
+  for (const [width, colour] of [[3.5, "#000"], [1.5, "#fff"]]) {
+    pen.lineWidth = width * ratio;
+    pen.strokeStyle = colour;
+    pen.stroke(path);
+  }
+}

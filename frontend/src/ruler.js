@@ -1,0 +1,69 @@
+// Rulers on a film, and how one is laid from the keyboard: Enter sets its ends, arrow keys move them.
+import { LengthTool, annotation } from "@cornerstonejs/tools";
+
+const STEP = 10;
+
+export class Ruler {
+  /** @param {(text: string) => void} say  told what a reader who cannot see the line must know */
+  constructor(viewer, say) {
+    Object.assign(this, { viewer, say, line: null, moving: [] });
+  }
+
+  /** All lines on the film that is shown. */
+  get lines() {
+    const { key } = this.viewer;
+    return annotation.state.getAllAnnotations().filter((one) => one.metadata.referencedImageId === key);
+  }
+
+  length(line) {
+    const [from, to] = line.data.handles.points;
+    return `${Math.hypot(...from.map((at, k) => at - to[k])).toFixed(1)} mm`;
+  }
+
+  enter() {
+    const { port } = this.viewer;
+    if (!this.line) {
+      const centre = port.canvasToWorld([port.element.clientWidth / 2, port.element.clientHeight / 2]);
+      this.line = LengthTool.createAnnotationForViewport(port, { data: { handles: { points: [centre, [...centre]] } } });
+      annotation.state.addAnnotation(this.line, port.element);
+      this.moving = [0, 1];
+      this.say("Ruler: arrow keys move its start, with Shift finely; Enter sets it, Escape takes it away.");
+    } else if (this.moving.length === 2) {
+      this.moving = [1];
+      this.say("The start is set. Arrow keys move the end, with Shift finely; Enter sets it.");
+    } else {
+      this.say(`The ruler is set: ${this.length(this.line)}.`);
+      this.line.data.handles.activeHandleIndex = null;
+      this.line = null;
+    }
+    if (this.line) this.line.data.handles.activeHandleIndex = this.moving[0];
+    this.draw();
+  }
+
+  move(across, down, finely) {
+    const { port } = this.viewer;
+    const { points } = this.line.data.handles;
+    const step = finely ? 1 : STEP;
+    for (const k of this.moving) {
+      const [x, y] = port.worldToCanvas(points[k]);
+      points[k] = port.canvasToWorld([x + across * step, y + down * step]);
+    }
+    this.line.data.cachedStats = {}; // else its text would be late
+    if (this.moving.length === 1) this.say(this.length(this.line));
+    this.draw();
+  }
+
+  /** Take the line away that is being laid, or else the last one. */
+  remove() {
+    const last = this.line ?? this.lines.at(-1);
+    if (!last) return;
+    annotation.state.removeAnnotation(last.annotationUID);
+    this.line = null;
+    this.say("The ruler is taken away.");
+    this.draw();
+  }
+
+  draw() {
+    this.viewer.port.render();
+  }
+}

@@ -1,0 +1,120 @@
+"""One measurement in a process of its own, so that its start is cold and its memory its own: JSON in, JSON out."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hilum.data.images import read_grey
+from hilum.engines import Engine, open_engine
+
+_FEWEST, _MOST = 5, 30
+"""Films of which each takes its time: as many as fit into the given seconds, within these bounds."""
+
+
+def main() -> None:
+    """Measure what standard input asks for; `begun` in it is when the process was started, in seconds since 1970."""
+    task: dict[str, Any] = json.load(sys.stdin)
+    paths = [Path(path) for path in task["paths"]]
+    match task["what"], task["engine"]:
+        case "latency", "torchxrayvision":
+            from hilum.bench.anchor import Anchor
+
+            anchor = Anchor(task["size"], 1)
+            found = _latency(task, paths, lambda path: anchor.run([anchor.read(path)]))
+        case "latency", _:
+            alone = _open(task, films=1)
+            found = _latency(task, paths, lambda path: alone.run(_read(alone, path)[np.newaxis]))
+        case "throughput", "torchxrayvision":
+            from hilum.bench.anchor import Anchor
+
+            anchor = Anchor(task["size"], task["batch"])
+            films = [anchor.read(paths[0])] * anchor.batch
+            found = {
+                "films_per_second": films_per_second(anchor.score(paths), task["seconds"]),
+                "forward_films_per_second": films_per_second(
+                    _again(lambda: anchor.run(films), anchor.batch), task["seconds"] / 2
+                ),
+            }
+        case _:
+            engine = _open(task, films=None)
+            found = {
+                "films_per_second": films_per_second(_scored(engine, paths), task["seconds"]),
+                "forward_films_per_second": films_per_second(_forward(engine, paths[0]), task["seconds"] / 2),
+            }
+    print(json.dumps({**found, "peak_memory_mb": peak_memory_bytes() / 2**20}))
+
+
+def films_per_second(steps: Iterator[int], seconds: float) -> float:
+    """How many films come out of steps in a while; the first step is not counted, as it allocates."""
+    next(steps)
+    films, start = 0, time.perf_counter()
+    while (passed := time.perf_counter() - start) < seconds or not films:
+        films += next(steps)
+    return films / passed
+
+
+def peak_memory_bytes() -> int:
+    """The most memory that this process has had."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # getrusage counts the parent's memory too, where a process is forked
+        [line] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+        return int(line.split()[1]) * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _open(task: dict[str, Any], *, films: int | None) -> Engine:
+    return open_engine(Path(task["run"]), engine=task["engine"], precision=task["precision"], films=films)
+
+
+def _read(engine: Engine, path: Path) -> Any:
+    return engine.description.preprocessing.grey(read_grey(path))
+
+
+def _latency(task: dict[str, Any], paths: Sequence[Path], answer: Callable[[Path], object]) -> dict[str, float]:
+    answer(paths[0])
+    cold = time.time() - task["begun"]
+    times: list[float] = []
+    for path in islice(cycle(paths), _MOST):
+        if len(times) >= _FEWEST and sum(times) > task["seconds"]:
+            break
+        start = time.perf_counter()
+        answer(path)
+        times.append(time.perf_counter() - start)
+    p50, p95 = np.percentile(times, [50, 95])
+    return {"cold_seconds": cold, "warm_p50_ms": 1000 * float(p50), "warm_p95_ms": 1000 * float(p95)}
+
+
+def _scored(engine: Engine, paths: Sequence[Path]) -> Iterator[int]:
+    from hilum.predict.scoring import score_files
+
+    for scored in score_files(engine, cycle(paths)):
+        if scored.scores is None:
+            raise ValueError(scored.error)
+        yield 1
+
+
+def _again(run: Callable[[], object], films: int) -> Iterator[int]:
+    while True:
+        run()
+        yield films
+
+
+def _forward(engine: Engine, path: Path) -> Iterator[int]:
+    films = np.stack([_read(engine, path)] * engine.batch)
+    with ThreadPoolExecutor(engine.parallel) as runners:
+        while True:
+            list(runners.map(engine.run, [films] * 4 * engine.parallel))
+            yield 4 * engine.parallel * engine.batch
+
+
+if __name__ == "__main__":
+    main()

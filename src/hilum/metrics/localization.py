@@ -1,0 +1,128 @@
+"""Whether a map finds a finding: its strongest place, and the box around it, against boxes that people drew."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64, Int
+from scipy import ndimage
+
+Points = Float64[np.ndarray, "marks 2"]
+"""Across and down, in fractions of the film's width and height."""
+
+Boxes = Float64[np.ndarray, "marks 4"]
+"""Left, top, width and height, in fractions of the film's width and height."""
+
+Truths = Float64[np.ndarray, "truths 4"]
+"""True boxes of one finding on one film, in the same fractions."""
+
+BOX_THRESHOLD = 180 / 255
+"""From which part of a map's own range a place belongs to the box.
+
+Fixed before any box was looked at: one of two thresholds that are ascribed to Wang et al., "ChestX-ray8", CVPR 2017,
+which could not be checked at the source from here.
+"""
+
+OVERLAPS = (0.1, 0.25, 0.5, 0.75)
+"""The overlaps above which a box counts as right."""
+
+MEASURES = ("pointing", "centre", *(f"iou_{t}" for t in OVERLAPS), *(f"iobb_{t}" for t in OVERLAPS))
+"""What `hits` tells of a mark, in this order."""
+
+_GRID = 128
+"""Cells a side on which a map is enlarged before its box is drawn."""
+
+
+class Marks(NamedTuple):
+    """Where findings are said to be: a point and a box for each; NaN where nothing is said."""
+
+    points: Points
+    boxes: Boxes
+
+
+def mark(class_map: Float[np.ndarray, "rows columns"], *, threshold: float = BOX_THRESHOLD) -> Marks:
+    """The one point and the one box that a map stands for; NaN for a map that is the same everywhere.
+
+    The point is the centre of the strongest place, the first of several. The box surrounds the largest connected region
+    of what reaches the threshold, after the map has been enlarged by bilinear interpolation.
+
+    Args:
+        class_map: higher where the finding is; only its shape over the film counts, not its unit.
+        threshold: part of the way from the enlarged map's lowest value to its highest, in (0, 1).
+
+    Raises:
+        ValueError: if the threshold is not in (0, 1) or the map not finite.
+    """
+    if not 0 < threshold < 1:
+        raise ValueError(f"threshold must be in (0, 1), got {threshold}")
+    if not np.isfinite(class_map).all():
+        raise ValueError(f"class_map must be finite, got {class_map[~np.isfinite(class_map)][0]}")
+    low, high = float(class_map.min()), float(class_map.max())
+    if low == high:
+        return Marks(np.full((1, 2), np.nan), np.full((1, 4), np.nan))
+    rows, columns = class_map.shape
+    row, column = divmod(int(class_map.argmax()), columns)
+    fine = _enlargement(rows) @ class_map.astype(np.float64) @ _enlargement(columns).T
+    strong = fine >= fine.min() + threshold * (fine.max() - fine.min())
+    down, across = _bounds(strong)
+    box = [across[0], down[0], across[1] - across[0], down[1] - down[0]]
+    return Marks(np.array([[(column + 0.5) / columns, (row + 0.5) / rows]]), np.array([box]) / _GRID)
+
+
+def hits(marks: Marks, truths: Truths) -> Bool[np.ndarray, "marks measures"]:
+    """What is right of each mark, in the order of MEASURES; of several true boxes, the best counts.
+
+    pointing: the point lies in a true box. centre: the centre of the mark's box does. iou: intersection over union is
+    above the overlap; iobb: intersection over the mark's own box, which a small box inside a large truth fulfils.
+
+    Args:
+        truths: the true boxes of one finding on the film of all these marks.
+    """
+    left, top, width, height = (marks.boxes[:, i, None] for i in range(4))
+    truth_left, truth_top, truth_width, truth_height = truths.T
+    common_width = np.minimum(left + width, truth_left + truth_width) - np.maximum(left, truth_left)
+    common_height = np.minimum(top + height, truth_top + truth_height) - np.maximum(top, truth_top)
+    common = np.maximum(common_width, 0) * np.maximum(common_height, 0)
+    own, true = width * height, truth_width * truth_height
+    iou, iobb = (common / (own + true - common)).max(axis=1), (common / own).max(axis=1)
+    centres = np.concatenate([left + width / 2, top + height / 2], axis=1)
+    columns = [_inside(marks.points, truths), _inside(centres, truths)]
+    columns += [overlap > least for overlap in (iou, iobb) for least in OVERLAPS]
+    return np.stack(columns, axis=1)
+
+
+def at_centre(marks: Marks) -> Marks:
+    """The control that knows only where films have their middle: the point there, and boxes of the marks' sizes."""
+    sizes = marks.boxes[:, 2:]
+    return Marks(np.full_like(marks.points, 0.5), np.concatenate([0.5 - sizes / 2, sizes], axis=1))
+
+
+def at_random(marks: Marks, generator: np.random.Generator, *, times: int) -> Marks:
+    """The control that knows nothing: points anywhere, and boxes of the marks' sizes anywhere inside the film.
+
+    Args:
+        times: how many for each mark; those of one mark follow each other.
+    """
+    sizes = np.repeat(marks.boxes[:, 2:], times, axis=0)
+    points, corners = generator.random((2, len(sizes), 2))
+    return Marks(points, np.concatenate([corners * (1 - sizes), sizes], axis=1))
+
+
+def _inside(points: Points, boxes: Truths) -> Bool[np.ndarray, " marks"]:
+    offsets = points[:, None] - boxes[:, :2]
+    inside: Bool[np.ndarray, " marks"] = ((offsets >= 0) & (offsets <= boxes[:, 2:])).all(axis=2).any(axis=1)
+    return inside
+
+
+def _enlargement(places: int) -> Float64[np.ndarray, "grid places"]:
+    """One axis of bilinear interpolation: a row of shares for each cell; beyond the outer centres nothing changes."""
+    position = np.clip((np.arange(_GRID) + 0.5) * (places / _GRID) - 0.5, 0, places - 1)
+    shares: Float64[np.ndarray, "grid places"] = np.maximum(1 - np.abs(position[:, None] - np.arange(places)), 0)
+    return shares
+
+
+def _bounds(strong: Bool[np.ndarray, "grid grid"]) -> Int[np.ndarray, "axes ends"]:
+    """First row and the one after the last, then the same of columns, of the largest region of neighbours."""
+    regions, _ = ndimage.label(strong)
+    largest = regions == np.bincount(regions[strong]).argmax()
+    filled = [np.flatnonzero(largest.any(axis=1 - axis)) for axis in (0, 1)]
+    return np.array([[cells[0], cells[-1] + 1] for cells in filled])

@@ -1,0 +1,1 @@
+"""The service beside the PACS: films in, results out, nothing lost."""

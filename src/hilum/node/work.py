@@ -1,0 +1,107 @@
+"""Films become results: complete studies are scored, and what becomes of each film is written down at once."""
+
+import logging
+import sqlite3
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+from pydicom import Dataset
+
+from hilum.data.spoil import OK
+from hilum.dicom.model import ResultModel
+from hilum.dicom.results import encoded, result_objects
+from hilum.dicom.source import read_header
+from hilum.engines import Engine
+from hilum.errors import ImageError
+from hilum.node.config import Store
+from hilum.node.loop import Loop
+from hilum.node.places import Places, write_safely
+from hilum.node.queue import FAILED, SCORED, UNFIT, Film, Queue
+from hilum.predict.scoring import Scored, score_files
+
+_LOG = logging.getLogger("hilum.node")
+_AT_A_TIME = 16
+_HOUR_S = 3600
+_SIDE_VIEWS = ("LL", "RL", "LLD", "RLD", "LATERAL", "LAT", "LLO", "RLO", "RPO", "LPO", "RAO", "LAO")
+"""What View Position says of films that are not frontal. Source: DICOM PS3.3, C.8.7.1 and C.8.11.5."""
+
+
+class Worker(Loop):
+    """One thread that scores films, study by study.
+
+    Args:
+        heatmaps: how many are in a picture.
+        clock: seconds; given by tests.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        model: ResultModel,
+        store: Store,
+        places: Places,
+        queue: Queue,
+        *,
+        heatmaps: int = 3,
+        clock: Callable[[], float] = time.time,
+    ):
+        super().__init__("worker")
+        self._engine, self._model, self._store, self._heatmaps = engine, model, store, heatmaps
+        self._places, self._queue, self._clock = places, queue, clock
+        self._forgot = 0.0
+
+    def step(self) -> int:
+        """Score what is ready; how many films that were. Once an hour, forget what was done long ago.
+
+        Nothing is scored while less than half of the disk's reserve is free: results could take the rest.
+        """
+        if self._clock() - self._forgot > _HOUR_S:
+            self._forgot = self._clock()
+            self._queue.forget(before=self._forgot - self._store.keep_days * 24 * _HOUR_S)
+        if self._places.free_mb() < self._store.keep_free_mb / 2:
+            return 0
+        ready = self._queue.ready(quiet_s=self._store.quiet_s, now=self._clock(), most=_AT_A_TIME)
+        for film in ready:
+            if self._ended.is_set():
+                break
+            if self._queue.try_film(film):
+                try:
+                    self._score(film)
+                except (OSError, sqlite3.Error):
+                    self._queue.put_back(film)
+                    raise
+            else:
+                _LOG.error("film %d is given up: it ended the process again and again", film.number)
+                self._places.film(film.film).unlink(missing_ok=True)
+        return len(ready)
+
+    def _score(self, film: Film) -> None:
+        path = self._places.film(film.film)
+        try:
+            why = _why_not(read_header(path))
+            (scored,) = (Scored(path, "", fit=why),) if why else score_files(self._engine, [path], batch=1)
+            if scored.error:
+                raise ImageError(scored.error)
+            fits = scored.fit in ("", OK)
+            objects = result_objects(path, scored, self._model, now=datetime.now(), top=self._heatmaps) if fits else []
+            contents = {str(result.SOPInstanceUID): encoded(result, path) for result in objects}
+        except ImageError as error:
+            self._end(film, FAILED, why=str(error).replace(str(path), "film"))
+            return
+        for result, content in contents.items():
+            write_safely(self._places.result(result), content)
+        self._end(film, SCORED if fits else UNFIT, why="" if fits else scored.fit, results=[*contents])
+
+    def _end(self, film: Film, state: str, *, why: str, results: list[str] | None = None) -> None:
+        self._queue.finish(film, state, why=why, results=results or (), now=self._clock())
+        self._places.film(film.film).unlink(missing_ok=True)
+        _LOG.info("film %d is %s", film.number, state)
+
+
+def _why_not(header: Dataset) -> str:
+    """Why a film has no result whatever is on it, as a sentence; empty if it may have one."""
+    if str(header.get("Manufacturer", "")) == "Hilum":
+        return "a result: it was made by Hilum"
+    view = str(header.get("ViewPosition", "")).upper()
+    return f"not frontal: its View Position is {view}" if view in _SIDE_VIEWS else ""

@@ -1,0 +1,154 @@
+"""Operating points of a bundle: thresholds chosen on validation, bound to the model that they were chosen for."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, Shaped
+
+from hilum.errors import HilumError
+from hilum.metrics.thresholds import RULES, Threshold, choose
+
+PRESENT, ABSENT, UNSURE, NO_THRESHOLD = "present", "absent", "unsure", "no threshold"
+CALL = "call_"
+"""What the names of columns with calls begin with, so that none is taken for a score."""
+
+
+@dataclass(frozen=True)
+class OperatingPoints:
+    """Thresholds by operating point and finding; None where validation did not show what the rule asks for.
+
+    Attributes:
+        bound_to: hash of weights, preprocessing, calibration and calibration films; see `binding`.
+        points: name of the operating point -> finding -> threshold.
+    """
+
+    bound_to: str
+    points: dict[str, dict[str, Threshold | None]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The form of bundle.json: a threshold is its value and the two ends of its unsure band."""
+        points = {
+            name: {finding: None if one is None else list(one) for finding, one in point.items()}
+            for name, point in self.points.items()
+        }
+        return {"bound_to": self.bound_to, "points": points}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any], findings: Sequence[str]) -> "OperatingPoints":
+        """The reverse of `to_dict`.
+
+        Raises:
+            KeyError, TypeError, ValueError: if a field is missing or is not what it must be.
+        """
+        points = {
+            str(name): {finding: _threshold(point[finding]) for finding in findings}
+            for name, point in fields["points"].items()
+        }
+        return cls(str(fields["bound_to"]), points)
+
+    def thresholds(self, name: str) -> dict[str, Threshold | None]:
+        """The thresholds of one operating point.
+
+        Raises:
+            HilumError: if there is no such point.
+        """
+        if name not in self.points:
+            raise HilumError(f"operating point must be one of {', '.join(self.points)}, got {name!r}")
+        return self.points[name]
+
+
+def binding(weights_sha256: str, preprocessing: Mapping[str, Any], calibration: object, calibration_films: str) -> str:
+    """SHA-256 over all that a threshold holds for: with another of these, a score means something else."""
+    parts = [weights_sha256, dict(preprocessing), calibration, calibration_films]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def choose_points(
+    scores: Float64[np.ndarray, "films findings"],
+    labels: Float64[np.ndarray, "films findings"],
+    patients: Shaped[np.ndarray, " films"],
+    findings: Sequence[str],
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+) -> dict[str, dict[str, Threshold | None]]:
+    """All operating points of all findings, chosen on validation films.
+
+    `choose` puts a threshold on the score of a film. Here it lies halfway to the next lower score: these films' calls
+    are the same, and stay so when another engine, or another batch, computes the score anew and a millionth lower.
+
+    Args:
+        scores: calibrated, in [0, 1].
+    """
+    return {
+        name: {
+            finding: _between(choose(scores[:, k], labels[:, k], patients, rule, draws=draws, seed=seed), scores[:, k])
+            for k, finding in enumerate(findings)
+        }
+        for name, rule in RULES.items()
+    }
+
+
+def _between(threshold: Threshold | None, scores: Float64[np.ndarray, " films"]) -> Threshold | None:
+    """The threshold halfway to the next lower score; where it lies on no film, as it is."""
+    if threshold is None or threshold.value not in scores:
+        return threshold
+    value = (threshold.value + float(scores[scores < threshold.value].max(initial=0.0))) / 2
+    return Threshold(value, min(threshold.low, value), threshold.high)
+
+
+def call(score: float, threshold: Threshold | None) -> str:
+    """Present, absent, unsure, or no threshold; empty where there is no score."""
+    if np.isnan(score):
+        return ""
+    if threshold is None:
+        return NO_THRESHOLD
+    if threshold.low <= score < threshold.high:
+        return UNSURE
+    return PRESENT if score >= threshold.value else ABSENT
+
+
+def unsure(scores: Float64[np.ndarray, " films"], threshold: Threshold) -> Shaped[np.ndarray, " films"]:
+    """Which scores lie in the threshold's band."""
+    return (scores >= threshold.low) & (scores < threshold.high)
+
+
+def stated_prevalence(texts: Sequence[str], findings: Sequence[str]) -> dict[str, float]:
+    """Prevalence by finding from what a user writes: 0.02 for all findings, or Mass=0.02 for one; later ones win.
+
+    Raises:
+        HilumError: if a text is neither, or the number is not between 0 and 1.
+    """
+    stated: dict[str, float] = {}
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            value = float("nan")
+        if not 0 < value < 1 or (name and name not in findings):
+            raise HilumError(
+                f"prevalence must be a number between 0 and 1 such as 0.02, or one of a finding such as "
+                f"{findings[0]}=0.02, got {text!r}"
+            )
+        stated |= dict.fromkeys([name] if name else findings, value)
+    return stated
+
+
+def _threshold(values: object) -> Threshold | None:
+    if values is None:
+        return None
+    if not isinstance(values, list | tuple) or len(values) != 3:
+        raise ValueError(f"threshold must be three numbers, got {values!r}")
+    if not all(
+        isinstance(number, int | float) and not isinstance(number, bool) and np.isfinite(number) for number in values
+    ):
+        raise ValueError(f"threshold must be finite numbers, got {values!r}")
+    value, low, high = map(float, values)
+    if not low <= value <= high:
+        raise ValueError(f"threshold must lie in its band, got {values!r}")
+    return Threshold(value, low, high)

@@ -1,0 +1,95 @@
+"""Heatmaps as files: the film with the heat of a finding over it, on the one scale of the bundle."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Float32, UInt8
+from PIL import Image, ImageDraw
+
+from hilum.description import Description
+from hilum.files import unfinished
+from hilum.predict.scoring import Scored
+
+Strength = Float32[np.ndarray, "height width"]
+
+_FULL_OPACITY = 0.6
+_SHORTEST_SHOWN = 512
+_UP, _ROOT = "__", "_"
+"""What stands in a heatmap's place for the parent folder and for the root, so that none is written elsewhere."""
+
+
+def write_heatmaps(description: Description, scored: Scored, folder: Path, *, film: str, top: int = 3) -> list[Path]:
+    """Write a film's heatmaps for the findings with the highest scores, as FILM.FINDING.png; return their paths.
+
+    A film that has its folders in its name has its heatmaps in such folders. The colour says how far a place's evidence
+    goes from the median film's (nothing) to the strongest places of the training films (full): the same scale for
+    every film, so a map may be empty.
+
+    Args:
+        film: its name in the predictions.
+        top: for how many findings.
+    """
+    if scored.image is None or scored.scores is None or scored.maps is None:
+        return []
+    grey = enlarged(scored.image)
+    place = place_of(folder, film)
+    written = []
+    for k in np.argsort(-scored.scores, kind="stable")[:top]:
+        finding, score = description.findings[k], float(scored.scores[k])
+        path = place.with_name(f"{place.name}.{finding}.png")
+        caption = f"{finding}: score {score:.3f}\nResearch software, not a medical device"
+        heat = strength(scored.maps[k], description.heatmap_logits[finding])
+        save_overlay(path, overlay(grey, heat), caption)
+        written.append(path)
+    return written
+
+
+def place_of(folder: Path, film: str) -> Path:
+    """Where the files of a film begin: its name in the predictions, below the folder whatever it says."""
+    return folder.joinpath(*({"..": _UP, Path(film).anchor: _ROOT}.get(part, part) for part in Path(film).parts))
+
+
+def strength(class_map: Float32[np.ndarray, "rows columns"], scale: tuple[float, float]) -> Strength:
+    """A class map in 0 (nothing) to 1 (full) by the model's scale for this finding; what lies outside is cut off."""
+    clear, full = scale
+    cut: Strength = np.clip((class_map - np.float32(clear)) / np.float32(full - clear), 0, 1).astype(np.float32)
+    return cut
+
+
+def enlarged(grey: Float32[np.ndarray, "height width"]) -> Float32[np.ndarray, "tall wide"]:
+    """A film made large enough to be looked at: 512 px on its shorter side, if it has less."""
+    height, width = grey.shape
+    factor = max(1.0, _SHORTEST_SHOWN / min(height, width))
+    larger = Image.fromarray(grey).resize((round(width * factor), round(height * factor)), Image.Resampling.BICUBIC)
+    shown: Float32[np.ndarray, "tall wide"] = np.clip(np.asarray(larger), 0, 1)
+    return shown
+
+
+def overlay(
+    grey: Float[np.ndarray, "height width"], heat: Float32[np.ndarray, "rows columns"]
+) -> UInt8[np.ndarray, "height width 3"]:
+    """A film with its heat over it: yellow to red, and the more opaque the stronger.
+
+    Args:
+        grey: the film in [0, 1].
+        heat: strength in [0, 1]; enlarged to the film by bilinear interpolation.
+    """
+    height, width = grey.shape
+    enlarged = np.asarray(Image.fromarray(heat).resize((width, height), Image.Resampling.BILINEAR))[..., None]
+    cold, hot = np.array([1.0, 0.85, 0.2]), np.array([0.9, 0.1, 0.1])
+    colour = cold + (hot - cold) * enlarged
+    opacity = _FULL_OPACITY * enlarged
+    blended = grey[..., None] * (1 - opacity) + colour * opacity
+    picture: UInt8[np.ndarray, "height width 3"] = np.round(np.clip(blended, 0, 1) * 255).astype(np.uint8)
+    return picture
+
+
+def save_overlay(path: Path, picture: UInt8[np.ndarray, "height width 3"], caption: str) -> None:
+    """Write an overlay as PNG; the caption, with the score and the disclaimer, goes into a strip below the film."""
+    film = Image.fromarray(picture)
+    lines = caption.split("\n")
+    page = Image.new("RGB", (max(film.width, 320), film.height + 14 * len(lines) + 8), "black")
+    page.paste(film, (0, 0))
+    ImageDraw.Draw(page).multiline_text((6, film.height + 4), caption, fill="white", spacing=2)
+    with unfinished(path) as beside:
+        page.save(beside, format="PNG")

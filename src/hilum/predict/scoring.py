@@ -1,0 +1,147 @@
+"""Films decoded, batched and scored at the same time on all cores, in their order, in bounded memory."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float32
+
+from hilum.data.images import Preprocessing, read_grey
+from hilum.data.spoil import OK
+from hilum.description import Description
+from hilum.engines import Engine
+from hilum.errors import ImageError
+from hilum.progress import track
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hilum.data.films import Films
+
+Grey = Float32[np.ndarray, "size size"]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One file's scores and class maps, or why it has none.
+
+    Attributes:
+        path: the file.
+        error: empty if the file was read; then the rest is there.
+        image: the network's input, grey in [0, 1].
+        scores: sigmoid of the logits, calibrated if the bundle is.
+        maps: logits by place, before calibration; see the network's class_maps.
+        fit: whether the film fits the model, `ok` or what is wrong and why; empty if the model has no gate.
+    """
+
+    path: Path
+    error: str
+    image: Grey | None = None
+    scores: Float32[np.ndarray, " findings"] | None = None
+    maps: Float32[np.ndarray, "findings rows columns"] | None = None
+    fit: str = ""
+
+
+def score_files(engine: Engine, paths: Iterable[Path], *, batch: int | None = None) -> Iterator[Scored]:
+    """Score files in their order. Memory is bounded by a few batches, however many paths there are.
+
+    Args:
+        batch: films per forward pass; the engine's own if None.
+    """
+    for scored in score_batches(engine, paths, batch=batch or engine.batch):
+        yield from scored
+
+
+def score_batches(
+    engine: Engine,
+    paths: Iterable[Path],
+    *,
+    batch: int,
+    read: Callable[[Preprocessing, Path], Grey] = lambda preprocessing, path: preprocessing.grey(read_grey(path)),
+) -> Iterator[list[Scored]]:
+    """Score files in their order, `batch` at a time; only the last list is shorter.
+
+    While one batch is with the caller, as many as the engine wants are in the network and the next ones are decoded.
+
+    Args:
+        read: from a file to one channel of the network's input; ImageError for a bad one.
+    """
+    coming, cores = iter(paths), os.cpu_count() or 1
+    ahead = 2 * max(batch, cores)
+    with ThreadPoolExecutor(cores) as readers, ThreadPoolExecutor(engine.parallel) as runners:
+        reading: deque[Future[Scored]] = deque()
+        running: deque[Future[list[Scored]]] = deque()
+        try:
+            while True:
+                films: list[Scored] = []
+                while len(films) < batch:
+                    for path in islice(coming, ahead - len(reading)):
+                        reading.append(readers.submit(_read, engine.description, path, read))
+                    if not reading:
+                        break
+                    films.append(reading.popleft().result())
+                if films:
+                    running.append(runners.submit(_run, engine, films))
+                if not running:
+                    return
+                if not films or len(running) > engine.parallel:
+                    yield running.popleft().result()
+        finally:
+            for film in reading:
+                film.cancel()
+            for waiting in running:
+                waiting.cancel()
+
+
+def score_films(engine: Engine, films: "Films") -> "pd.DataFrame":
+    """Predictions for every film of a manifest: `film`, then one score column per finding.
+
+    `attrs["unfit"]` names the films that do not fit the model and says why, where the model has a gate.
+
+    Raises:
+        ImageError: at the first film that cannot be read.
+    """
+    import pandas as pd
+
+    rows: list[Float32[np.ndarray, " findings"]] = []
+    unfit: dict[str, str] = {}
+    paths = (films.path(row) for row in range(len(films)))
+    for scored in track(score_files(engine, paths), "scoring films", total=len(films)):
+        if scored.scores is None:
+            raise ImageError(f"{scored.error} Find all such films with: hilum audit films.parquet")
+        if scored.fit not in ("", OK):
+            unfit[str(films.table["film"].iloc[len(rows)])] = scored.fit
+        rows.append(scored.scores)
+    table = pd.DataFrame(np.stack(rows), columns=list(engine.description.findings))
+    table.insert(0, "film", films.table["film"].to_numpy())
+    if engine.description.gate:
+        table.attrs["unfit"] = unfit
+    return table
+
+
+def _read(description: Description, path: Path, read: Callable[[Preprocessing, Path], Grey]) -> Scored:
+    try:
+        image = read(description.preprocessing, path)
+        return Scored(path, "", image, fit=str(description.gate.check(image)) if description.gate else "")
+    except ImageError as error:
+        return Scored(path, str(error))
+
+
+def _run(engine: Engine, films: list[Scored]) -> list[Scored]:
+    good = [film.image for film in films if film.image is not None]
+    if not good:
+        return films
+    outputs = engine.run(np.stack(good))
+    results = zip(outputs.scores, outputs.maps, strict=True)
+
+    def with_results(film: Scored) -> Scored:
+        scores, maps = next(results)
+        return replace(film, scores=scores, maps=maps)
+
+    return [film if film.image is None else with_results(film) for film in films]

@@ -1,0 +1,187 @@
+"""What the server answers: the forms that stand in its OpenAPI document."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hilum import DISCLAIMER
+
+_EXAMPLE: dict[str, Any] = {
+    "films": [
+        {
+            "film": "chest.dcm",
+            "error": "",
+            "fit": "ok",
+            "findings": [
+                {
+                    "finding": "Effusion",
+                    "score": 0.71,
+                    "call": "present",
+                    "threshold": {"value": 0.31, "low": 0.24, "high": 0.36},
+                    "heatmap": None,
+                }
+            ],
+            "id": None,
+        },
+        {
+            "film": "notes.txt",
+            "error": "film must be a PNG, JPEG or DICOM image, got something else in 'notes.txt'. Remove it.",
+            "fit": "",
+            "findings": [],
+            "id": None,
+        },
+    ],
+    "point": "youden",
+    "disclaimer": DISCLAIMER,
+}
+_KEPT_EXAMPLE: dict[str, Any] = {
+    "results": [
+        {**_EXAMPLE["films"][0], "id": "0123456789abcdef", "kept": "2026-11-25T10:00:00+00:00", "point": "youden"}
+    ],
+    "disclaimer": DISCLAIMER,
+}
+_MODEL_EXAMPLE: dict[str, Any] = {
+    "name": "nih-small",
+    "hilum": "0.1.0",
+    "engine": "openvino int8",
+    "size": 224,
+    "calibrated": True,
+    "gated": True,
+    "points": ["youden"],
+    "judged_films": 359,
+    "findings": [
+        {
+            "finding": "Effusion",
+            "words": "Fluid between lung and chest wall.",
+            "urgency": 2,
+            "auroc": {"value": 0.78, "low": 0.72, "high": 0.83},
+            "thresholds": {"youden": {"value": 0.31, "low": 0.24, "high": 0.36}},
+        }
+    ],
+    "films_per_request": 100,
+    "keeps": False,
+    "dicom": True,
+    "disclaimer": DISCLAIMER,
+}
+
+
+class Refusal(BaseModel):
+    """Why a request is not answered."""
+
+    detail: str = Field(examples=["too many films are waiting; try again in 3 s"])
+
+
+class ThresholdAnswer(BaseModel):
+    """A film is called from `value` on, and unsure from `low` to below `high`."""
+
+    value: float
+    low: float
+    high: float
+
+
+class HeatmapAnswer(BaseModel):
+    """Where the evidence lies, on the model's one scale: the same colour means the same on every film."""
+
+    png: str = Field(
+        description="base64 of a clear PNG to be stretched over the film: yellow to red, opaque where full"
+    )
+    outlines: list[list[tuple[float, float]]] = Field(
+        description="where the heat is a quarter of full: points (across, down) from 0 to 1 of the film"
+    )
+
+
+class FindingAnswer(BaseModel):
+    """What the model says of one finding."""
+
+    finding: str
+    score: float = Field(description="0 to 1; a probability only for films like those that it was calibrated on")
+    call: Literal["present", "absent", "unsure", "no threshold"]
+    threshold: ThresholdAnswer | None
+    heatmap: HeatmapAnswer | None = Field(default=None, description="if asked for; never for an absent finding")
+
+
+class FilmAnswer(BaseModel):
+    """One film's result, or why it has none."""
+
+    film: str = Field(description="its name as it was sent, without folders")
+    error: str = Field(description="empty if the film was read")
+    fit: str = Field(description="ok, or why the film is not one that the model knows; empty if the model cannot tell")
+    findings: list[FindingAnswer]
+    id: str | None = Field(default=None, description="under which the result is kept, if that was asked for")
+
+
+class Prediction(BaseModel):
+    """The films of a request, in their order."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+
+    films: list[FilmAnswer]
+    point: str | None = Field(description="operating point of the calls; null if the model has none")
+    disclaimer: str = DISCLAIMER
+
+
+class Interval(BaseModel):
+    """An estimate and its 95 % interval."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+class FindingFacts(BaseModel):
+    """A finding, in plain words, and how well the model was measured to find it."""
+
+    finding: str
+    words: str
+    urgency: int = Field(description="1 (look first) to 4; an order for lists, no triage")
+    auroc: Interval | None = Field(description="from the report on these weights; null if there is none")
+    thresholds: dict[str, ThresholdAnswer | None]
+
+
+class ModelFacts(BaseModel):
+    """The model that answers."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_MODEL_EXAMPLE]})
+
+    name: str
+    hilum: str
+    engine: str
+    size: int = Field(description="pixels a side of the network's input")
+    calibrated: bool
+    gated: bool = Field(description="whether it says which films it does not know")
+    points: list[str] = Field(description="operating points")
+    judged_films: int | None = Field(description="films that the report was measured on")
+    findings: list[FindingFacts]
+    films_per_request: int
+    keeps: bool = Field(description="whether results can be kept")
+    dicom: bool = Field(description="whether a DICOM film's result can be had as DICOM objects")
+    disclaimer: str = DISCLAIMER
+
+
+class KeptResult(FilmAnswer):
+    """A result that was kept."""
+
+    id: str
+    kept: str = Field(description="when, in UTC")
+    point: str | None
+
+
+class KeptResults(BaseModel):
+    """Kept results, newest first."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_KEPT_EXAMPLE]})
+
+    results: list[KeptResult]
+    disclaimer: str = DISCLAIMER
+
+
+class Deleted(BaseModel):
+    """How many results were deleted."""
+
+    deleted: int
+
+
+class State(BaseModel):
+    """Whether the server lives, or can take films."""
+
+    status: Literal["ok", "busy"]

@@ -1,0 +1,139 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from oracle import bins_calibration_error
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import brier_score_loss
+
+from hilum.metrics.bootstrap import patient_counts
+from hilum.metrics.calibration import Calibration, calibration, equal_bins
+from hilum.metrics.scaling import logit
+
+
+def some_films(
+    films: int = 3000, *, slope: float = 1.0, intercept: float = 0.0, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores, labels and patients; the true logit is slope x logit of the score + intercept."""
+    generator = np.random.default_rng(seed)
+    logits = generator.normal(-1, 1.5, films)
+    truth = 1 / (1 + np.exp(-(slope * logits + intercept)))
+    labels = (generator.random(films) < truth).astype(np.float64)
+    return 1 / (1 + np.exp(-logits)), labels, generator.integers(0, films // 3, films)
+
+
+def measure(scores: np.ndarray, labels: np.ndarray, patients: np.ndarray, draws: int = 200) -> Calibration:
+    return calibration(scores, labels, patients, draws=draws, seed=0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_values_are_those_of_the_oracle_and_scikit_learn(seed: int) -> None:
+    scores, labels, patients = some_films(400, slope=0.5, seed=seed)
+    scores = scores.round(2).clip(0.01, 0.99)  # ties
+    labels[:30] = np.nan
+    found = measure(scores, labels, patients)
+    known = ~np.isnan(labels)
+    assert found.ece.value == pytest.approx(bins_calibration_error(scores[known], labels[known], 10))
+    assert found.brier.value == pytest.approx(brier_score_loss(labels[known], scores[known]))
+    prevalence = labels[known].mean()
+    assert found.brier_skill.value == pytest.approx(1 - found.brier.value / (prevalence * (1 - prevalence)))
+    assert found.excess.value == pytest.approx(scores[known].mean() - prevalence)
+    theirs = LogisticRegression(C=np.inf, tol=1e-10).fit(logit(scores[known])[:, None], labels[known])
+    assert found.slope.value == pytest.approx(theirs.coef_[0, 0], abs=1e-6)
+
+
+def test_every_draw_is_the_measure_of_the_films_drawn() -> None:
+    scores, labels, patients = some_films(300)
+    found = measure(scores, labels, patients, draws=20)
+    names, codes = np.unique(patients, return_inverse=True)
+    counts = np.hstack(list(patient_counts(len(names), draws=20, seed=0)))
+    place = equal_bins(scores, 10)
+    errors = np.empty(20)
+    for draw in range(20):
+        drawn = np.repeat(np.arange(300), counts[codes, draw].astype(int))
+        errors[draw] = sum(abs((scores - labels)[drawn][place[drawn] == k].sum()) for k in range(10)) / len(drawn)
+        assert found.brier.per_draw[draw] == pytest.approx(((scores - labels)[drawn] ** 2).mean())
+        assert found.excess.per_draw[draw] == pytest.approx((scores - labels)[drawn].mean())
+    assert found.ece.per_draw == pytest.approx(errors - errors.mean() + found.ece.value)
+
+
+def test_one_newton_step_is_close_to_the_slope_of_each_resample() -> None:
+    scores, labels, patients = some_films(2000, slope=0.6)
+    found = measure(scores, labels, patients, draws=20)
+    names, codes = np.unique(patients, return_inverse=True)
+    counts = np.hstack(list(patient_counts(len(names), draws=20, seed=0)))
+    for draw in range(20):
+        whole = LogisticRegression(C=np.inf, tol=1e-10).fit(
+            logit(scores)[:, None], labels, sample_weight=counts[codes, draw]
+        )
+        assert found.slope.per_draw[draw] == pytest.approx(whole.coef_[0, 0], abs=0.01)
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(1.0, 0.0), (0.4, 0.0), (1.0, -1.5), (2.0, 1.0)])
+def test_a_known_miscalibration_is_found(slope: float, intercept: float) -> None:
+    found = measure(*some_films(20_000, slope=slope, intercept=intercept))
+    assert found.slope.estimate.low <= slope <= found.slope.estimate.high
+    calibrated = (slope, intercept) == (1.0, 0.0)
+    assert (found.ece.value <= found.ece_by_chance.high) == calibrated
+    assert (found.excess.estimate.low <= 0 <= found.excess.estimate.high) == calibrated
+
+
+def test_intervals_of_the_table_cover_the_truth() -> None:
+    """Of calibrated scores, about 95 in 100 bins hold their mean score; 10 bins x 20 data sets."""
+    covered = []
+    for seed in range(20):
+        found = measure(*some_films(1500, seed=seed), draws=300)
+        covered += [found_bin.present.low <= found_bin.mean_score <= found_bin.present.high for found_bin in found.bins]
+    assert 0.88 <= np.mean(covered) <= 0.99
+
+
+def test_the_error_by_chance_is_that_of_calibrated_scores() -> None:
+    by_simulation = [measure(*some_films(500, seed=seed), draws=1).ece.value for seed in range(60)]
+    by_chance = measure(*some_films(500), draws=2000).ece_by_chance
+    assert by_chance.value == pytest.approx(np.mean(by_simulation), abs=0.004)
+
+
+def test_bins_hold_the_films_between_them() -> None:
+    scores, labels, patients = some_films(500)
+    labels[:7] = np.nan
+    found = measure(scores, labels, patients)
+    assert sum(found_bin.films for found_bin in found.bins) == 493
+    assert sum(found_bin.positives for found_bin in found.bins) == np.nansum(labels)
+    assert {found_bin.films for found_bin in found.bins} <= {49, 50}
+    assert all(low.highest <= high.lowest for low, high in zip(found.bins, found.bins[1:], strict=False))
+
+
+def test_what_cannot_be_told_is_nan() -> None:
+    scores, labels, patients = some_films(60)
+    nothing = measure(scores, np.full(60, np.nan), patients, draws=5)
+    assert np.isnan([nothing.ece.value, nothing.brier.value, nothing.ece_by_chance.value, nothing.slope.value]).all()
+    assert nothing.bins == ()
+    absent = measure(scores, np.zeros(60), patients, draws=5)
+    assert absent.ece.value == pytest.approx(scores.mean())
+    assert np.isnan([absent.slope.value, absent.brier_skill.value]).all()
+    assert 0 < absent.bins[0].present.high < 1
+    extreme = measure(np.where(labels == 1, 1.0, scores), labels, patients, draws=5)
+    assert np.isnan(extreme.slope.value)
+    assert np.isfinite(extreme.ece.value)
+    alone = measure(scores, labels, np.zeros(60), draws=5)
+    assert np.isnan(alone.ece.per_draw).all()
+
+
+def test_what_is_no_probability_is_refused() -> None:
+    scores, labels, patients = some_films(60)
+    with pytest.raises(ValueError, match="in \\[0, 1\\]"):
+        measure(scores * 3, labels, patients)
+    with pytest.raises(ValueError, match="bins must be at least 1"):
+        calibration(scores, labels, patients, draws=5, seed=0, bins=0)
+
+
+@given(st.lists(st.integers(0, 20), max_size=60), st.integers(1, 12))
+def test_equal_scores_share_a_bin_and_order_is_kept(numbers: list[int], bins: int) -> None:
+    scores = np.array(numbers, dtype=np.float64)
+    places = equal_bins(scores, bins)
+    assert sorted(set(places.tolist())) == list(range(int(places.max(initial=-1)) + 1))
+    assert len(set(places.tolist())) <= bins
+    for one, first in zip(scores, places, strict=True):
+        for other, second in zip(scores, places, strict=True):
+            assert one != other or first == second
+            assert one <= other or first >= second

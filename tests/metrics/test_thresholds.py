@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracle import tried_threshold
+from sklearn.metrics import roc_curve
+
+from hilum.metrics.bootstrap import patient_counts
+from hilum.metrics.thresholds import RULES, Rule, Threshold, choose, predictive_values
+
+
+def some_films(films: int = 400, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    labels = (generator.random(films) < 0.2).astype(np.float64)
+    return (generator.normal(labels, 1) / 10 + 0.5).round(2), labels, generator.integers(0, films // 2, films)
+
+
+def chosen(scores: np.ndarray, labels: np.ndarray, patients: np.ndarray, rule: Rule, draws: int = 50) -> Threshold:
+    threshold = choose(scores, labels, patients, rule, draws=draws, seed=0)
+    assert threshold is not None
+    return threshold
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+@pytest.mark.parametrize("seed", range(4))
+def test_thresholds_and_their_bands_are_those_of_trying_all(rule: Rule, seed: int) -> None:
+    scores, labels, patients = some_films(120, seed)
+    found = chosen(scores, labels, patients, rule)
+    assert found.value == tried_threshold(scores.tolist(), labels.tolist(), scores.tolist(), rule.name, rule.aim)
+    names, codes = np.unique(patients, return_inverse=True)
+    counts = np.hstack(list(patient_counts(len(names), draws=50, seed=0)))
+    drawn = []
+    for draw in range(50):
+        films = np.repeat(np.arange(120), counts[codes, draw].astype(int))
+        resampled = scores[films].tolist(), labels[films].tolist()
+        drawn.append(tried_threshold(*resampled, scores.tolist(), rule.name, rule.aim))
+    low, high = np.quantile(np.minimum(drawn, 2.0), [0.025, 0.975], method="nearest")
+    assert found.low == min(found.value, low)
+    assert found.high == max(found.value, high) or (high == 2 and found.high > scores.max())
+
+
+def test_youden_is_scikit_learns() -> None:
+    scores, labels, patients = some_films()
+    false_rate, true_rate, thresholds = roc_curve(labels, scores, drop_intermediate=False)
+    assert chosen(scores, labels, patients, RULES["youden"]).value == thresholds[np.argmax(true_rate - false_rate)]
+
+
+def test_what_is_aimed_at_is_reached_and_a_step_further_would_miss_it() -> None:
+    scores, labels, patients = some_films()
+    present, absent = scores[labels == 1], scores[labels == 0]
+    sensitive = chosen(scores, labels, patients, RULES["sensitivity-90"]).value
+    assert (present >= sensitive).mean() >= 0.9 > (present > sensitive).mean()
+    specific = chosen(scores, labels, patients, RULES["specificity-90"]).value
+    below = scores[scores < specific].max()
+    assert (absent < specific).mean() >= 0.9 > (absent < below).mean()
+    quiet = chosen(scores, labels, patients, RULES["alarms-10"]).value
+    assert (scores >= quiet).mean() <= 0.1 < (scores >= scores[scores < quiet].max()).mean()
+
+
+def test_a_band_holds_the_threshold_and_narrows_with_more_films() -> None:
+    widths = []
+    for films in (100, 6400):
+        found = chosen(*some_films(films), RULES["specificity-90"], draws=200)
+        assert found.low <= found.value <= found.high
+        widths.append(found.high - found.low)
+    assert widths[1] < widths[0] / 3
+
+
+def test_nobody_may_be_called() -> None:
+    scores, labels, patients = np.full(20, 0.5), np.repeat([0.0, 1.0], 10), np.arange(20)
+    found = chosen(scores, labels, patients, RULES["alarms-10"])
+    assert 0.5 < found.value < 0.500001
+    assert np.float32(0.5) < found.value  # also for scores in 32 bits
+
+
+@pytest.mark.parametrize(
+    ("labels", "possible"),
+    [
+        ([1.0, 1.0, 1.0], {"sensitivity-90", "alarms-10"}),
+        ([0.0, 0.0, np.nan], {"specificity-90", "alarms-10"}),
+        ([np.nan, np.nan, np.nan], set()),
+    ],
+)
+def test_what_films_do_not_show_has_no_threshold(labels: list[float], possible: set[str]) -> None:
+    scores, patients = np.array([0.1, 0.2, 0.3]), np.arange(3)
+    found = {name for name, rule in RULES.items() if choose(scores, np.array(labels), patients, rule, draws=5, seed=0)}
+    assert found == possible
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=30), st.sampled_from(list(RULES)))
+def test_unknown_labels_change_nothing(films: list[tuple[int, bool]], name: str) -> None:
+    scores, labels = np.array([score / 5 for score, _ in films]), np.array([float(label) for _, label in films])
+    plain = choose(scores, labels, np.arange(len(films)), RULES[name], draws=1, seed=0)
+    more = choose(
+        np.append(scores, 0.99), np.append(labels, np.nan), np.arange(len(films) + 1), RULES[name], draws=1, seed=0
+    )
+    assert (plain and plain.value) == (more and more.value)
+
+
+def test_predictive_values_are_bayes() -> None:
+    ppv, npv = predictive_values(np.array([0.8, 0.0, 1.0]), np.array([0.9, 1.0, 0.0]), 0.05)
+    assert ppv[0] == pytest.approx(0.8 * 0.05 / (0.8 * 0.05 + 0.1 * 0.95))
+    assert npv[0] == pytest.approx(0.9 * 0.95 / (0.9 * 0.95 + 0.2 * 0.05))
+    assert np.isnan(ppv[1])
+    assert np.isnan(npv[2])
+    with pytest.raises(ValueError, match="prevalence must be in"):
+        predictive_values(np.array([0.8]), np.array([0.9]), 1.0)

@@ -1,0 +1,107 @@
+"""Heatmaps as files: one scale for all films, so that an empty map looks empty."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hilum.data.films import Films
+from hilum.description import read_description
+from hilum.engines import Engine, open_engine
+from hilum.predict.heatmaps import enlarged, overlay, save_overlay, strength, write_heatmaps
+from hilum.predict.scoring import Scored, score_files
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_run: Path) -> Engine:
+    return open_engine(tiny_run, engine="torch")
+
+
+def test_strength_is_golden() -> None:
+    given = np.array([[-9.0, -1.0], [0.0, 1.0], [3.0, 8.0]], dtype=np.float32)
+    expected = np.array([[0, 0], [0.25, 0.5], [1, 1]], dtype=np.float32)
+    np.testing.assert_array_equal(strength(given, (-1.0, 3.0)), expected)
+
+
+def test_strength_does_not_depend_on_the_rest_of_the_film() -> None:
+    weak, strong = np.full((2, 2), 0.5, dtype=np.float32), np.full((2, 2), 0.5, dtype=np.float32)
+    strong[0, 0] = 9
+    assert strength(weak, (0.0, 2.0))[1, 1] == strength(strong, (0.0, 2.0))[1, 1] == 0.25
+
+
+def test_nothing_is_transparent_and_full_is_red() -> None:
+    grey = np.random.default_rng(0).random((32, 48)).astype(np.float32)
+    clear = overlay(grey, np.zeros((2, 3), dtype=np.float32))
+    np.testing.assert_array_equal(clear, np.repeat(np.round(grey * 255).astype(np.uint8)[..., None], 3, axis=2))
+    full = overlay(np.zeros((32, 48), dtype=np.float32), np.ones((2, 3), dtype=np.float32))
+    np.testing.assert_array_equal(full, np.broadcast_to(np.round(0.6 * np.array([0.9, 0.1, 0.1]) * 255), full.shape))
+
+
+def test_heat_lies_where_the_map_says() -> None:
+    heat = np.zeros((4, 4), dtype=np.float32)
+    heat[0, 3] = 1
+    picture = overlay(np.full((64, 64), 0.5, dtype=np.float32), heat)
+    coloured = np.ptp(picture.astype(int), axis=2)
+    assert coloured[8, 56] > 60
+    assert coloured[32:, :].max() == coloured[:, :32].max() == 0
+
+
+def test_a_small_film_is_enlarged_and_a_large_one_left_as_it_is() -> None:
+    small = np.tile(np.linspace(0, 1, 96, dtype=np.float32), (64, 1))
+    shown = enlarged(small)
+    assert shown.shape == (512, 768)
+    assert (shown.min(), shown.max()) == (0, 1)
+    assert (np.diff(shown[100]) >= 0).all()
+    large = np.random.default_rng(0).random((600, 700), dtype=np.float32)
+    np.testing.assert_array_equal(enlarged(large), large)
+
+
+def test_caption_is_below_the_film(tmp_path: Path) -> None:
+    picture = np.full((400, 400, 3), 90, dtype=np.uint8)
+    save_overlay(tmp_path / "deep" / "film.png", picture, "Mass: score 0.812\nResearch software, not a medical device")
+    page = np.asarray(Image.open(tmp_path / "deep" / "film.png"))
+    np.testing.assert_array_equal(page[:400, :400], picture)
+    assert page.shape[0] > 400
+    assert page[400:].max() > 200
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["film.png"]
+
+
+def test_heatmaps_are_on_one_scale(engine: Engine, phantom_films: Films, tmp_path: Path) -> None:
+    [scored] = score_files(engine, [phantom_films.path(0)])
+    low = replace(engine.description, heatmap_logits=dict.fromkeys(engine.description.findings, (50.0, 60.0)))
+    high = replace(engine.description, heatmap_logits=dict.fromkeys(engine.description.findings, (-60.0, -50.0)))
+    assert scored.image is not None
+    grey = np.round(enlarged(scored.image).astype(np.float64) * 255).astype(np.uint8)
+    assert grey.shape == (512, 512)
+    for path in write_heatmaps(low, scored, tmp_path / "low", film="film.png"):
+        film = np.asarray(Image.open(path))[:512, :512]
+        np.testing.assert_array_equal(film, np.repeat(grey[..., None], 3, axis=2))
+    for path in write_heatmaps(high, scored, tmp_path / "high", film="film.png", top=2):
+        film = np.asarray(Image.open(path))[:512, :512].astype(int)
+        assert (film[..., 0] > film[..., 2]).all()
+    assert len(list((tmp_path / "high").iterdir())) == 2
+
+
+def test_heatmaps_are_those_of_the_highest_scores(tiny_run: Path, tmp_path: Path) -> None:
+    bundle = read_description(tiny_run)
+    maps = np.full((len(bundle.findings), 2, 2), 20, dtype=np.float32)
+    scores = np.full(len(bundle.findings), 0.1, dtype=np.float32)
+    scores[[4, 9]] = 0.5, 0.9
+    scored = Scored(Path("x.png"), "", np.zeros((64, 64), dtype=np.float32), scores, maps)
+    written = write_heatmaps(bundle, scored, tmp_path, film="x")
+    assert [path.name for path in written] == [f"x.{bundle.findings[k]}.png" for k in (9, 4, 0)]
+    assert write_heatmaps(bundle, Scored(Path("y.png"), "bad"), tmp_path, film="y") == []
+
+
+@pytest.mark.parametrize(
+    ("film", "place"), [("a/b.png", "a/b.png"), ("/a/b.png", "_/a/b.png"), ("../b.png", "__/b.png"), ("a_b", "a_b")]
+)
+def test_heatmaps_lie_in_the_film_s_folders_and_never_outside(
+    engine: Engine, phantom_films: Films, tmp_path: Path, film: str, place: str
+) -> None:
+    [scored] = score_files(engine, [phantom_films.path(0)])
+    [written] = write_heatmaps(engine.description, scored, tmp_path / "maps", film=film, top=1)
+    assert written.relative_to(tmp_path / "maps").as_posix().startswith(f"{place}.")
+    assert written.is_file()
