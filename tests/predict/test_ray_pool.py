@@ -3,10 +3,9 @@
 import os
 import shutil
 import signal
-import threading
-import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -30,11 +29,18 @@ def asked(tiny_run: Path, phantom_films: Films, tmp_path_factory: pytest.TempPat
     return Asked(tiny_run, (str(folder),), engine="torch")
 
 
-def descendants(process: int) -> list[int]:
-    """The processes that a process started, and theirs."""
-    tasks = Path(f"/proc/{process}/task").iterdir()
-    children = [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
-    return [pid for child in children for pid in (child, *descendants(child))]
+class Mortal(ray_pool.Worker):
+    """A worker of which the first that comes to its second task is killed there, with that task in its hands."""
+
+    tasks = 0
+
+    def __call__(self, task: dict[str, Any]) -> dict[str, Any]:
+        marker = Path(os.environ["MORTAL_MARKER"])  # Ray pickles the class by its name
+        self.tasks += 1
+        if self.tasks == 2 and not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(task)
 
 
 @pytest.mark.parametrize("killed", [False, True])
@@ -43,24 +49,14 @@ def test_the_rows_are_those_of_a_single_process(
 ) -> None:
     monkeypatch.setattr(ray_pool, "FILMS_A_TASK", 64)
     monkeypatch.setattr(ray_pool, "WORKERS_A_NODE", 2)
+    marker = tmp_path / "killed"
+    if killed:
+        monkeypatch.setattr(ray_pool, "Worker", Mortal)
+        monkeypatch.setenv("MORTAL_MARKER", str(marker))
+        monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # where workers find the class
     expected = predict_to_file(asked, tmp_path / "single.csv")
     assert expected == Counts(1100, 30)
-    log = tmp_path / ".ray.csv.unfinished" / "scores.jsonl"
-    victims: list[int] = []
-
-    def kill_a_worker() -> None:
-        while not log.exists() or not log.stat().st_size:
-            time.sleep(0.01)
-        workers = [pid for pid in descendants(os.getpid()) if b"MapWorker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-        victims.append(workers[0])
-        os.kill(workers[0], signal.SIGKILL)
-
-    killer = threading.Thread(target=kill_a_worker)
-    if killed:
-        killer.start()
     assert predict_to_file(replace(asked, ray="local"), tmp_path / "ray.csv") == expected
-    if killed:
-        killer.join()
-        assert len(victims) == 1
+    assert marker.exists() == killed
     found, single = (pd.read_csv(tmp_path / name, keep_default_na=False) for name in ("ray.csv", "single.csv"))
     pd.testing.assert_frame_equal(found, single, check_exact=False, rtol=0, atol=1e-6)  # threads decide the last bits
