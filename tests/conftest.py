@@ -1,3 +1,5 @@
+import contextlib
+import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -9,6 +11,18 @@ import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker for each core; before torch is imported
+    for package in (
+        "pytorch_lightning",
+        "torchvision",
+        "pandas",
+        "sklearn.metrics",
+        "matplotlib.pyplot",
+        "scipy.stats",
+    ):
+        importlib.import_module(package)  # in hilum, jaxtyping's hook would compile all of it again
+    for package in ("nncf", "openvino", "timm", "highdicom", "pynetdicom", "playwright.sync_api"):
+        with contextlib.suppress(ImportError):  # of extras
+            importlib.import_module(package)
 
 if TYPE_CHECKING:
     from hilum.data.films import Films

@@ -1,6 +1,8 @@
 """PACS for tests, one of pynetdicom and Debian's Orthanc, and a sender; all on loopback."""
 
+import contextlib
 import json
+import random
 import shutil
 import socket
 import subprocess
@@ -41,9 +43,12 @@ def until(true: Callable[[], bool], *, seconds: float = 120) -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """Below those that Linux gives to connections, so that none of them takes it before the server does."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 class Pacs:

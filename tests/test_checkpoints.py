@@ -176,13 +176,13 @@ def command(tiny: Path, films_file: Path, out: Path, packs: Path, *more: str) ->
 def killed(arguments: list[str], out: Path, number: signal.Signals) -> tuple[int, str]:
     """Start a training, send it a signal once it has saved an epoch, and return its exit code and standard error."""
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        give_up = time.monotonic() + 120
+        give_up = time.monotonic() + 600
         while not (out / "checkpoints" / "last.ckpt").is_file():
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < give_up
             time.sleep(0.02)
         os.kill(process.pid, number)
-        told, errors = process.communicate(timeout=120)
+        told, errors = process.communicate(timeout=600)
     assert told == ""
     return process.returncode, errors
 

@@ -170,7 +170,9 @@ def test_a_run_that_cannot_begin_leaves_nothing(asked: Asked, tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_kill_9_and_the_same_command_with_resume(asked: Asked, tmp_path: Path) -> None:
-    code = "from hilum.cli import main; main()"
+    slow = "import time; from hilum.engines import TorchEngine as engine; run = engine.run; "  # a kill comes between
+    slow += "engine.run = lambda *films: (time.sleep(0.5), run(*films))[1]; "
+    code = slow + "from hilum.cli import main; main()"
     films = list(asked.inputs)
     for copy in range(12):
         shutil.copytree(tmp_path / "films" / "0", tmp_path / "films" / f"more{copy}")

@@ -55,6 +55,11 @@ def becomes(what: Callable[[], Any], wanted: Any) -> None:
     wait_until(lambda: bool(what() == wanted))
 
 
+def heat_lies_on_film(page: Any) -> bool:
+    where = page.evaluate(WHERE)
+    return bool(where[2:] == pytest.approx(where[:2], abs=1.5))
+
+
 def dragged(page: Any, across: int, down: int = 0) -> None:
     """Drag over the film, a little left of its middle."""
     film = box(page, FILM)
@@ -88,7 +93,7 @@ def test_windowing_changes_pixels_as_computed(page: Any) -> None:
 def test_a_film_is_moved_turned_and_enlarged_as_the_keys_say(page: Any) -> None:
     open_films(page, sent("ramp.png", ramp()))
     page.locator(".finding.present").first.click()
-    becomes(lambda: page.evaluate(WHERE)[2:], pytest.approx(page.evaluate(WHERE)[:2], abs=1.5))
+    wait_until(lambda: heat_lies_on_film(page))
     left, right = page.evaluate(WHERE)[2:]
     page.locator("#pane-a").focus()
     page.keyboard.press("Shift+ArrowRight")
@@ -109,7 +114,7 @@ def test_heat_lies_on_the_film_on_a_fine_screen(browser: Any, url: str, ratio: f
     page.wait_for_selector("body[data-ready]")
     open_films(page, sent("ramp.png", ramp()))
     page.locator(".finding.present").first.click()
-    becomes(lambda: page.evaluate(WHERE)[2:], pytest.approx(page.evaluate(WHERE)[:2], abs=1.5))
+    wait_until(lambda: heat_lies_on_film(page))
     assert page.locator("#pane-a .outline").is_visible()
     page.locator("#outline").uncheck()
     assert not page.locator("#pane-a .outline").is_visible()
@@ -118,7 +123,7 @@ def test_heat_lies_on_the_film_on_a_fine_screen(browser: Any, url: str, ratio: f
     page.mouse.move(film["x"] + film["width"] / 2, film["y"] + film["height"] / 2)
     page.mouse.wheel(0, 300)
     wait_until(lambda: page.evaluate(WHERE)[2] != narrow[2])
-    becomes(lambda: page.evaluate(WHERE)[2:], pytest.approx(page.evaluate(WHERE)[:2], abs=1.5))
+    wait_until(lambda: heat_lies_on_film(page))
     assert page.complaints == []
     page.close()
 
