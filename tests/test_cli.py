@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -73,9 +72,10 @@ def test_help_starts_fast() -> None:
     def best_of(code: str) -> float:
         times = []
         for _ in range(7):
-            begun = time.perf_counter()
+            begun = os.times()
             subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, check=True)
-            times.append(time.perf_counter() - begun)
+            ended = os.times()  # of the processor: what others do on the machine at this moment does not count
+            times.append(sum(ended[2:4]) - sum(begun[2:4]))
         return min(times)
 
     assert best_of("from hilum.cli import main; main()") - best_of("pass") <= 0.3

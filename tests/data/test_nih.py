@@ -300,9 +300,9 @@ def test_all_112120_rows_in_seconds(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / f"{names[0]}.png").touch()
     (tmp_path / "Data_Entry_2017_v2020.csv").write_text("\n".join([HEADER_2020, *rows]))
-    start = time.perf_counter()
+    start = time.process_time()
     films = index_nih(tmp_path)
-    assert time.perf_counter() - start < 10  # about 1 on an idle machine
+    assert time.process_time() - start < 10  # about 1; of the processor, whatever else the machine does
     assert len(films.notes["problems"]["missing"]) == 112_119
 
 

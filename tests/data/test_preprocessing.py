@@ -159,9 +159,9 @@ def test_area_is_fast() -> None:
     pixels, preprocessing = noise(1024, 1024), Preprocessing(512)
     seconds = []
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()
         preprocessing.apply(pixels)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     assert min(seconds) < 0.1  # about 0.01 on an idle machine
 
 

@@ -9,6 +9,7 @@ from hilum.cli import films, hospital, judging, models, serving, speed
 from hilum.console import run
 
 app = typer.Typer(
+    rich_markup_mode=None,
     help="Train, judge, explain and run chest X-ray classifiers. Research software, not a medical device.",
     no_args_is_help=True,
     add_completion=False,

@@ -21,7 +21,7 @@ def phantom(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write simulated films with ground truth, in ChestX-ray14's layout.
+    """Write simulated films with their truth, as ChestX-ray14's.
 
     Example: hilum phantom phantom --films 600
     """
@@ -44,7 +44,7 @@ def index(
     labels: Annotated[Path | None, typer.Option(help="The label file, where DIR has none or several.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List a folder's films, labels and patients in one manifest; no image is opened.
+    """List a folder's films, labels and patients in one manifest. No image is opened.
 
     Example: hilum index nih /data/ChestX-ray14 --out films.parquet
     """
@@ -78,7 +78,7 @@ def audit(
     ] = True,
     as_json: Json = False,
 ) -> None:
-    """Count and name what is missing, unreadable, duplicate or unlisted; show splits, leaks and prevalence.
+    """Name what is missing, unreadable, duplicate or unlisted. Show splits, leaks and prevalence.
 
     Example: hilum audit films.parquet
     """
@@ -103,7 +103,7 @@ def split(
     out: Annotated[Path | None, typer.Option(help="Write here instead of into FILMS.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Deal films to train, val and test, and keep the split in the manifest.
+    """Deal a manifest's films to train, val and test. The split is kept in the manifest.
 
     Example: hilum split films.parquet --protocol patient --seed 0
     """

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="The node's TOML file; see: hilum node example")]
 
 node = typer.Typer(
+    rich_markup_mode=None,
     help="Beside the PACS: films in by C-STORE, reports and pictures out. Research software, not a medical device.",
+    epilog="Example: hilum node example > node.toml",
     no_args_is_help=True,
 )
 
@@ -79,7 +81,7 @@ def dicomweb(
 
 @node.command()
 def run(config: Config) -> None:
-    """Run a node until SIGTERM or Ctrl-C; what waits is kept, and goes on at the next start.
+    """Run a node until SIGTERM or Ctrl-C. What waits is kept, and goes on at the next start.
 
     Example: hilum node run node.toml
     """
@@ -94,7 +96,7 @@ def run(config: Config) -> None:
 
 @node.command()
 def status(config: Config, as_json: Json = False) -> None:
-    """How many films and results wait, are done or failed, whether the node runs or not.
+    """Count films and results that wait, are done or failed. The node may run or not.
 
     Example: hilum node status node.toml
     """
@@ -116,7 +118,7 @@ def status(config: Config, as_json: Json = False) -> None:
 def example(
     unit: Annotated[bool, typer.Option("--unit", help="Print a systemd unit instead.")] = False,
 ) -> None:
-    """Print a configuration with a word on each key, to be saved and changed.
+    """Print a configuration, to be saved and changed. Each key has a word beside it.
 
     Example: hilum node example > node.toml
     """

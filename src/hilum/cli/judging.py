@@ -39,7 +39,7 @@ def evaluate(
     ] = True,
     as_json: Json = False,
 ) -> None:
-    """Judge a bundle, or anyone's predictions, on the test split; write report.json and report.html.
+    """Judge a bundle, or anyone's predictions, on the test split. Writes report.json and report.html.
 
     Example: hilum evaluate runs/nih-small --films films.parquet --out report
     """
@@ -83,7 +83,7 @@ def report(
     pdf: Annotated[bool, typer.Option("--pdf", help="The page on paper too: report.pdf. Needs Chromium.")] = False,
     card: Annotated[Path | None, typer.Option(help="File for the model card, in Markdown.")] = None,
 ) -> None:
-    """Make a report's page anew from its report.json, on paper too, and the card of its model.
+    """Make a report's page anew, on paper too, and its model's card. All comes from its report.json.
 
     Example: hilum report report --pdf --card MODEL_CARD.md
     """
@@ -103,7 +103,7 @@ def compare(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Set reports of the same films against each other: paired differences of AUROC, intervals and p-values.
+    """Set reports of the same films against each other. Paired differences of AUROC, intervals and p-values.
 
     Example: hilum compare reports/densenet reports/am-densenet --out comparison
     """
@@ -144,7 +144,7 @@ def reproduce(
     packs: Annotated[Path | None, typer.Option(help="Folder for packed films; beside FILMS if not given.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Train and judge the paper's systems: its tables 1 to 3 and figures beside the published values.
+    """Train and judge the paper's systems. Its tables 1 to 3 and figures, beside the published values.
 
     The same command goes on where it was stopped; OUT/reproduce.html can be read at any time.
 

@@ -17,7 +17,7 @@ def demo(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Phantom films -> train -> judge -> explain, in minutes; then where to look and what to type next.
+    """Phantom films -> train -> judge -> explain, in minutes. Then where to look and what to type next.
 
     Example: hilum demo --out demo
     """
@@ -64,7 +64,7 @@ def calibrate(
     packs: Annotated[Path | None, typer.Option(help="Folder for packed films; beside FILMS if not given.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Calibrate a bundle's scores on the validation films of a manifest, such as your own hospital's.
+    """Calibrate a bundle's scores on validation films. The manifest may be your own hospital's.
 
     `hilum train` has done this already where it had validation films. The test films are not touched.
 
@@ -162,7 +162,7 @@ def export(
     out: Annotated[Path | None, typer.Option(help="Folder to write; RUN/TO-PRECISION, where predict looks.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a bundle as a model that runs without torch, and faster: pixels in, scores and heatmaps out.
+    """Write a bundle as a model that runs without torch, and faster. Pixels in, scores and heatmaps out.
 
     Example: hilum export runs/nih-small --to openvino --precision int8 --films films.parquet
     """
@@ -201,7 +201,7 @@ def info(
     figure: Annotated[Path | None, typer.Option(help="Draw a DenseNet's blocks into this PNG file.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show a recipe or a bundle: its network, parameters, arithmetic, memory, preprocessing and training.
+    """Show a recipe's or bundle's network, parameters and training. Also its arithmetic, memory and preprocessing.
 
     Example: hilum info am-densenet --size 224 --layers --figure figure1.png
     """

@@ -26,7 +26,7 @@ def serve(
     keep: Annotated[Path | None, typer.Option(help="SQLite file for results that clients ask to keep.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Open the reading room: a page where films are read in seconds, and the same for programs. Ctrl-C closes it.
+    """Open the reading room, a page where films are read in seconds. Programs have the same. Ctrl-C closes it.
 
     Nothing leaves this machine. Off loopback, put TLS before it: docs/serving.md says how.
 

@@ -19,7 +19,7 @@ def bench(
     training: Annotated[bool, typer.Option("--training", help="Training loops, at 224 and 512 px.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Measure this machine: films per second and latency of every engine against torchxrayvision's network.
+    """Measure this machine: films per second of every engine. Latency too; against torchxrayvision's network.
 
     The networks have random weights, and INT8 is made from a few phantom films: only the speeds mean something.
 
