@@ -1,5 +1,6 @@
 """Training: what it needs, what it keeps, what it never looks at."""
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -72,6 +74,19 @@ def test_what_a_run_leaves(trains: Trains, phantom_films: Films) -> None:
     assert (told["epochs"], told["kept_epoch"], told["steps"], told["precision"]) == (2, 2, 8, "32-true")
     assert (told["protocol"], told["train_films"]) == ("patient", len(phantom_films.select("train")))
     assert {"train_loss_epoch", "val_loss", "val_auroc"} <= told.keys()
+
+
+def test_each_epoch_is_a_line_with_its_own_figures_where_no_bar_is_seen(
+    tiny: Path, phantom_films: Films, packs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(load_recipe(tiny, ["training.epochs=2"]), phantom_films, tmp_path / "run", packs=packs)
+    said = re.findall(
+        r"^epoch (\d) of 2: train_loss (\S+), val_loss (\S+), val_auroc (\S+)$", capsys.readouterr().err, re.M
+    )
+    logged = pd.read_csv(tmp_path / "run" / "logs" / "metrics.csv").groupby("epoch").last()
+    expected = logged[["train_loss_epoch", "val_loss", "val_auroc"]]
+    assert [epoch for epoch, *_ in said] == ["1", "2"]
+    np.testing.assert_allclose(np.array([line[1:] for line in said], dtype=float), expected.to_numpy(), atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ class DemoResult:
             "Look at:",
             f"  {out / 'report' / 'report.html'}   the report",
             f"  {out / 'report' / 'roc.png'}       ROC curves",
-            f"  {out / 'heatmaps'}/               where the model looked",
+            f"  {out / 'heatmaps'}/            where the model looked",
             f"  {out / 'run' / 'MODEL_CARD.md'}    the model",
             "",
             "With ChestX-ray14, or any part of it, in a folder DIR:",

@@ -74,9 +74,14 @@ class Learner(pl.LightningModule):
         side = (training.progressive_size, training.progressive_size)
         return nn.functional.interpolate(images, side, mode="bilinear", antialias=True, align_corners=False)
 
+    @property
+    def mean_loss(self) -> float:
+        """The mean training loss of this epoch's batches so far."""
+        return float(np.mean(self._losses))
+
     def on_train_epoch_end(self) -> None:
         """Log the epoch's mean training loss, and let the plateau schedule see it."""
-        mean = float(np.mean(self._losses))
+        mean = self.mean_loss
         self._losses = []
         self.log("train_loss_epoch", mean)
         if self._plateau is not None:  # here and not by Lightning, which steps it after the checkpoint is written

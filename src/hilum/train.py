@@ -224,8 +224,11 @@ class _SayEpochs(Callback):
     """A line for each epoch, where standard error is a file and shows no bar."""
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        figures = (f"{name} {float(value):.4f}" for name, value in trainer.callback_metrics.items())
-        messages().print(f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: {', '.join(figures)}")
+        assert isinstance(pl_module, Learner)
+        known = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val_")}
+        figures = {"train_loss": pl_module.mean_loss, **known}  # Lightning lets the learner log it after this
+        told = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+        messages().print(f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: {told}", soft_wrap=True)
 
 
 def computes_in_bf16(precision: str) -> bool:
