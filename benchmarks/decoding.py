@@ -13,9 +13,8 @@ import torch
 from PIL import Image
 from torchvision.io import ImageReadMode, decode_image, read_file
 
-from hilum.data.images import Preprocessing, read_grey
-from hilum.data.phantom import write_phantom
-from hilum.data.resize import coverage
+from hilum.data.images import Preprocessing, coverage, read_grey
+from hilum.phantom.dataset import write_phantom
 
 
 def pillow(path: Path) -> object:

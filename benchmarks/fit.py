@@ -12,10 +12,9 @@ from jaxtyping import Float32
 from PIL import Image, ImageDraw, ImageFont
 
 from hilum.data.films import Films, read_films
-from hilum.data.fit import Gate, fit_gate
 from hilum.data.images import Preprocessing
+from hilum.data.quality import OK, Gate, clouds, cut, dealt, fit_gate, resized
 from hilum.data.splits import split_films
-from hilum.data.spoil import OK, clouds, cut, dealt, resized
 
 Grey = Float32[np.ndarray, "height width"]
 MOST_FALSE_ALARMS, MOST_MISSES = 0.02, 0.05

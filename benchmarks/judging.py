@@ -24,12 +24,12 @@ from bootstrap import PREVALENCE, official_patients
 from jaxtyping import Int
 
 from hilum.data.films import Films, write_films
+from hilum.evaluation.evaluate import evaluate_to_folder
+from hilum.evaluation.inputs import read_report
+from hilum.evaluation.operating_points import operating_section
 from hilum.findings import CHESTXRAY14
-from hilum.judging.operating import operating_section
-from hilum.judging.stored import read_report
 from hilum.metrics.thresholds import RULES, Threshold
-from hilum.operating import OperatingPoints
-from hilum.report.evaluation import evaluate_to_folder
+from hilum.model.thresholds import OperatingPoints
 
 MOST_SECONDS, MOST_MIB = 60, 2048
 

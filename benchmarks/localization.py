@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hilum.bundle import load_bundle
 from hilum.data.films import read_films
-from hilum.engines import TorchEngine
-from hilum.judging.localization import Maps, boxed_maps, localization_section
+from hilum.evaluation.localization import Maps, boxed_maps, localization_section
+from hilum.model.bundle import load_bundle
+from hilum.model.engines import TorchEngine
+from hilum.model.explain import LAST, grad_cam, spatial_gates
 from hilum.nn.densenet import DenseNet
-from hilum.nn.saliency import LAST, grad_cam, spatial_gates
 
 MEASURES = ("pointing", "centre", "iou_0.1", "iou_0.25", "iobb_0.1", "iobb_0.25", "iobb_0.5")
 STAGES = (LAST, "denseblock3", "denseblock2")

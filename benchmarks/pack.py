@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from hilum.data.dataset import open_pack
 from hilum.data.images import Preprocessing
-from hilum.data.nih import index_nih
-from hilum.data.pack import open_pack
-from hilum.data.phantom import write_phantom
+from hilum.data.sources.nih import index_nih
+from hilum.phantom.dataset import write_phantom
 
 TARGET = 20.0
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from hilum.info import cost
+from hilum.model.info import cost
 from hilum.recipe import load_recipe
 
 SIDE = 2048

@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from hilum.data.phantom import write_phantom
+from hilum.phantom.dataset import write_phantom
 
 
 def main(films: int = 300, size: int = 320) -> None:

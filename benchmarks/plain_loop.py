@@ -16,7 +16,7 @@ from torchvision.models import densenet121
 
 from hilum.data.films import Films, read_films
 from hilum.data.images import Preprocessing
-from hilum.progress import track
+from hilum.messages import track
 
 BATCH = 16
 PEAK_LR = 1e-3

@@ -22,8 +22,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from hilum.bench.table import exported_bundles, in_a_process
-from hilum.data.phantom import write_phantom
+from hilum.bench.engines import exported_bundles, in_a_process
+from hilum.phantom.dataset import write_phantom
 
 TARGET, MOST_SECONDS_MORE = 0.8, 0.3
 BOUNDARY = "films-and-nothing-else"

@@ -2,12 +2,12 @@ import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+from commands import Hilum, Said
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker for each core; before torch is imported
@@ -74,7 +74,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def phantom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sixty phantom films of 64 px in NIH's layout; read only."""
-    from hilum.data.phantom import write_phantom  # not above: jaxtyping checks what is imported after it
+    from hilum.phantom.dataset import write_phantom  # not above: jaxtyping checks what is imported after it
 
     folder = tmp_path_factory.mktemp("source") / "phantom"
     write_phantom(folder, films=60, size=64, seed=3)
@@ -85,7 +85,7 @@ def phantom_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def films_file(phantom_folder: Path) -> Path:
     """The manifest of the phantom films, split by patient; read only."""
     from hilum.data.films import write_films
-    from hilum.data.nih import index_nih
+    from hilum.data.sources.nih import index_nih
     from hilum.data.splits import split_films
 
     path = phantom_folder.parent / "films.parquet"
@@ -111,7 +111,7 @@ def packs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_run(tiny: Path, phantom_films: "Films", packs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of a tiny training; read only."""
     from hilum.recipe import load_recipe
-    from hilum.train import train
+    from hilum.training.train import train
 
     out = tmp_path_factory.mktemp("runs") / "tiny"
     train(load_recipe(tiny), phantom_films, out, packs=packs, bar=False)
@@ -121,8 +121,8 @@ def tiny_run(tiny: Path, phantom_films: "Films", packs: Path, tmp_path_factory: 
 @pytest.fixture(scope="session")
 def untrained_run(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle whose network was never trained, without gate, thresholds and calibration: what it says is noise."""
-    from hilum.bundle import Bundle, save_bundle
     from hilum.findings import CHESTXRAY14
+    from hilum.model.bundle import Bundle, save_bundle
     from hilum.nn.build import build
     from hilum.recipe import load_recipe
 
@@ -142,15 +142,6 @@ def untrained_run(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("untrained") / "run"
     save_bundle(bundle, out)
     return out
-
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Hilum = Callable[..., Said]
 
 
 @pytest.fixture

@@ -8,17 +8,17 @@ import numpy as np
 import pandas as pd
 
 from hilum import DISCLAIMER
+from hilum.batch import Asked, predict_to_file
 from hilum.data.films import Films, write_films
-from hilum.data.nih import index_nih
-from hilum.data.phantom import write_phantom
+from hilum.data.sources.nih import index_nih
 from hilum.data.splits import split_films
 from hilum.errors import FilmsError, HilumError
+from hilum.evaluation.evaluate import evaluate_to_folder
 from hilum.files import write_whole
-from hilum.predict.job import Asked, predict_to_file
-from hilum.progress import messages
+from hilum.messages import messages
+from hilum.phantom.dataset import write_phantom
 from hilum.recipe import load_recipe
-from hilum.report.evaluation import evaluate_to_folder
-from hilum.train import PACKS, train
+from hilum.training.train import PACKS, train
 
 PHANTOM_FILMS = 1000
 FILMS_SHOWN = 3

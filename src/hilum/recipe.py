@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from hilum.data.augment import Augmentation
+from hilum.data.dataset import Augmentation
 from hilum.data.images import Preprocessing
 from hilum.errors import RecipeError
 from hilum.nn.build import NETWORKS, Architecture, check_size

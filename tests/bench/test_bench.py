@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from hilum.bench import table
+from hilum.bench import engines as table
+from hilum.bench.engines import ANCHOR, Measured, measure
 from hilum.bench.measure import films_per_second, peak_memory_bytes
-from hilum.bench.table import ANCHOR, Measured, measure
 from hilum.bench.training import PLAIN, PLAIN_BF16, measure_training
 from hilum.errors import HilumError
 

@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Hilum
+from commands import Hilum
 
 from hilum.data.films import Films
-from hilum.report.evaluation import evaluate_to_folder
+from hilum.evaluation.evaluate import evaluate_to_folder
 
 
 @pytest.fixture(scope="module")

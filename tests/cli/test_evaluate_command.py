@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Hilum
+from commands import Hilum
 from sklearn.metrics import roc_auc_score
 
 from hilum.data.films import Films

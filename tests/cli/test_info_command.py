@@ -1,7 +1,7 @@
 import json
 from pathlib import Path
 
-from conftest import Hilum
+from commands import Hilum
 from PIL import Image
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from hilum.data.audit import audit
 from hilum.data.films import Films
-from hilum.data.nih import index_nih
+from hilum.data.sources.nih import index_nih
 from hilum.data.splits import split_films
 
 HEADER = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position"

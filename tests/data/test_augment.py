@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
 
-from hilum.data.augment import Augmentation
+from hilum.data.dataset import Augmentation
 
 ALL = Augmentation(rotation_deg=10, shift=0.06, scale=0.12, contrast=0.15, flip=0.5)
 

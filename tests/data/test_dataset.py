@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from hilum.data.augment import Augmentation
-from hilum.data.dataset import Draw, FilmDataset, ShuffledBatches
+from hilum.data.dataset import Augmentation, Draw, FilmDataset, ShuffledBatches
 from hilum.data.films import Films
 
 CHANGES = Augmentation(rotation_deg=10, shift=0.1, contrast=0.2)

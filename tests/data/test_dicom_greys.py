@@ -14,10 +14,10 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from hilum.data.dicom_greys import grey_table
-from hilum.data.faults import FaultError
+from hilum.data.decoding import FaultError
+from hilum.data.dicom import grey_table
 from hilum.data.images import read_grey
-from hilum.engines import open_engine
+from hilum.model.engines import open_engine
 from hilum.predict.scoring import score_files
 
 

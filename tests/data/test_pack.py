@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from hilum.data.dataset import open_pack
 from hilum.data.films import Films
 from hilum.data.images import Preprocessing
-from hilum.data.pack import open_pack
 from hilum.errors import HilumError, ImageError
 
 HALF_A_LEVEL = 0.5 / 65535

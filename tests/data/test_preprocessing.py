@@ -15,8 +15,7 @@ from PIL import Image
 from torch.nn import functional
 from torchvision.transforms import v2
 
-from hilum.data.images import Preprocessing, read_grey
-from hilum.data.resize import WHOLE_BLOCKS, block_mean, coverage
+from hilum.data.images import WHOLE_BLOCKS, Preprocessing, block_mean, coverage, read_grey
 
 PAPER = Preprocessing(size=512, interpolation="nearest", channels=3)
 

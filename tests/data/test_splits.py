@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hilum.data.films import SPLITS, Films
-from hilum.data.nih import index_nih
+from hilum.data.sources.nih import index_nih
 from hilum.data.splits import shared_patients, split_films, split_summary
 from hilum.errors import FilmsError
 

@@ -7,8 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
 
 from hilum.metrics.bootstrap import patient_counts
-from hilum.metrics.calibration import Calibration, calibration, equal_bins
-from hilum.metrics.scaling import logit
+from hilum.metrics.calibration import Calibration, calibration, equal_bins, logit
 
 
 def some_films(

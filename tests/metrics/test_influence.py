@@ -6,7 +6,7 @@ from oracle import pairs_auroc
 from scipy.stats import binomtest
 
 from hilum.metrics.compare import placements
-from hilum.metrics.influence import Measured, average, difference, measured_auroc, measured_mean, nothing
+from hilum.metrics.subgroups import Measured, average, difference, measured_auroc, measured_mean, nothing
 
 
 def redrawn_auroc(

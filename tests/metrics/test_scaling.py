@@ -5,8 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.linear_model import LogisticRegression
 
-from hilum.metrics.calibration import calibration
-from hilum.metrics.scaling import fit_logistic, logit, platt_lines, smoothed, temperature_lines
+from hilum.metrics.calibration import calibration, fit_logistic, logit, platt_lines, smoothed, temperature_lines
 
 
 def some_logits(films: int, *, slope: float, intercept: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

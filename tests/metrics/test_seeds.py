@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from hilum.metrics.bootstrap import bootstrap
-from hilum.metrics.compare import compare
+from hilum.metrics.compare import compare, seeded_systems
 from hilum.metrics.ranking import auroc_per_finding
-from hilum.metrics.seeds import seeded_systems
 
 FILMS, FINDINGS, DRAWS = 60, 3, 150
 

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from hilum.metrics.bootstrap import patient_counts
-from hilum.metrics.sums import quotient, resampled_sums, share
+from hilum.metrics.bootstrap import patient_counts, quotient, resampled_sums, share
 
 
 def test_sums_are_those_of_the_films_that_were_drawn() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from timm.layers.cbam import CbamModule, ChannelAttn, SpatialAttn
 from timm.layers.squeeze_excite import SEModule
 
-from hilum.nn.attention import CBAM, ChannelAttention, SpatialAttention, SqueezeExcitation
+from hilum.nn.densenet import CBAM, ChannelAttention, SpatialAttention, SqueezeExcitation
 
 
 def feature_map(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -5,9 +5,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from hilum.nn.attention import CBAM
 from hilum.nn.build import NETWORKS, DenseNetChoices, architecture_from_dict, build, check_size
 from hilum.nn.classifier import Classifier
+from hilum.nn.densenet import CBAM
 
 SMALL: dict[str, Any] = {"block_layers": (1, 1, 1, 1), "growth": 16, "stem": 16, "reduction": 8}
 

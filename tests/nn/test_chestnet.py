@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import resnet152
 
-from hilum.nn.chestnet import AttentionBranch, ChestNet
+from hilum.nn.baselines import AttentionBranch, ChestNet
 from hilum.nn.classifier import load_backbone
 
 

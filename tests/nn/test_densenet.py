@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchvision.models import densenet121
 
-from hilum.nn.attention import CBAM, ChannelAttention, SpatialAttention, SqueezeExcitation
 from hilum.nn.classifier import load_backbone
-from hilum.nn.densenet import DenseNet, modern_keys
+from hilum.nn.densenet import CBAM, ChannelAttention, DenseNet, SpatialAttention, SqueezeExcitation, modern_keys
 
 ATTENTION_KEYS = [
     f"features.attention{number}.{part}.weight"

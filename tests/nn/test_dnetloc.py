@@ -5,10 +5,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import densenet121
 
-from hilum.losses import bce_loss
+from hilum.nn.baselines import MINIMUM_SIZE, DNetLoc
 from hilum.nn.classifier import load_backbone
 from hilum.nn.densenet import DenseNet
-from hilum.nn.dnetloc import MINIMUM_SIZE, DNetLoc
+from hilum.training.losses import bce_loss
 
 SMALL: dict[str, Any] = {"findings": 3, "block_layers": (1, 1, 1, 1), "growth": 16, "stem": 16}
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchvision.models import get_model
 
+from hilum.nn.baselines import MINIMUM_SIZES, Backbone, Pooling, Wang2017, lse_pool
 from hilum.nn.classifier import load_backbone
-from hilum.nn.wang2017 import MINIMUM_SIZES, Backbone, Pooling, Wang2017, lse_pool
 
 BACKBONES = get_args(Backbone)
 

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from hilum.data.films import Films
-from hilum.description import read_description
-from hilum.engines import Engine, open_engine
+from hilum.model.engines import Engine, open_engine
+from hilum.model.metadata import read_description
 from hilum.predict.heatmaps import enlarged, overlay, save_overlay, strength, write_heatmaps
 from hilum.predict.scoring import Scored, score_files
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from hilum.bundle import Bundle, load_bundle
 from hilum.data.films import Films
-from hilum.engines import Engine, TorchEngine
 from hilum.errors import ImageError
+from hilum.model.bundle import Bundle, load_bundle
+from hilum.model.engines import Engine, TorchEngine
 from hilum.predict.scoring import score_files, score_films
 
 

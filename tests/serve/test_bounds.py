@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from serving import HeldEngine, ask, png, running, wait_until
 
-from hilum.serve.limits import CORES, Limits
-from serve.conftest import HeldEngine, ask, png, running, wait_until
+from hilum.serve.security import CORES, Limits
 
 from .test_load import peak_bytes
 from .test_server import post

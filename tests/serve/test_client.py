@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 from dicom_files import written
+from serving import HeldEngine, ask, png, wait_until
 
 from hilum.errors import HilumError
 from hilum.serve.client import Client
-from hilum.serve.limits import Limits
-from serve.conftest import HeldEngine, ask, png, wait_until
+from hilum.serve.security import Limits
 
 DOCS = (Path(__file__).resolve().parent.parent.parent / "docs" / "serving.md").read_text(encoding="utf-8")
 EXAMPLE_URL = "http://127.0.0.1:8000"

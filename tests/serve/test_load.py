@@ -8,8 +8,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-
-from serve.conftest import ask, png, running
+from serving import ask, png, running
 
 pytestmark = pytest.mark.slow
 

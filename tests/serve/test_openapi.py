@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
-
-from serve.conftest import ask
+from serving import ask
 
 EXAMPLES = 40
 

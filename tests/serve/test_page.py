@@ -7,10 +7,9 @@ from typing import Any
 
 import httpx2
 import pytest
+from browsing import DONE, REFUSED, open_films, opened_page, run_axe, sent
 from PIL import Image
-
-from serve.browsing import DONE, REFUSED, open_films, opened_page, run_axe, sent
-from serve.conftest import opened, png, running, wait_until
+from serving import opened, png, running, wait_until
 
 pytestmark = pytest.mark.slow
 

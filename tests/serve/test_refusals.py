@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Hilum
+from commands import Hilum
 from dicom_files import written
+from serving import ask, png, running
 
-from hilum.serve.batches import Batches, BusyError
-from hilum.serve.limits import Limits
-from serve.conftest import ask, png, running
+from hilum.serve.inference import Batches, BusyError
+from hilum.serve.security import Limits
 
 from .test_server import packed, post
 
@@ -202,7 +202,7 @@ class FaultyEngine:
         self.runs, self.go = 0, Event()
 
     def run(self, grey: Any) -> Any:
-        from hilum.engines import Outputs
+        from hilum.model.engines import Outputs
 
         self.go.wait(10)
         self.runs += 1

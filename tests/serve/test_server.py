@@ -10,19 +10,19 @@ from typing import Any
 import httpx2
 import numpy as np
 import pytest
-from conftest import Hilum
+from commands import Hilum
 from dicom_files import written
 from PIL import Image
 from pydicom import dcmread
+from serving import ask, png
 
-from hilum.bundle import load_bundle
-from hilum.engines import TorchEngine
 from hilum.errors import HilumError
+from hilum.model.bundle import load_bundle
+from hilum.model.engines import TorchEngine
 from hilum.predict.scoring import score_files
-from hilum.serve.answers import KeptResults, ModelFacts, Prediction
 from hilum.serve.client import Client
-from hilum.serve.listen import open_room
-from serve.conftest import ask, png
+from hilum.serve.schemas import KeptResults, ModelFacts, Prediction
+from hilum.serve.server import open_room
 
 DICOM = Path("dicom") / "RG1_J2KI.dcm"
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hilum.data.images import read_content
 from hilum.errors import ImageError
-from hilum.serve.limits import Limits
+from hilum.serve.security import Limits
 from hilum.serve.uploads import RequestError, Upload, unpack
 
 from .test_server import packed

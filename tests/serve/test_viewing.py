@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browsing import DONE, box, canvas, open_films, opened_page, sent
 from dicom_files import written
 from PIL import Image
-
-from serve.browsing import DONE, box, canvas, open_films, opened_page, sent
-from serve.conftest import png, wait_until
+from serving import png, wait_until
 
 pytestmark = pytest.mark.slow
 

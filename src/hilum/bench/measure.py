@@ -1,4 +1,7 @@
-"""One measurement in a process of its own, so that its start is cold and its memory its own: JSON in, JSON out."""
+"""What others are measured against: torchxrayvision's DenseNet in plain eager fp32, used as its README shows.
+
+One measurement in a process of its own, so that its start is cold and its memory its own: JSON in, JSON out.
+"""
 
 import json
 import sys
@@ -12,7 +15,47 @@ from typing import Any
 import numpy as np
 
 from hilum.data.images import read_grey
-from hilum.engines import Engine, open_engine
+from hilum.errors import MissingExtraError
+from hilum.model.engines import Engine, open_engine
+
+
+class Anchor:
+    """The network without weights, and its own road from a file to the input."""
+
+    def __init__(self, size: int, batch: int):
+        import torch
+
+        try:
+            import skimage.io
+            import torchxrayvision
+            from torchvision.transforms import Compose
+        except ModuleNotFoundError:
+            raise MissingExtraError(
+                "torchxrayvision must be installed for this. Install it: pip install 'hilum[bench]'"
+            ) from None
+        self.torch, self.batch = torch, batch
+        self._imread, self._normalize = skimage.io.imread, torchxrayvision.datasets.normalize
+        crop, resize = torchxrayvision.datasets.XRayCenterCrop(), torchxrayvision.datasets.XRayResizer(size)
+        self._transform = Compose([crop, resize])
+        self._model = torchxrayvision.models.DenseNet(weights=None).eval()
+
+    def read(self, path: Path) -> Any:
+        """The network's input for one file."""
+        grey = self._normalize(self._imread(path), 255)
+        return self.torch.from_numpy(self._transform((grey.mean(2) if grey.ndim == 3 else grey)[None, ...]))
+
+    def run(self, films: Sequence[Any]) -> Any:
+        """The network's answers for some inputs."""
+        with self.torch.no_grad():
+            return self._model(self.torch.stack(list(films)))
+
+    def score(self, paths: Sequence[Path]) -> Iterator[int]:
+        """Read and run films for ever, a batch at a time; how many each time."""
+        coming = cycle(paths)
+        while True:
+            self.run([self.read(path) for path in islice(coming, self.batch)])
+            yield self.batch
+
 
 _FEWEST, _MOST = 5, 30
 """Films of which each takes its time: as many as fit into the given seconds, within these bounds."""
@@ -24,16 +67,12 @@ def main() -> None:
     paths = [Path(path) for path in task["paths"]]
     match task["what"], task["engine"]:
         case "latency", "torchxrayvision":
-            from hilum.bench.anchor import Anchor
-
             anchor = Anchor(task["size"], 1)
             found = _latency(task, paths, lambda path: anchor.run([anchor.read(path)]))
         case "latency", _:
             alone = _open(task, films=1)
             found = _latency(task, paths, lambda path: alone.run(_read(alone, path)[np.newaxis]))
         case "throughput", "torchxrayvision":
-            from hilum.bench.anchor import Anchor
-
             anchor = Anchor(task["size"], task["batch"])
             films = [anchor.read(paths[0])] * anchor.batch
             found = {

@@ -8,11 +8,11 @@ import torch
 from torch.nn import functional
 from torchvision.models import densenet121
 
-from hilum.learner import Learner, loss_of
+from hilum.messages import track
 from hilum.nn.build import build
-from hilum.progress import track
 from hilum.recipe import load_recipe
-from hilum.train import computes_in_bf16
+from hilum.training.learner import Learner, loss_of
+from hilum.training.train import computes_in_bf16
 
 PLAIN, PLAIN_BF16 = "plain fp32 DenseNet-121", "plain bf16 DenseNet-121"
 

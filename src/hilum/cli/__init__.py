@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 
 from hilum import __version__
-from hilum.cli import films, hospital, judging, models, serving, speed
-from hilum.console import run
+from hilum.cli import data, evaluation, model, services
+from hilum.cli.console import run
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -32,23 +32,23 @@ def version(show: Annotated[bool, typer.Option("--version", help="Print the vers
 
 
 for command in (
-    models.demo,
-    films.phantom,
-    films.index,
-    films.audit,
-    films.split,
-    models.train,
-    models.calibrate,
-    models.predict,
-    judging.evaluate,
-    judging.report,
-    judging.compare,
-    judging.reproduce,
-    models.export,
-    models.info,
-    serving.serve,
-    hospital.dicomweb,
-    speed.bench,
+    model.demo,
+    data.phantom,
+    data.index,
+    data.audit,
+    data.split,
+    model.train,
+    model.calibrate,
+    model.predict,
+    evaluation.evaluate,
+    evaluation.report,
+    evaluation.compare,
+    evaluation.reproduce,
+    model.export,
+    model.info,
+    services.serve,
+    services.dicomweb,
+    services.bench,
 ):
     app.command()(command)
-app.add_typer(hospital.node, name="node")
+app.add_typer(services.node, name="node")

@@ -14,7 +14,7 @@ from hilum.data.films import Films
 from hilum.data.images import read_grey
 from hilum.data.splits import shared_patients, split_summary
 from hilum.errors import ImageError
-from hilum.progress import track
+from hilum.messages import track
 
 _LOOKED_AT = 1 << 16
 

@@ -1,18 +1,84 @@
-"""Films as a torch data set, in an order that a seed decides and that can be taken up in the middle."""
+"""Small changes to training films that leave their findings as they are.
 
+Films as a torch data set, in an order that a seed decides and that can be taken up in the middle.
+
+Films decoded and resized once, kept in one file, so that decoding does not starve the trainer.
+"""
+
+import hashlib
+import json
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32, UInt16
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
+from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms.v2 import functional
 
-from hilum.data.augment import Augmentation
 from hilum.data.films import Films
+from hilum.data.images import Preprocessing
+from hilum.errors import HilumError
+from hilum.files import unfinished
+from hilum.messages import track
 
 Image = Float[Tensor, "channels height width"]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Augmentation(BaseModel):
+    """How far a training film may be moved; all zero is no augmentation.
+
+    Attributes:
+        rotation_deg: turned by up to this many degrees either way.
+        shift: moved by up to this part of its width and height.
+        scale: shrunk or grown by up to this part.
+        contrast: contrast and brightness changed by up to this part.
+        flip: probability of a mirror image; 0 by default, since it moves the heart.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rotation_deg: Annotated[float, Field(ge=0, le=180)] = 0.0
+    shift: Share = 0.0
+    scale: Share = 0.0
+    contrast: Share = 0.0
+    flip: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    def apply(self, image: Image, *, seed: int) -> Image:
+        """The film changed as the seed says; torch's own random state is left as it was.
+
+        Args:
+            image: grey in [0, 1]; so is the result.
+            seed: the same seed gives the same change.
+        """
+        if self == Augmentation():
+            return image
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            if self.rotation_deg or self.shift or self.scale:
+                image = v2.RandomAffine(
+                    self.rotation_deg,
+                    translate=(self.shift, self.shift),
+                    scale=(1 - self.scale, 1 + self.scale),
+                    interpolation=InterpolationMode.BILINEAR,
+                )(image)
+            if self.contrast:
+                low, high = 1 - self.contrast, 1 + self.contrast
+                contrast, brightness = torch.empty(2).uniform_(low, high).tolist()
+                image = functional.adjust_brightness(functional.adjust_contrast(image, contrast), brightness)
+            if self.flip and torch.rand(()).item() < self.flip:
+                image = functional.horizontal_flip(image)
+        return image
+
+
 Labels = Float[Tensor, " findings"]
 
 
@@ -83,3 +149,64 @@ class ShuffledBatches(Sampler[list[Draw]]):
             first = (number * self.ranks + self.rank) * self.batch
             rows = order[first : first + self.batch]
             yield [Draw(int(row), int(seeds[row])) for row in rows]
+
+
+_LEVELS = np.float32(65535)
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Preprocessed films in one memory-mapped file of 16-bit greys: 8-bit films survive nearest resizing exactly."""
+
+    pixels: UInt16[np.ndarray, "films size size"]
+    channels: int
+
+    def read(self, row: int) -> Float32[np.ndarray, "channels size size"]:
+        """The network's input for one film, to half a 16-bit grey level of what Preprocessing gives."""
+        grey = self.pixels[row].astype(np.float32) / _LEVELS
+        return np.repeat(grey[np.newaxis], self.channels, axis=0)
+
+
+def open_pack(films: Films, preprocessing: Preprocessing, folder: Path) -> Pack:
+    """The pack of these films, made now if it is not there yet.
+
+    Its name says which files, of which size and date, went through which preprocessing: when any of these changes,
+    another pack is made.
+
+    Raises:
+        ImageError: naming the first film that cannot be read.
+        HilumError: if the pack that is there is damaged.
+    """
+    path = folder / f"{_key(films, preprocessing)}.npy"
+    if not path.is_file():
+        _write(path, films, preprocessing)
+    try:
+        pixels = np.load(path, mmap_mode="r")
+    except (ValueError, EOFError):
+        raise HilumError(f"pack must be whole, got a damaged {path}. Delete it, and it is made anew") from None
+    return Pack(pixels, preprocessing.channels)
+
+
+def _key(films: Films, preprocessing: Preprocessing) -> str:
+    rows: list[object] = [preprocessing.size, preprocessing.interpolation]
+    for row in range(len(films)):
+        path = films.path(row)
+        status = path.stat() if path.is_file() else None
+        rows.append((str(path.resolve()), status and status.st_size, status and status.st_mtime_ns))
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+
+
+def _write(path: Path, films: Films, preprocessing: Preprocessing) -> None:
+    grey = Preprocessing(preprocessing.size, preprocessing.interpolation, 1)
+
+    def levels(row: int) -> UInt16[np.ndarray, "size size"]:
+        film: UInt16[np.ndarray, "size size"] = np.round(grey.read(films.path(row))[0] * _LEVELS).astype(np.uint16)
+        return film
+
+    with unfinished(path) as beside:
+        shape = (len(films), grey.size, grey.size)
+        header = {"descr": np.dtype(np.uint16).str, "fortran_order": False, "shape": shape}
+        with ThreadPoolExecutor(os.cpu_count()) as threads, beside.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)  # not through a map: a full disk would kill the process
+            for film in track(threads.map(levels, range(len(films))), "packing films", total=len(films)):
+                file.write(film.tobytes())

@@ -1,15 +1,24 @@
-"""Strangers' CSV files as columns of text, where every fault can be named by file, row and column."""
+"""Strangers' CSV files as columns of text, where every fault can be named by file, row and column.
+
+A CSV or Parquet file of predictions as columns of cells that know where they stand, so that errors can say it.
+
+The files below a source's folder, found by base name: the same for one flat folder and for Kaggle's twelve.
+"""
 
 import csv
 import gzip
 import io
+import os
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from hilum.errors import FilmsError
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hilum.errors import FilmsError, PredictionsError
 
 Value = TypeVar("Value")
 
@@ -140,3 +149,177 @@ def _place(path: Path, header: list[str], name: str, other_name: str) -> int:
         f"header must have one column {name!r}, got {count} {shown(found)} in {path}, row 1. "
         "Add the column (comma-separated), or give another file."
     )
+
+
+OTHER_FORMATS = {".json", ".xlsx", ".xls", ".ods", ".npy", ".npz", ".pkl", ".h5"}
+"""Endings of files that some systems write their scores into, and that are not read."""
+
+EXAMPLE = "A file looks like this: film,Atelectasis,Cardiomegaly,... and then a line per film."
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A file's columns as they stand there, with each row's number: in a CSV file the header is row 1."""
+
+    path: Path
+    names: list[str]
+    columns: list[Sequence[object]]
+    rows: Sequence[int]
+
+    def place(self, index: int, column: int) -> str:
+        """File, row and column of one cell, for a message."""
+        return f"{self.path}, row {self.rows[index]}, column {self.names[column]!r}"
+
+
+def read_cells(path: Path) -> Cells:
+    """All cells of a CSV file (UTF-8; comma, semicolon or tab) or a Parquet file, told apart by their content.
+
+    Raises:
+        PredictionsError: if the file is missing, empty, of another encoding or format, or its rows are ragged.
+    """
+    if path.suffix.lower() in OTHER_FORMATS:
+        raise PredictionsError(f"predictions must be CSV or Parquet, got {path}. Save the table as CSV. {EXAMPLE}")
+    try:
+        if path.is_file():
+            with path.open("rb") as file:
+                if file.read(4) == b"PAR1":
+                    return _read_parquet(path)
+        return _read_csv(path, read_text(path))
+    except FilmsError as error:
+        raise PredictionsError(str(error)) from error
+    except (OSError, ValueError) as error:
+        raise PredictionsError(f"predictions must be a readable file, got {path}: {error}. Check the path.") from error
+
+
+def _read_csv(path: Path, text: str) -> Cells:
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    delimiter = "," if "," in first else max(";\t", key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    header: list[str] = []
+    rows: list[list[str]] = []
+    numbers: list[int] = []
+    try:
+        for number, row in enumerate(reader, start=1):
+            if not any(cell.strip() for cell in row):
+                continue
+            if not header:
+                header = [name.strip() for name in row]
+            elif len(row) == len(header):
+                rows.append(row)
+                numbers.append(number)
+            else:
+                raise PredictionsError(
+                    f"rows must have {len(header)} cells as the header has, got {len(row)} in {path}, row {number}. "
+                    "Mend the row: quote values that hold commas."
+                )
+    except csv.Error as error:
+        place = f"{path}, row {reader.line_num}"
+        raise PredictionsError(
+            f"predictions must be CSV or Parquet, got: {error} in {place}. Write it again."
+        ) from error
+    if not rows:
+        got = "only a header" if header else "an empty file"
+        raise PredictionsError(f"predictions must hold at least one film, got {got} in {path}. {EXAMPLE}")
+    return Cells(path, header, list(zip(*rows, strict=True)), numbers)
+
+
+def _read_parquet(path: Path) -> Cells:
+    try:
+        table = pq.read_table(path)
+        columns: list[Sequence[object]] = [column.to_pylist() for column in table.columns]
+    except (OSError, pa.ArrowException, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise PredictionsError(f"predictions must be CSV or Parquet, got {path}: {reason}. Write it again.") from error
+    if not table.num_rows:
+        raise PredictionsError(f"predictions must hold at least one film, got an empty table in {path}. {EXAMPLE}")
+    return Cells(path, list(table.column_names), columns, range(1, table.num_rows + 1))
+
+
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True)
+class SourceFolder:
+    """What lies below a folder.
+
+    Attributes:
+        images: for each film's key the path of its image, relative to the folder; of several with one base name the
+            shallowest, then the alphabetically first.
+        same_name: the paths of the others.
+        texts: CSV and text files, shallowest first.
+    """
+
+    folder: Path
+    images: dict[str, str]
+    same_name: list[str]
+    texts: list[Path]
+
+    @classmethod
+    def below(cls, folder: Path) -> "SourceFolder":
+        """Look through a folder once.
+
+        Raises:
+            FilmsError: if it is no folder, cannot be read or holds no image.
+        """
+        if not _is_folder(folder):
+            raise FilmsError(f"source must be a folder, got {str(folder)!r}, which is none. Check the path.")
+        folder = folder.resolve()
+        images: dict[str, str] = {}
+        same_name, texts = [], []
+        for path in sorted(_files(folder), key=lambda path: (path.count("/"), path)):
+            ending = os.path.splitext(path)[1].lower()  # noqa: PTH122 - pathlib takes seconds for 112,120 names
+            if ending in IMAGE_ENDINGS:
+                key = film_key(path.rpartition("/")[2])
+                if images.setdefault(key, path) != path:
+                    same_name.append(path)
+            elif ending in (".csv", ".txt"):
+                texts.append(folder / path)
+        if not images:
+            raise FilmsError(
+                f"folder must hold PNG or JPEG images, got none in {folder}. Check the path, or unpack them."
+            )
+        return cls(folder, images, same_name, texts)
+
+    def file(self, name: str, *elsewhere: Path) -> Path | None:
+        """A file by its name: below the folder, in its parent, or in one of the other folders."""
+        near = [parent / name for parent in (self.folder.parent, *elsewhere)]
+        return next((path for path in (*self.texts, *near) if path.name == name and path.is_file()), None)
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """All files below a folder, relative to it; links are followed, each real folder is entered once."""
+
+    def refuse(error: OSError) -> None:
+        raise FilmsError(
+            f"folder must be readable, got {error.strerror!r} in {error.filename}. Give yourself permission to read it."
+        ) from error
+
+    entered = set()
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        status = os.stat(place)  # noqa: PTH116
+        if (status.st_dev, status.st_ino) in entered:
+            folders.clear()
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        folders.sort()
+        relative = os.path.relpath(place, folder).replace(os.sep, "/")
+        prefix = "" if relative == "." else relative + "/"
+        for name in names:
+            try:
+                (prefix + name).encode()
+            except UnicodeEncodeError as error:
+                raise FilmsError(f"file names must be UTF-8, got {prefix + name!r} in {folder}. Rename it.") from error
+            yield prefix + name
+
+
+def film_key(film: str) -> str:
+    """A film's base name without its ending, in lower case: what a row and its image have in common."""
+    stem, dot, ending = film.lower().rpartition(".")
+    return stem if f".{ending}" in IMAGE_ENDINGS and dot and stem else film.lower()
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False

@@ -1,9 +1,15 @@
-"""Intervals by resampling patients: films of one patient are not independent, so they are drawn together."""
+"""Intervals by resampling patients: films of one patient are not independent, so they are drawn together.
 
+Sums over films in resamples of the patients: what rates, shares and mean errors are made of.
+
+Estimates in the form of report.json.
+"""
+
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float64, Int, Shaped
@@ -204,3 +210,88 @@ def _number_of(
 ) -> sparse.csr_matrix:
     """How many entries each row has of each patient."""
     return sparse.csr_matrix((np.ones(len(row), dtype=np.float32), (row, patient)), shape=shape)  # sums duplicates
+
+
+SumsPerDraw = Float64[np.ndarray, "draws columns"]
+
+
+def resampled_sums(per_film: Table, patients: Shaped[np.ndarray, " _"], *, draws: int, seed: int) -> SumsPerDraw:
+    """The sum of each column over the films of each resample; the resamples are those of `bootstrap`.
+
+    All NaN for a single patient: resampling one patient gives that patient, which is no news and not certainty.
+
+    Args:
+        per_film: films x columns, finite.
+        patients: whose film each row is.
+        draws: number of resamples.
+
+    Raises:
+        ValueError: if the two differ in length or there is no film.
+    """
+    if len(per_film) != len(patients) or not len(patients):
+        raise ValueError(f"per_film and patients must be of one length, not 0, got {len(per_film)} and {len(patients)}")
+    names, codes = np.unique(patients, return_inverse=True)
+    if len(names) < 2:
+        return np.full((draws, per_film.shape[1]), np.nan)
+    films = np.arange(len(codes))
+    per_patient = sparse.csr_matrix((np.ones(len(codes)), (codes, films)), shape=(len(names), len(codes))) @ per_film
+    result = np.empty((draws, per_film.shape[1]))
+    done = 0
+    for counts in patient_counts(len(names), draws=draws, seed=seed):
+        here = slice(done, done + counts.shape[1])
+        result[here] = counts.T @ per_patient
+        done = here.stop
+    return result
+
+
+def quotient(part: PerDraw, whole: PerDraw) -> PerDraw:
+    """Part by whole in each resample; NaN where the whole is 0."""
+    result: PerDraw = np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+    return result
+
+
+def share(part: float, whole: float, part_drawn: PerDraw, whole_drawn: PerDraw, *, patients: int) -> Estimate:
+    """A share of films with its 95 % interval from resampled patients; NaN if there are no films.
+
+    Where all films agree, every resample does too, which is no certainty: the interval is then the exact one for as
+    many independent patients.
+
+    Args:
+        part: films that count.
+        whole: films that could.
+        part_drawn, whole_drawn: the same in each resample.
+        patients: whose films the whole is.
+    """
+    value = part / whole if whole else float("nan")
+    result = estimate(value, quotient(part_drawn, whole_drawn))
+    if value not in (0.0, 1.0):
+        return result
+    return Estimate(value, *unanimous(value, patients), result.undefined)
+
+
+def unanimous(value: float, patients: int) -> tuple[float, float]:
+    """The exact 95 % interval of a share that is 0 or 1 in as many independent patients.
+
+    Source: Clopper and Pearson, "The use of confidence or fiducial limits", Biometrika 26, 1934.
+    """
+    outside = 1 - 0.025 ** (1 / patients)  # of one patient: 0.975, so that the interval says nothing
+    return (0.0, outside) if value == 0 else (1 - outside, 1.0)
+
+
+def estimate_json(result: Estimate) -> dict[str, Any]:
+    """Value, low, high and undefined, with null for NaN."""
+    return {
+        name: None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in result._asdict().items()
+    }
+
+
+def number_json(value: float) -> float | None:
+    """A number, with null for NaN."""
+    return None if math.isnan(value) else value
+
+
+def estimate_of(result: dict[str, Any]) -> Estimate:
+    """The reverse of `estimate_json`."""
+    value, low, high = (float("nan") if result[name] is None else result[name] for name in ("value", "low", "high"))
+    return Estimate(value, low, high, result["undefined"])

@@ -5,12 +5,13 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
-from hilum.nn import chestnet, densenet, dnetloc, wang2017
-from hilum.nn.chestnet import ChestNet
+from hilum.nn import baselines as chestnet
+from hilum.nn import baselines as dnetloc
+from hilum.nn import baselines as wang2017
+from hilum.nn import densenet
+from hilum.nn.baselines import Backbone, ChestNet, DNetLoc, Pooling, Wang2017
 from hilum.nn.classifier import Classifier
 from hilum.nn.densenet import Attention, AttentionPlace, DenseNet
-from hilum.nn.dnetloc import DNetLoc
-from hilum.nn.wang2017 import Backbone, Pooling, Wang2017
 
 Layers = Annotated[int, Field(ge=1, le=256)]
 Width = Annotated[int, Field(ge=1, le=4096)]

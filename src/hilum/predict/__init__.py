@@ -1,1 +1,1 @@
-"""From files to scores: which files, the network's answers in order, and a run that a kill does not lose."""
+"""From files to scores: which files, the network's answers in order, heatmaps."""

@@ -13,11 +13,11 @@ import numpy as np
 from jaxtyping import Float32
 
 from hilum.data.images import Preprocessing, read_grey
-from hilum.data.spoil import OK
-from hilum.description import Description
-from hilum.engines import Engine
+from hilum.data.quality import OK
 from hilum.errors import ImageError
-from hilum.progress import track
+from hilum.messages import track
+from hilum.model.engines import Engine
+from hilum.model.metadata import Description
 
 if TYPE_CHECKING:
     import pandas as pd

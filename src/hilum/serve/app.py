@@ -15,11 +15,10 @@ from starlette.types import ASGIApp
 
 import hilum
 from hilum.errors import ImageError, MissingExtraError
-from hilum.serve.answers import Deleted, KeptResult, KeptResults, ModelFacts, Prediction, Refusal, State
-from hilum.serve.batches import BusyError, StoppedError
 from hilum.serve.examples import Examples
-from hilum.serve.guard import Access, Guard
-from hilum.serve.room import DEFAULT_POINT, Room
+from hilum.serve.inference import DEFAULT_POINT, BusyError, Room, StoppedError
+from hilum.serve.schemas import Deleted, KeptResult, KeptResults, ModelFacts, Prediction, Refusal, State
+from hilum.serve.security import Access, Guard
 from hilum.serve.uploads import RequestError, unpack
 
 Result = TypeVar("Result")

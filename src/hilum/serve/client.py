@@ -8,7 +8,7 @@ from types import TracebackType
 import httpx2
 
 from hilum.errors import HilumError
-from hilum.serve.answers import Deleted, KeptResults, ModelFacts, Prediction
+from hilum.serve.schemas import Deleted, KeptResults, ModelFacts, Prediction
 
 _TRIES = 8
 

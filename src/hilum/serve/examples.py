@@ -5,8 +5,8 @@ from threading import Lock
 
 from PIL import Image
 
-from hilum.data.phantom_film import render
-from hilum.data.phantom_patients import plan_films
+from hilum.phantom.dataset import plan_films
+from hilum.phantom.film import render
 
 _SIDE, _SEED = 512, 4
 

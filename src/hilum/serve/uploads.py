@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from hilum.errors import ImageError
-from hilum.serve.limits import Limits
+from hilum.serve.security import Limits
 
 ZIP = b"PK\3\4"
 _DICOM_AT = 128

@@ -1,0 +1,132 @@
+"""Commands that make, list, check and split films."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hilum.cli.console import FilmsArgument, Json, Seed, print_json, print_table, say
+from hilum.errors import HilumError
+
+
+def phantom(
+    folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
+    films: Annotated[int, typer.Option(min=1, help="Number of films.")] = 600,
+    size: Annotated[int, typer.Option(min=64, max=2048, help="Height and width in pixels.")] = 320,
+    seed: Seed = 0,
+    shuffle_labels: Annotated[
+        bool, typer.Option("--shuffle-labels", help="Labels of other patients: nothing can be learned.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Write simulated films with their truth, as ChestX-ray14's.
+
+    Example: hilum phantom phantom --films 600
+    """
+    from hilum.phantom.dataset import write_phantom
+
+    try:
+        write_phantom(folder, films=films, size=size, seed=seed, shuffle_labels=shuffle_labels)
+    except ValueError as error:
+        raise HilumError(str(error)) from None
+    if as_json:
+        print_json({"films": films, "size": size, "seed": seed, "out": str(folder)})
+        return
+    say(f"{films} phantom films are in {folder}. Next: hilum index nih {folder} --out films.parquet")
+
+
+def index(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Whose layout the folder has: nih (ChestX-ray14).")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder with images and label files.")],
+    out: Annotated[Path, typer.Option(help="The manifest to write.")] = Path("films.parquet"),
+    labels: Annotated[Path | None, typer.Option(help="The label file, where DIR has none or several.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List a folder's films, labels and patients in one manifest. No image is opened.
+
+    Example: hilum index nih /data/ChestX-ray14 --out films.parquet
+    """
+    from hilum.data.films import write_films
+    from hilum.data.sources.nih import index_nih
+
+    match source:
+        case "nih":
+            films = index_nih(folder, labels=labels)
+        case _:
+            raise HilumError(f"source must be nih, got {source!r}. Other sources are not read yet")
+    if out.is_file():
+        say(f"{out} was there and is written anew; a split that it held is gone.")
+    write_films(films, out)
+    problems = {name: len(names) for name, names in films.notes["problems"].items()}
+    facts = {"films": len(films), "patients": int(films.table["patient"].nunique()), **problems, "out": str(out)}
+    if as_json:
+        print_json(facts)
+        return
+    print_table(
+        "Indexed", ["", "count"], [[name.replace("_", " "), f"{n:,}"] for name, n in facts.items() if name != "out"]
+    )
+    say("missing: films that the label file lists and DIR does not hold; they are left out.")
+    say(f"Names of what is missing or wrong: hilum audit {out}. Next: hilum split {out} --protocol patient")
+
+
+def audit(
+    films: FilmsArgument,
+    read_files: Annotated[
+        bool, typer.Option(help="Decode every image; without it, only what the manifest tells.")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Name what is missing, unreadable, duplicate or unlisted. Show splits, leaks and prevalence.
+
+    Example: hilum audit films.parquet
+    """
+    from hilum.data.audit import audit as audit_films
+    from hilum.data.films import read_films
+
+    found = audit_films(read_films(films), read_files=read_files)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        typer.echo(found.to_text())
+
+
+def split(
+    films: FilmsArgument,
+    protocol: Annotated[str, typer.Option(help="official (NIH's lists), patient, or image (the paper's; leaks).")],
+    seed: Seed = 0,
+    fractions: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option(help="Parts for train, val and test; patient: 0.7 0.1 0.2, image: 0.7 0 0.3 if not given."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write here instead of into FILMS.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Deal a manifest's films to train, val and test. The split is kept in the manifest.
+
+    Example: hilum split films.parquet --protocol patient --seed 0
+    """
+    from hilum.data.films import read_films, write_films
+    from hilum.data.splits import shared_patients, split_films, split_summary
+
+    divided = split_films(read_films(films), protocol, seed=seed, fractions=fractions)
+    write_films(divided, out or films)
+    summary, shared = split_summary(divided), shared_patients(divided)
+    if as_json:
+        print_json(
+            {
+                "protocol": protocol,
+                "seed": seed,
+                "splits": json.loads(summary.to_json(orient="records")),
+                "shared_patients": {"/".join(pair): count for pair, count in shared.items()},
+            }
+        )
+        return
+    rows = [[row["split"], f"{row['films']:,}", f"{row['patients']:,}"] for row in summary.to_dict("records")]
+    print_table(f"Split by {protocol}, seed {seed}", ["split", "films", "patients"], rows)
+    leaks = sum(shared.values())
+    say(
+        "No patient is in two splits."
+        if not leaks
+        else f"{shared[('train', 'test')]:,} patients are in train and test."
+    )

@@ -1,0 +1,176 @@
+"""Commands that judge models and compare them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hilum.cli.console import Changes, FilmsFile, Json, Seed, print_json, print_report, print_table, say
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(metavar="RUN|PREDICTIONS", help="A bundle, or CSV or Parquet of scores.")],
+    films: FilmsFile,
+    out: Annotated[Path, typer.Option(help="Folder for report.json, report.html and roc.png.")] = Path("report"),
+    split: Annotated[str, typer.Option(help="Which films to judge.")] = "test",
+    draws: Annotated[int, typer.Option(min=100, help="Bootstrap draws of patients, for the intervals.")] = 1000,
+    seed: Seed = 0,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Judge what has scores; the rest is counted.")
+    ] = False,
+    allow_unknown: Annotated[
+        bool, typer.Option("--allow-unknown", help="Leave out scores of films that the manifest lacks.")
+    ] = False,
+    prevalence: Annotated[
+        list[str] | None,
+        typer.Option(help="PPV and NPV for this share of films too: 0.02, or Mass=0.02; may be repeated."),
+    ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(help="Radiologists' labels of some of the films, CSV or Parquet, to judge by as well."),
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="REPORT", help="Folder of this model's report on other films: what has changed since."),
+    ] = None,
+    gallery: Annotated[
+        bool, typer.Option(help="Put some films with heatmaps and true boxes on the page and into report.json.")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Judge a bundle, or anyone's predictions, on the test split. Writes report.json and report.html.
+
+    Example: hilum evaluate runs/nih-small --films films.parquet --out report
+    """
+    from hilum.data.films import read_films
+    from hilum.evaluation.evaluate import evaluate_to_folder
+    from hilum.evaluation.external import shift_table
+    from hilum.evaluation.reference import reference_table
+    from hilum.model.thresholds import stated_prevalence
+
+    manifest = read_films(films)
+    report = evaluate_to_folder(
+        model,
+        manifest,
+        out,
+        split=split,
+        draws=draws,
+        seed=seed,
+        allow_missing=allow_missing,
+        allow_unknown=allow_unknown,
+        prevalence=stated_prevalence(prevalence or [], manifest.findings),
+        reference=reference,
+        against=against,
+        gallery=gallery,
+    )
+    if as_json:
+        print_json(report)
+        return
+    print_report(report)
+    if report["reference"]:
+        print_table(*reference_table(report["reference"]))
+    if report["shift"]:
+        print_table(*shift_table(report["shift"]))
+        for note in report["shift"]["notes"]:
+            say(note)
+    say(f"The report is in {out / 'report.html'}. Research software, not a medical device.")
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="REPORT", help="A folder that `hilum evaluate` wrote.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for report.html and roc.png; REPORT if not given.")] = None,
+    pdf: Annotated[bool, typer.Option("--pdf", help="The page on paper too: report.pdf. Needs Chromium.")] = False,
+    card: Annotated[Path | None, typer.Option(help="File for the model card, in Markdown.")] = None,
+) -> None:
+    """Make a report's page anew, on paper too, and its model's card. All comes from its report.json.
+
+    Example: hilum report report --pdf --card MODEL_CARD.md
+    """
+    from hilum.evaluation.render import render_saved
+
+    for path in render_saved(folder, out or folder, card=card, pdf=pdf):
+        say(f"Written: {path}")
+    say("Research software, not a medical device.")
+
+
+def compare(
+    reports: Annotated[
+        list[Path], typer.Argument(metavar="REPORT...", help="Two or more folders that `hilum evaluate` wrote.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Folder for comparison.json, .csv and .html.")] = None,
+    draws: Annotated[int, typer.Option(min=100, help="Bootstrap draws of patients, for the intervals.")] = 2000,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Set reports of the same films against each other. Paired differences of AUROC, intervals and p-values.
+
+    Example: hilum compare reports/densenet reports/am-densenet --out comparison
+    """
+    from hilum.evaluation.compare import compare_reports, comparison_tables, write_comparison
+
+    compared = compare_reports(reports, draws=draws, seed=seed)
+    if out is not None:
+        write_comparison(compared, out)
+    if as_json:
+        print_json(compared)
+        return
+    for table in comparison_tables(compared):
+        print_table(*table)
+    for note in compared["notes"]:
+        say(note)
+    where = f"The page is in {out / 'comparison.html'}. " if out is not None else ""
+    say(f"{where}Research software, not a medical device.")
+
+
+def reproduce(
+    films: FilmsFile,
+    out: Annotated[Path, typer.Option(help="Folder for everything: new, or of the suite to go on with.")],
+    budget: Annotated[
+        float | None, typer.Option(min=1, help="Minutes for all trainings; sizes and epochs are scaled down to them.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each system, with seeds 0, 1, ...")] = 1,
+    protocols: Annotated[
+        list[str] | None, typer.Option(help="official, patient, image: split anew by each; as FILMS is, if absent.")
+    ] = None,
+    systems: Annotated[
+        list[str] | None, typer.Option(help="Recipes, with commas or one by one; the paper's six if absent.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="What all start from instead of ImageNet's: none, a file.")
+    ] = None,
+    changes: Changes = None,
+    packs: Annotated[Path | None, typer.Option(help="Folder for packed films; beside FILMS if not given.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train and judge the paper's systems. Its tables 1 to 3 and figures, beside the published values.
+
+    The same command goes on where it was stopped; OUT/reproduce.html can be read at any time.
+
+    Example: hilum reproduce --films films.parquet --out reproduction --budget 180 --weights none
+    """
+    from hilum.data.films import read_films
+    from hilum.reproduction.plan import SYSTEMS
+    from hilum.reproduction.run import reproduce as reproduce_paper
+    from hilum.reproduction.tables import summary_rows
+    from hilum.training.train import PACKS
+
+    content = reproduce_paper(
+        read_films(films),
+        out,
+        packs=packs or films.parent / PACKS,
+        protocols=_names(protocols),
+        systems=_names(systems) or SYSTEMS,
+        seeds=seeds,
+        budget=budget,
+        changes=[*(changes or []), *([f"weights={weights}"] if weights is not None else [])],
+    )
+    if as_json:
+        print_json(content)
+        return
+    print_table("Mean AUROC beside the published values", *summary_rows(content))
+    say(f"The tables are in {out / 'reproduce.html'}. Research software, not a medical device.")
+
+
+def _names(values: list[str] | None) -> list[str]:
+    """The names in options that may be given several times, or hold several with commas."""
+    return [name.strip() for value in values or [] for name in value.split(",") if name.strip()]

@@ -1,0 +1,230 @@
+"""Commands that train, run and describe models."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hilum.cli.console import Changes, FilmsFile, Json, Seed, check_choice, print_json, print_table, say
+from hilum.errors import HilumError
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="A new folder for all that the demo makes.")] = Path("demo"),
+    data: Annotated[Path | None, typer.Option(help="A real ChestX-ray14 folder instead of phantom films.")] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Phantom films -> train -> judge -> explain, in minutes. Then where to look and what to type next.
+
+    Example: hilum demo --out demo
+    """
+    from hilum.demo import run_demo
+
+    result = run_demo(out, data=data, seed=seed)
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        typer.echo(result.to_text())
+
+
+def train(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name (hilum info) or a TOML file.")
+    ],
+    films: FilmsFile,
+    out: Annotated[Path, typer.Option(help="Folder of the run; becomes the bundle.")],
+    changes: Changes = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in OUT stopped.")] = False,
+    packs: Annotated[Path | None, typer.Option(help="Folder for packed films; beside FILMS if not given.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a model as a recipe says. Ctrl-C and SIGTERM save first.
+
+    Example: hilum train nih-small --films films.parquet --out runs/nih-small
+    """
+    from hilum.data.films import read_films
+    from hilum.recipe import load_recipe
+    from hilum.training.train import PACKS
+    from hilum.training.train import train as train_model
+
+    chosen = load_recipe(recipe, changes or [])
+    bundle = train_model(chosen, read_films(films), out, packs=packs or films.parent / PACKS, resume=resume)
+    if as_json:
+        print_json({"out": str(out), **bundle.training})
+    say(f"The bundle is in {out}. Next: hilum evaluate {out} --films {films} --out report")
+
+
+def calibrate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a bundle; it is written anew.")],
+    films: FilmsFile,
+    method: Annotated[str, typer.Option(help="platt (a line per finding) or temperature (one slope).")] = "platt",
+    packs: Annotated[Path | None, typer.Option(help="Folder for packed films; beside FILMS if not given.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Calibrate a bundle's scores on validation films. The manifest may be your own hospital's.
+
+    `hilum train` has done this already where it had validation films. The test films are not touched.
+
+    Example: hilum calibrate runs/nih-small --films films.parquet
+    """
+    from hilum.data.films import read_films
+    from hilum.model.bundle import load_bundle, save_bundle
+    from hilum.model.calibrate import calibrate as calibrate_bundle
+    from hilum.model.calibrate import calibration_method
+    from hilum.model.info import describe
+    from hilum.training.train import PACKS
+
+    unseen = read_films(films).select("val")
+    bundle = calibrate_bundle(
+        load_bundle(run), unseen, packs=packs or films.parent / PACKS, method=calibration_method(method)
+    )
+    save_bundle(bundle, run)
+    facts = describe(str(run), [])
+    lines, how = facts["calibration"], facts["calibration_set"]["how"]
+    if as_json:
+        print_json({"out": str(run), "calibration": lines, "calibration_set": facts["calibration_set"]})
+        return
+    rows = [[name, f"{slope:.3f}", f"{intercept:.3f}", how[name]] for name, (slope, intercept) in lines.items()]
+    title = f"Calibrated on {len(unseen):,} validation films: slope x logit + intercept"
+    print_table(title, ["finding", "slope", "intercept", "how"], rows)
+    say(f"The bundle in {run} gives calibrated scores. Research software, not a medical device.")
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a bundle.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Image files, folders, or quoted patterns.")],
+    out: Annotated[
+        Path | None, typer.Option(help="predictions.csv, .json or .parquet; a table is printed if absent.")
+    ] = None,
+    heatmaps: Annotated[Path | None, typer.Option(help="Folder for PNG overlays of where the model looked.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="Heatmaps per film, from the finding with the highest score.")] = 3,
+    engine: Annotated[str, typer.Option(help="torch, onnx, openvino, or auto: the fastest that is here.")] = "auto",
+    precision: Annotated[str | None, typer.Option(help="fp32, bf16 or int8; the engine's own if not given.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run for OUT stopped.")] = False,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Let a Ray cluster do it; local starts one here.")
+    ] = None,
+    calls: Annotated[
+        str | None,
+        typer.Option(metavar="POINT", help="Add calls at youden, sensitivity-90, specificity-90 or alarms-10."),
+    ] = None,
+    dicom_out: Annotated[
+        Path | None, typer.Option(help="Folder for FILM.sr.dcm and FILM.sc.dcm: report and picture, in its study.")
+    ] = None,
+    fhir: Annotated[
+        Path | None, typer.Option(help="Folder for FILM.fhir.json: a preliminary DiagnosticReport with Observations.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Score films. A bad file is reported and the rest go on; the exit code is then 1.
+
+    Example: hilum predict runs/nih-small films/ --out predictions.csv --heatmaps heatmaps
+    """
+    from typing import get_args
+
+    from hilum.batch import Asked, predict_to_file, predicted
+    from hilum.model.engines import EngineName, Precision
+    from hilum.predict.files import write_csv, write_json
+
+    check_choice("engine", engine, ("auto", *get_args(EngineName)))
+    check_choice("precision", precision, (None, *get_args(Precision)))
+    asked = Asked(run, tuple(inputs), engine, precision, heatmaps, top, ray, calls, dicom_out, fhir)  # type: ignore[arg-type]
+    if out is not None:
+        counts = predict_to_file(asked, out, resume=resume)
+        if as_json:
+            print_json({"out": str(out), **counts._asdict()})
+    elif resume:
+        raise HilumError("resume must go with out, the file whose unfinished run is to go on. Give --out")
+    else:
+        with predicted(asked) as (table, counts):
+            if as_json:
+                write_json(table, sys.stdout)
+            else:
+                write_csv(table, sys.stdout, digits=4)
+    where = f" They are in {out}." if out is not None else ""
+    scored = f"{counts.films - counts.bad:,} films scored, {counts.bad:,} bad."
+    say(f"{scored}{where} Research software, not a medical device.")
+    if counts.bad:
+        raise typer.Exit(1)
+
+
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a bundle.")],
+    to: Annotated[str, typer.Option(help="onnx or openvino.")],
+    precision: Annotated[str, typer.Option(help="fp32; for openvino also bf16 or int8.")] = "fp32",
+    films: Annotated[
+        Path | None, typer.Option(help="For int8: a manifest; ranges are learned on its train, judged on its val.")
+    ] = None,
+    accept_loss: Annotated[bool, typer.Option("--accept-loss", help="Keep an int8 model that lost accuracy.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; RUN/TO-PRECISION, where predict looks.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a bundle as a model that runs without torch, and faster. Pixels in, scores and heatmaps out.
+
+    Example: hilum export runs/nih-small --to openvino --precision int8 --films films.parquet
+    """
+    from typing import get_args
+
+    from hilum.data.films import read_films
+    from hilum.model.engines import Precision
+    from hilum.model.export import Target, export_bundle
+
+    check_choice("to", to, get_args(Target))
+    check_choice("precision", precision, get_args(Precision))
+    manifest = None if films is None else read_films(films)
+    made = export_bundle(
+        run,
+        to,  # type: ignore[arg-type]
+        precision=precision,  # type: ignore[arg-type]
+        out=out,
+        films=manifest,
+        accept_loss=accept_loss,
+        say=say,
+    )
+    if as_json:
+        print_json({"out": str(made.folder), "engine": made.engine, "precision": precision, "accuracy": made.accuracy})
+    say(f"{made.engine} {made.precision} is in {made.folder}. Next: hilum predict {run} film.png")
+
+
+def info(
+    what: Annotated[
+        str | None, typer.Argument(metavar="[RECIPE|RUN]", help="A recipe, a bundle; all recipes if absent.")
+    ] = None,
+    changes: Changes = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Pixels for which shapes, arithmetic and memory are counted.")
+    ] = None,
+    layers: Annotated[bool, typer.Option("--layers", help="List every layer, its output and its parameters.")] = False,
+    figure: Annotated[Path | None, typer.Option(help="Draw a DenseNet's blocks into this PNG file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show a recipe's or bundle's network, parameters and training. Also its arithmetic, memory and preprocessing.
+
+    Example: hilum info am-densenet --size 224 --layers --figure figure1.png
+    """
+    from hilum.files import write_whole
+    from hilum.model.info import architecture_png, describe, layer_rows, recipe_of, sections, shipped
+    from hilum.model.info import layers as layers_of
+
+    if what is None:
+        if layers or figure or size or changes:
+            raise HilumError("a recipe or a run must be named with these options, got none. See: hilum info")
+        facts: dict[str, Any] = dict(shipped())
+        tables = [("Recipes", ["name", "what it is for"], [[name, about] for name, about in facts.items()])]
+    else:
+        facts = describe(what, changes or [], size=size)
+        tables = [(title, ["", ""], rows) for title, rows in sections(facts)]
+    if what is not None and layers:
+        listed = layers_of(*recipe_of(what, changes or []), size=size)
+        facts["layers"] = [layer._asdict() for layer in listed]
+        tables.append(("Layers", ["layer", "kind", "output", "parameters"], layer_rows(listed)))
+    if what is not None and figure is not None:
+        write_whole(figure, architecture_png(*recipe_of(what, changes or []), size=size))
+        say(f"The figure is in {figure}.")
+    if as_json:
+        print_json(facts)
+        return
+    for table in tables:
+        print_table(*table)

@@ -1,0 +1,230 @@
+"""The command that opens the reading room.
+
+Commands beside a PACS: the node, a service, and DICOMweb.
+
+The command that measures this machine.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hilum.cli.console import Json, check_choice, print_json, print_table, say
+from hilum.errors import HilumError
+
+
+def serve(
+    run: Annotated[
+        Path | None, typer.Argument(metavar="[RUN]", help="Folder of a bundle; demo/run, if absent.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; off loopback, a token is demanded.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any that is free.")] = 8000,
+    names: Annotated[
+        list[str] | None, typer.Option("--name", help="Another name that clients may call it by; repeatable.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="torch, onnx, openvino, or auto: the fastest that is here.")] = "auto",
+    precision: Annotated[str | None, typer.Option(help="fp32, bf16 or int8; the engine's own if not given.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Report on these weights; RUN/report or the one beside RUN, if not given.")
+    ] = None,
+    keep: Annotated[Path | None, typer.Option(help="SQLite file for results that clients ask to keep.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Open the reading room, a page where films are read in seconds. Programs have the same. Ctrl-C closes it.
+
+    Nothing leaves this machine. Off loopback, put TLS before it: docs/serving.md says how.
+
+    Example: hilum serve runs/nih-small
+    """
+    from typing import get_args
+
+    from hilum.messages import log_own_words
+    from hilum.model.engines import EngineName, Precision
+    from hilum.serve.server import open_room
+
+    check_choice("engine", engine, ("auto", *get_args(EngineName)))
+    check_choice("precision", precision, (None, *get_args(Precision)))
+    log_own_words("%(asctime)s %(message)s")
+    opened = open_room(
+        run,
+        host=host,
+        port=port,
+        names=tuple(names or ()),
+        engine=engine,
+        precision=precision,
+        report=report,
+        keep=keep,
+    )
+    if as_json:
+        print_json({"url": opened.url, "token": opened.token if opened.generated else None})
+    say(f"The reading room is open: {opened.url}  Research software, not a medical device. Ctrl-C closes it.")
+    if opened.token is not None:
+        say("Others on the network can read what is sent. Put TLS before it: docs/serving.md")
+    if opened.generated and not as_json:
+        say(f"Its token, shown this once: {opened.token}\nWith it in the page: {opened.url}/#{opened.token}")
+    opened.serve()
+
+
+if TYPE_CHECKING:
+    from hilum.predict.files import Row
+
+Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="The node's TOML file; see: hilum node example")]
+
+node = typer.Typer(
+    rich_markup_mode=None,
+    help="Beside the PACS: films in by C-STORE, reports and pictures out. Research software, not a medical device.",
+    epilog="Example: hilum node example > node.toml",
+    no_args_is_help=True,
+)
+
+
+def dicomweb(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a bundle.")],
+    url: Annotated[str, typer.Argument(metavar="URL", help="The server's DICOMweb address.")],
+    filters: Annotated[
+        list[str], typer.Option("--filter", metavar="KEY=VALUE", help="Which series: StudyDate=20260101-20260131")
+    ],
+    out: Annotated[Path, typer.Option(help="predictions.csv, .json or .parquet.")],
+    send: Annotated[bool, typer.Option("--send", help="Store a report and a picture beside each film.")] = False,
+    calls: Annotated[
+        str | None,
+        typer.Option(metavar="POINT", help="Add calls at youden, sensitivity-90, specificity-90 or alarms-10."),
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Heatmaps in a picture.")] = 3,
+    user: Annotated[str | None, typer.Option(help="The password is read from HILUM_WEB_PASSWORD.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Score the CR and DX films of a DICOMweb server. A bad film is a row with the reason; the exit code is then 1.
+
+    Example: hilum dicomweb runs/nih-small http://127.0.0.1:8042/dicom-web --filter StudyDate=20260101- --out a.csv
+    """
+    from hilum.pacs.writer import check_installed
+
+    check_installed()
+    from hilum.files import unfinished
+    from hilum.messages import track
+    from hilum.model.engines import open_engine
+    from hilum.pacs.dicomweb import find_films, open_client, predict_from_web
+    from hilum.pacs.results import result_model
+    from hilum.predict.files import Table, check_out, write_rows
+
+    check_out(out)
+    asked = dict(one.partition("=")[::2] for one in filters)
+    if "" in asked or "" in asked.values():
+        raise HilumError(f"filter must be KEY=VALUE such as StudyDate=20260101-, got {', '.join(filters)!r}")
+    model, engine, client = result_model(run, calls), open_engine(run), open_client(url, user)
+    rows = predict_from_web(client, find_films(client, asked), engine, model, send=send, top=top)
+    counts = {"films": 0, "bad": 0}
+
+    def counted() -> Iterator["Row"]:
+        for row in track(rows, "scoring films"):
+            counts["films"] += 1
+            counts["bad"] += bool(row.error)
+            yield row
+
+    gated = model.description.gate is not None
+    with unfinished(out) as beside:
+        write_rows(Table(model.description.findings, counted(), True, calls is not None, gated), beside)
+    if as_json:
+        print_json({"out": str(out), **counts})
+    say(
+        f"{counts['films']:,} films, {counts['bad']:,} bad. They are in {out}. Research software, not a medical device."
+    )
+    if counts["bad"]:
+        raise typer.Exit(1)
+
+
+@node.command()
+def run(config: Config) -> None:
+    """Run a node until SIGTERM or Ctrl-C. What waits is kept, and goes on at the next start.
+
+    Example: hilum node run node.toml
+    """
+    from hilum.pacs.writer import check_installed
+
+    check_installed()
+    from hilum.pacs.config import load_config
+    from hilum.pacs.service import run_node
+
+    run_node(load_config(config))
+
+
+@node.command()
+def status(config: Config, as_json: Json = False) -> None:
+    """Count films and results that wait, are done or failed. The node may run or not.
+
+    Example: hilum node status node.toml
+    """
+    from hilum.pacs.writer import check_installed
+
+    check_installed()
+    from hilum.pacs.config import load_config
+    from hilum.pacs.service import read_facts
+
+    facts = read_facts(load_config(config).store.folder)
+    if as_json:
+        print_json(facts)
+        return
+    rows = [[name.replace("_", " "), f"{value:,.0f}"] for name, value in facts.items()]
+    print_table("Node", ["", "count"], rows)
+
+
+@node.command()
+def example(
+    unit: Annotated[bool, typer.Option("--unit", help="Print a systemd unit instead.")] = False,
+) -> None:
+    """Print a configuration, to be saved and changed. Each key has a word beside it.
+
+    Example: hilum node example > node.toml
+    """
+    from hilum.pacs.config import EXAMPLE, UNIT
+
+    typer.echo((UNIT if unit else EXAMPLE).read_text(encoding="utf-8"), nl=False)
+
+
+def bench(
+    sizes: Annotated[list[int] | None, typer.Option("--size", min=32, help="Pixels of the input; repeatable.")] = None,
+    engines: Annotated[
+        list[str] | None, typer.Option("--engine", help="torch, onnx or openvino; repeatable, all if not given.")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="PNG films; 32 phantom films of 1024 px if not given.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="For how long each rate is counted.")] = 4.0,
+    training: Annotated[bool, typer.Option("--training", help="Training loops, at 224 and 512 px.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure this machine: films per second of every engine. Latency too; against torchxrayvision's network.
+
+    The networks have random weights, and INT8 is made from a few phantom films: only the speeds mean something.
+
+    Example: hilum bench --size 512 --engine openvino
+    """
+    from typing import get_args
+
+    from hilum.model.engines import EngineName
+
+    chosen = engines or list(get_args(EngineName))
+    for engine in chosen:
+        check_choice("engine", engine, get_args(EngineName))
+    lines: list[Any]
+    if training:
+        from hilum.bench.training import measure_training
+
+        lines = measure_training(sizes or [224, 512])
+    else:
+        from hilum.bench.engines import measure
+
+        lines = measure(sizes or [224, 512], chosen, images=images, seconds=seconds)
+    rows = [line._asdict() for line in lines]
+    if as_json:
+        print_json({"rows": rows})
+        return
+    print_table("This machine", [name.replace("_", " ") for name in rows[0]], [_cells(row) for row in rows])
+    say("Ratios are to the anchor's faster form in this run. The networks' weights are random: only speed is measured.")
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    return [
+        f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value) for value in row.values()
+    ]

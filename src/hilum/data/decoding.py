@@ -1,0 +1,220 @@
+"""What makes a file no film, and the last checks that all formats share: sizes, and one grey channel from many.
+
+The pixels of a PNG, and nothing else of it: text, colour profiles and EXIF never reach a decoder.
+
+The pixels of a JPEG, and the sizes that the headers of JPEG, JPEG-LS and JPEG 2000 streams state.
+"""
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8, UInt16
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+
+GreyPixels = UInt8[np.ndarray, "height width"] | UInt16[np.ndarray, "height width"]
+
+SMALLEST_SIDE, LARGEST_SIDE = 16, 20_000
+LARGEST_AREA = 100_000_000
+
+SAVE_AGAIN = "Save it as an 8- or 16-bit grey PNG"
+GET_AGAIN = "Download or copy the file again"
+
+
+class Film(NamedTuple):
+    """A film as its file holds it.
+
+    Attributes:
+        pixels: grey, bone bright, with the file's own depth: 8 bits, or 16.
+        spacing_mm: height and width of a pixel, at the detector or the patient; None if the file does not say.
+    """
+
+    pixels: GreyPixels
+    spacing_mm: tuple[float, float] | None = None
+
+
+class FaultError(Exception):
+    """What a film must be and what it is instead; `hilum.data.images.read` adds the file."""
+
+    def __init__(self, rule: str, remedy: str):
+        super().__init__(rule)
+        self.rule, self.remedy = rule, remedy
+
+
+def check_size(width: int, height: int) -> None:
+    """Refuse absurd sizes, before any memory is taken for them."""
+    sides_fit = all(SMALLEST_SIDE <= side <= LARGEST_SIDE for side in (width, height))
+    if not sides_fit or width * height > LARGEST_AREA:
+        raise FaultError(
+            f"be {SMALLEST_SIDE} to {LARGEST_SIDE} pixels a side and at most {LARGEST_AREA // 1_000_000} megapixels, "
+            f"got {width} x {height}",
+            "Remove it, or resize the film",
+        )
+
+
+def grey_pixels(film: Image.Image, size: tuple[int, int]) -> GreyPixels:
+    """Grey pixels from Pillow's modes; transparent ones are refused, as nobody knows what is behind."""
+    if film.size != size:
+        raise FaultError(f"be as large as its header says, {size}, got {film.size}", GET_AGAIN)
+    if film.mode == "P" or ("transparency" in film.info and film.mode in ("L", "RGB")):
+        film = film.convert("RGBA")
+    if film.mode in ("LA", "RGBA") and np.asarray(film.getchannel("A")).min() < 255:
+        raise FaultError("be opaque, got transparent pixels", SAVE_AGAIN)
+    match film.mode:
+        case "L" | "LA":
+            return np.array(film.getchannel("L"))
+        case "RGB" | "RGBA":
+            return np.array(film.convert("RGB").convert("L"))
+        case "I;16":
+            pixels = np.array(film)
+            if (pixels == film.info.get("transparency", -1)).any():
+                raise FaultError("be opaque, got transparent pixels", SAVE_AGAIN)
+            return pixels.astype(np.uint16, copy=False)
+        case mode:
+            raise FaultError(f"be grey or RGB, got Pillow's mode {mode!r}", SAVE_AGAIN)
+
+
+PNG = b"\x89PNG\r\n\x1a\n"
+_PLAIN_GREY = b"\x08\0\0\0\0"  # of the header: 8 bits, grey, deflate, the five filters, not interlaced
+_GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGBA = 0, 2, 3, 4, 6
+_SAMPLES = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 2, _RGBA: 4}
+_WHOLE = ((0, 0, 1, 1),)
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""Passes over a film: the first pixel's column and row, and the steps across and down. Source: PNG, section 8."""
+
+
+class _Chunk(NamedTuple):
+    kind: bytes
+    data: memoryview
+    stored: memoryview  # with length, kind and checksum
+
+
+def _png_chunks(content: bytes) -> Iterator[_Chunk]:
+    """The chunks of a PNG up to its end; the pixels' and all other critical chunks must match their checksums."""
+    start, view = len(PNG), memoryview(content)
+    while start + 12 <= len(content):
+        (length,) = struct.unpack_from(">I", content, start)
+        end = start + 12 + length
+        if end > len(content):
+            break
+        kind, data = content[start + 4 : start + 8], view[start + 8 : end - 4]
+        critical = not kind[0] & 0x20
+        if critical and zlib.crc32(view[start + 4 : end - 4]) != int.from_bytes(content[end - 4 : end], "big"):
+            raise FaultError(f"be an intact PNG, got a damaged {kind.decode('latin-1')!r} chunk", GET_AGAIN)
+        yield _Chunk(kind, data, view[start:end])
+        if kind == b"IEND":
+            return
+        start = end
+    raise FaultError("be a complete PNG, got a truncated one", GET_AGAIN)
+
+
+def read_png(content: bytes) -> GreyPixels:
+    """The pixels of a PNG. Only what pixels are made of reaches the decoder: text, colour profiles and EXIF do not."""
+    chunks = list(_png_chunks(content))
+    if chunks[0].kind != b"IHDR" or len(chunks[0].data) != 13:
+        raise FaultError("be a PNG that starts with its header, got none", GET_AGAIN)
+    width, height, bits, colour, _, _, interlaced = struct.unpack(">IIBBBBB", chunks[0].data)
+    check_size(width, height)
+    kinds = [chunk.kind for chunk in chunks]
+    if b"acTL" in kinds:
+        raise FaultError("be a single image, got an animated PNG", f"{SAVE_AGAIN}, one for each film")
+    if bits == 16 and colour != _GREY:
+        # Pillow would read these with 8 bits and not say so
+        raise FaultError("be grey if it has 16 bits, got a 16-bit colour or transparent PNG", SAVE_AGAIN)
+    if bits < 8 and colour != _PALETTE:
+        raise FaultError(f"have 8 or 16 bits, got a PNG with {bits}", SAVE_AGAIN)
+    header = bytes(chunks[0].data)
+    stream = b"".join(chunk.data for chunk in chunks if chunk.kind == b"IDAT")
+    if header[8:] == _PLAIN_GREY and b"tRNS" not in kinds:  # most films: without Pillow's file reader
+        film = Image.new("L", (width, height), 255)
+        film.frombytes(stream, "zip", "L")
+        pixels = np.frombuffer(film.tobytes(), np.uint8).reshape(height, width)
+        if (pixels[-1] == 255).all():  # white, or never written
+            _check_complete(stream, header)
+        return pixels
+    needed = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+    film = PngImageFile(io.BytesIO(PNG + b"".join(chunk.stored for chunk in chunks if chunk.kind in needed)))
+    film.load()
+    pixels = grey_pixels(film, (width, height))
+    if interlaced or colour == _PALETTE or not pixels[-1].any():  # black, or never written
+        _check_complete(stream, header)
+    return pixels
+
+
+def _check_complete(stream: bytes, header: bytes) -> None:
+    """Refuse a stream that ends before the film does: the decoder leaves the rest blank and does not say so."""
+    width, height, bits, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
+    expected = 0
+    for left, top, across, down in _ADAM7 if interlaced else _WHOLE:
+        columns, rows = len(range(left, width, across)), len(range(top, height, down))
+        if columns:
+            expected += rows * (1 + (columns * bits * _SAMPLES[colour] + 7) // 8)
+    if len(zlib.decompressobj().decompress(stream, expected)) < expected:
+        raise FaultError("be an intact image, got a PNG that ends before its last row", GET_AGAIN)
+
+
+JPEG = b"\xff\xd8\xff"
+
+_JPEG_2000 = b"\xff\x4f\xff\x51"
+_JPEG_LS_FRAME = 0xF7
+
+
+class JpegHeader(NamedTuple):
+    """What stands before the scan of a JPEG or JPEG-LS stream."""
+
+    kept: bytes  # all segments but EXIF, profiles and comments
+    end: int  # where the scan's segment starts
+    width: int
+    height: int
+    components: int
+
+
+def read_jpeg(content: bytes) -> GreyPixels:
+    """The pixels of a JPEG. EXIF, colour profiles and comments do not reach the decoder."""
+    header = jpeg_header(content)
+    check_size(header.width, header.height)
+    if header.components not in (1, 3):
+        raise FaultError(f"be a grey or RGB JPEG, got {header.components} colour channels (CMYK)", SAVE_AGAIN)
+    if b"\xff\xd9" not in content[header.end :]:
+        raise FaultError("be a complete JPEG, got a truncated one", GET_AGAIN)
+    film = JpegImageFile(io.BytesIO(header.kept + content[header.end :]))
+    film.load()
+    return grey_pixels(film, (header.width, header.height))
+
+
+def jpeg_header(content: bytes) -> JpegHeader:
+    """The header of a JPEG or JPEG-LS stream."""
+    kept, frame, start = [content[:2]], None, 2
+    while start + 4 <= len(content) and content[start] == 0xFF:
+        marker = content[start + 1]
+        if marker == 0xFF:  # a fill byte
+            start += 1
+            continue
+        if marker == 0xDA and frame is not None:
+            return JpegHeader(b"".join(kept), start, *frame)
+        end = start + 2 + int.from_bytes(content[start + 2 : start + 4], "big")
+        is_frame = (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or marker == _JPEG_LS_FRAME
+        if is_frame and start + 10 <= len(content):
+            height, width, components = struct.unpack_from(">HHB", content, start + 5)
+            frame = width, height, components
+        profile_or_text = 0xE1 <= marker <= 0xED or marker in (0xEF, 0xFE)
+        if not profile_or_text:
+            kept.append(content[start:end])
+        start = end
+    raise FaultError("be a complete JPEG, got a truncated or damaged header", GET_AGAIN)
+
+
+def stated_size(content: bytes) -> tuple[int, int, int]:
+    """Width, height and number of components that a JPEG, JPEG-LS or JPEG 2000 stream states."""
+    if not content.startswith(_JPEG_2000):
+        return jpeg_header(content)[2:]
+    if len(content) < 42:
+        raise FaultError("be a complete JPEG 2000 stream, got a truncated header", GET_AGAIN)
+    right, bottom, left, top = struct.unpack_from(">4I", content, 8)
+    (components,) = struct.unpack_from(">H", content, 40)
+    return right - left, bottom - top, components

@@ -1,0 +1,250 @@
+"""NIH ChestX-ray14, as NIH publishes it or as Kaggle lays it out: folder -> Films.
+
+Source: Wang et al., "ChestX-ray8", CVPR 2017. https://nihcc.app.box.com/v/ChestXray-NIHCC
+"""
+
+import math
+import re
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float32
+
+from hilum.data.films import OLDEST_YEARS, Films, validate
+from hilum.data.tables import SourceFolder, TextTable, film_key, read_header, read_table, read_text, shown
+from hilum.errors import FilmsError
+from hilum.findings import CHESTXRAY14, NO_FINDING, canonical
+
+BOXES_SIDE = 1024.0
+"""BBox_List_2017.csv counts in pixels of the films as NIH published them: 1024 a side."""
+
+_LABEL_FILES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
+_LABEL_COLUMNS = (
+    "Image Index",
+    "Finding Labels",
+    "Follow-up #",
+    "Patient ID",
+    "Patient Age",
+    "Patient Gender",
+    "View Position",
+)
+_BOX_COLUMNS = ("Image Index", "Finding Label", "Bbox [x", "y", "w", "h]")
+_VIEWS = {"pa": "PA", "ap": "AP", "lateral": "LATERAL", "ll": "LATERAL", "": "unknown", "unknown": "unknown"}
+_SEXES = {"m": "M", "f": "F", "": "unknown", "u": "unknown", "unknown": "unknown"}
+_YEARS = {"": 1.0, "Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
+_AGE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)([YMWD]?)")
+_NUMBER = re.compile(r"([0-9]{1,20})(?:\.0)?")
+_MEND = "Mend the row in the label file"
+
+
+def index_nih(folder: Path, *, labels: Path | None = None) -> Films:
+    """List the films of a folder that a label file describes; no image is opened.
+
+    Images are found by base name, wherever they lie below the folder and whatever case their ending has. Of two with
+    the same base name the shallowest wins, then the alphabetically first. Rows without an image, images without a row,
+    second images of the same name and unbelievable ages are named in `notes["problems"]`.
+
+    Args:
+        labels: the label file; found in the folder or its parent where it is not given.
+
+    Raises:
+        FilmsError: if there is no image, no label file, or a value in a file that cannot be right, by row and column.
+    """
+    found = SourceFolder.below(folder)
+    label_file = labels if labels is not None else _find_labels(found)
+    entries = read_table(label_file, _LABEL_COLUMNS, other_names={"Patient Gender": "Patient Sex"})
+    table = _entries(entries)
+    keys = [film_key(film) for film in table["film"]]
+    table.insert(1, "path", [found.images.get(key) for key in keys])
+    listed = set(keys)
+    problems = {
+        "missing": table["film"][table["path"].isna()].tolist(),
+        "unlisted": [path for key, path in found.images.items() if key not in listed],
+        "same_name": found.same_name,
+    }
+    if len(problems["missing"]) == len(table):
+        raise FilmsError(
+            f"folder must hold images that {label_file} lists, got {len(found.images)} others in {found.folder}, "
+            f"for example {next(iter(found.images.values()))!r}. Give the label file of these images with --labels."
+        )
+    table = table[table["path"].notna()].reset_index(drop=True)
+    too_old = table["age"] > OLDEST_YEARS
+    problems["age"] = table["film"][too_old].tolist()
+    table.loc[too_old, "age"] = np.nan
+    notes = {
+        "source": f"NIH ChestX-ray14 in {found.folder}",
+        "labels": str(label_file),
+        "rows": len(entries.rows),
+        "problems": problems,
+        "protocol": None,
+        "split_seed": None,
+        **_companions(found, label_file, {film_key(film): film for film in table["film"]}),
+    }
+    validate(table, CHESTXRAY14, label_file)
+    return Films(table, found.folder, CHESTXRAY14, notes)
+
+
+def _find_labels(found: SourceFolder) -> Path:
+    for name in _LABEL_FILES:
+        path = found.file(name)
+        if path is not None:
+            return path
+    beside = sorted(path for path in found.folder.parent.glob("*.csv") if path.is_file())
+    for candidates in (found.texts, beside):
+        fitting = [path for path in candidates if _is_label_file(path)]
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
+            names = ", ".join(str(path) for path in fitting[:3])
+            raise FilmsError(f"label file must be one, got {len(fitting)}: {names}. Choose one with --labels.")
+    raise FilmsError(
+        f"label file must be {_LABEL_FILES[0]} or another CSV with the columns 'Image Index' and 'Finding Labels', "
+        f"got none in {found.folder} or its parent. Name it with --labels."
+    )
+
+
+def _is_label_file(path: Path) -> bool:
+    if path.suffix.lower() != ".csv" or path.name.lower().startswith(("bbox", "google2019")):
+        return False
+    return {"Image Index", "Finding Labels"} <= set(read_header(path))
+
+
+def _entries(entries: TextTable) -> pd.DataFrame:
+    """The rows of a label file as a manifest's columns, without paths."""
+    if not entries.rows:
+        raise FilmsError(f"label file must list at least one film, got only a header in {entries.path}. {_MEND}.")
+    _refuse_bad_names(entries)
+    patients = entries.parse("Patient ID", _identity, "not be empty", _MEND)
+    follow_ups = entries.parse("Follow-up #", _number, "be a whole number", _MEND)
+    views = entries.parse("View Position", lambda text: _VIEWS.get(text.lower()), "be PA, AP, LATERAL or empty", _MEND)
+    sexes = entries.parse("Patient Gender", lambda text: _SEXES.get(text.lower()), "be M, F or empty", _MEND)
+    ages = entries.parse("Patient Age", _age, "be years such as 58 or 058Y, or empty", _MEND)
+    table = pd.DataFrame(
+        {
+            "film": entries.columns["Image Index"],
+            "source": "nih",
+            "patient": patients,
+            "study": [f"{patient}_{number}" for patient, number in zip(patients, follow_ups, strict=True)],
+            "view": views,
+            "age": np.array(ages, dtype=np.float64),
+            "sex": sexes,
+            "split": pd.Series([None] * len(patients), dtype="str"),
+        }
+    )
+    return pd.concat([table, pd.DataFrame(_labels(entries), columns=list(CHESTXRAY14))], axis="columns")
+
+
+def _refuse_bad_names(entries: TextTable) -> None:
+    films = entries.columns["Image Index"]
+    first: dict[str, int] = {}
+    for index, film in enumerate(films):
+        if not film or "/" in film or "\\" in film:
+            raise entries.fault("Image Index", index, "be a file name without a folder", _MEND)
+        before = first.setdefault(film_key(film), index)
+        if before != index:
+            rule = f"be unique, but row {entries.rows[before]} is the same film"
+            raise entries.fault("Image Index", index, rule, "Remove one of the two rows from the label file")
+
+
+def _labels(entries: TextTable) -> Float32[np.ndarray, "films findings"]:
+    """1 for every finding that a row names; `No Finding` is a row of zeros."""
+    texts = entries.columns["Finding Labels"]
+    codes = {text: code for code, text in enumerate(dict.fromkeys(texts))}
+    rows = np.zeros((len(codes), len(CHESTXRAY14)), dtype=np.float32)
+    for text, code in codes.items():
+        words = [word.strip() for word in text.split("|")]
+        if words == [NO_FINDING]:
+            continue
+        for word in words:
+            try:
+                rows[code, CHESTXRAY14.index(canonical(word))] = 1
+            except FilmsError:
+                rule = f"be {NO_FINDING!r} alone or findings joined by '|' ({shown(word)} is none)"
+                remedy = f"The findings are {', '.join(CHESTXRAY14)}"
+                raise entries.fault("Finding Labels", texts.index(text), rule, remedy) from None
+    return rows[[codes[text] for text in texts]]
+
+
+def _identity(text: str) -> str | None:
+    """A patient's id, without leading zeros or the '.0' that spreadsheets add."""
+    return _number(text) or text or None
+
+
+def _number(text: str) -> str | None:
+    match = _NUMBER.fullmatch(text)
+    return (match[1].lstrip("0") or "0") if match else None
+
+
+def _age(text: str) -> float | None:
+    if not text:
+        return math.nan
+    match = _AGE.fullmatch(text.upper())
+    return float(match[1]) * _YEARS[match[2]] if match else None
+
+
+def _companions(found: SourceFolder, label_file: Path, films: dict[str, str]) -> dict[str, Any]:
+    """What the boxes file and NIH's two lists, where there are any, say about the films that were found."""
+    notes: dict[str, Any] = {"boxes": [], "boxes_file": None, "boxes_listed": 0}
+    box_file = found.file("BBox_List_2017.csv", label_file.parent)
+    if box_file is not None:
+        listed = _boxes(box_file)
+        boxes = [{**box, "film": films[film_key(box["film"])]} for box in listed if film_key(box["film"]) in films]
+        notes |= {"boxes": boxes, "boxes_file": str(box_file), "boxes_listed": len(listed)}
+    lists: dict[str, dict[str, int]] = {}
+    for note, name in (("official_train_val", "train_val_list.txt"), ("official_test", "test_list.txt")):
+        list_file = found.file(name, label_file.parent)
+        if list_file is not None:
+            lists[note] = _list(list_file)
+            notes[note] = [film for key, film in films.items() if key in lists[note]]
+    if len(lists) == 2:
+        train_val, test = lists.values()
+        both = next((key for key in test if key in train_val), None)
+        if both is not None:
+            raise FilmsError(
+                f"film must be in one of NIH's two lists, got {both!r} in test_list.txt, row {test[both]} and in "
+                f"train_val_list.txt, row {train_val[both]}. Download NIH's lists again."
+            )
+    return notes
+
+
+def _boxes(path: Path) -> list[dict[str, Any]]:
+    """Boxes as fractions of the film's width and height."""
+    table = read_table(path, _BOX_COLUMNS)
+    remedy = "Mend the row, or remove the file"
+    findings = table.parse("Finding Label", _finding, "be a finding", f"The findings are {', '.join(CHESTXRAY14)}")
+    sides = [
+        table.parse(name, _fraction, f"be a number of pixels from 0 to {BOXES_SIDE:.0f}", remedy)
+        for name in _BOX_COLUMNS[2:]
+    ]
+    films = table.parse("Image Index", lambda text: text or None, "not be empty", remedy)
+    boxes = []
+    for index, (film, finding, x, y, width, height) in enumerate(zip(films, findings, *sides, strict=True)):
+        for column, start, extent in (("w", x, width), ("h]", y, height)):
+            if extent == 0 or start + extent > 1 + 1e-6:
+                raise table.fault(column, index, "be above 0 and end inside the film", remedy)
+        boxes.append({"film": film, "finding": finding, "x": x, "y": y, "width": width, "height": height})
+    return boxes
+
+
+def _finding(text: str) -> str | None:
+    try:
+        return canonical(text)
+    except FilmsError:
+        return None
+
+
+def _fraction(text: str) -> float | None:
+    try:
+        value = float(text) / BOXES_SIDE
+    except ValueError:
+        return None
+    return value if 0 <= value <= 1 and "_" not in text else None
+
+
+def _list(path: Path) -> dict[str, int]:
+    """The films of one of NIH's lists, by key, with their rows."""
+    lines: Iterable[tuple[int, str]] = enumerate(read_text(path).splitlines(), start=1)
+    return {film_key(PurePosixPath(line.strip()).name): row for row, line in lines if line.strip()}

@@ -1,0 +1,1 @@
+"""Evaluate scores on a split: one file a section of the report, and the page that shows them."""

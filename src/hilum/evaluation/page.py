@@ -1,0 +1,298 @@
+"""What a report does not show, and how to cite it: for the page and the model card.
+
+The report in plain sentences.
+
+report.json, the page that people read and roc.png, all from one report and from nothing else.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from hilum.evaluation.calibration import calibration_view
+from hilum.evaluation.cohort import manifest_view
+from hilum.evaluation.curves import curve_views, threshold_view
+from hilum.evaluation.external import shift_view
+from hilum.evaluation.figures import roc_png, scaled
+from hilum.evaluation.localization import gallery_view, localization_view
+from hilum.evaluation.operating_points import confusions_view, operating_view
+from hilum.evaluation.reference import reference_view
+from hilum.evaluation.subgroups import subgroups_view
+from hilum.evaluation.training import model_facts, training_charts
+from hilum.evaluation.views import (
+    Section,
+    count,
+    decimal,
+    interval,
+    listed,
+    plural,
+    shown_p,
+    signed_interval,
+    were,
+    words,
+)
+from hilum.files import write_whole
+
+
+def limits(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """What stays open, each as a few words and their explanation."""
+    found = [
+        (
+            "Whether the labels are right.",
+            "ChestX-ray14's labels were mined from report texts and are wrong in a part of the films. A value here "
+            "says how well such a label is guessed.",
+        ),
+        (
+            "What happens elsewhere.",
+            "Films from another hospital, machine or time differ; so do the patients. Values, calibration and calls "
+            "must be measured there before they are believed.",
+        ),
+        (
+            "What happens to patients.",
+            "Nobody read films with this system, and no decision was made by it. Ranking films well is not helping "
+            "people.",
+        ),
+        (
+            "What was not looked for.",
+            "A film without any of these findings may show others. Side, extent and change are not judged.",
+        ),
+    ]
+    if report["localization"]:
+        found.append(
+            (
+                "Why a score is what it is.",
+                "A heatmap shows where the network's evidence lies. On films without boxes nobody checked it.",
+            )
+        )
+    else:
+        found.append(("Where the system looked.", "There were no heatmaps, or no true boxes, to judge it by."))
+    if not report["subgroups"]:
+        found.append(("Whether it serves all alike.", "The films were not judged by sex, age or view."))
+    return found
+
+
+def citation(report: dict[str, Any]) -> list[str]:
+    """What to name: the software with this report, the paper, the data."""
+    return [
+        f"The Hilum developers. Hilum {report['hilum']}: open software for chest X-ray classification. Report of "
+        f"{report['system']}, protocol {report['protocol'] or 'unknown'}, split {report['split']}, manifest "
+        f"{report['films_fingerprint'][:12]}.",
+        "AM_DenseNet: Zhao et al., “A deep learning method for classification of chest X-ray images”, J. Phys.: Conf. "
+        "Ser. 1848 (2021) 012030.",
+        "ChestX-ray14: Wang et al., “ChestX-ray8”, CVPR 2017, arXiv 1705.02315; images by the NIH Clinical Center.",
+    ]
+
+
+CONTROLS = {
+    "identity": ("Patient identity", "the labels of the same patient's training films"),
+    "view_age_sex": ("View, age, sex", "the view and the patient's age and sex"),
+}
+"""What each control that sees no pixel is called, and what it knows instead."""
+
+
+def summary(report: dict[str, Any]) -> list[str]:
+    """The report in plain sentences."""
+    findings, mean = report["findings"], report["mean"]["auroc"]
+    defined = {name: finding["auroc"] for name, finding in findings.items() if finding["auroc"]["value"] is not None}
+    if not defined:
+        return ["No finding occurs both present and absent among these films, so nothing can be ranked."]
+    share = f"{100 * mean['value']:.0f} times out of 100"
+    sentences = [
+        f"Shown a film with a finding and one without, {report['system']} gives the first the higher score about "
+        f"{share}, on average over {plural(len(defined), 'finding')}; guessing would be right 50 times."
+    ]
+    if len(defined) > 1:
+        ranked = sorted(defined, key=lambda name: float(defined[name]["value"]))
+        best, weakest = ranked[-1], ranked[0]
+        sentences.append(
+            f"Best ranked is {words(best)} ({decimal(defined[best]['value'])}), weakest {words(weakest)} "
+            f"({decimal(defined[weakest]['value'])})."
+        )
+    unclear = [
+        name for name, auroc in defined.items() if auroc["low"] is not None and auroc["low"] <= 0.5 <= auroc["high"]
+    ]
+    if unclear:
+        sentences.append(f"No better than chance as far as these films can tell: {listed(unclear)}.")
+    if report["localization"]:
+        model, centre = (report["localization"]["mean"][name]["pointing"]["value"] for name in ("model", "centre"))
+        sentences.append(
+            "Of 100 findings with a true box, each kind counted alike, its heatmaps point into the box for "
+            f"{100 * model:.0f}; always pointing at the film's centre does so for {100 * centre:.0f}."
+        )
+    undefined = report["undefined_findings"]
+    if undefined:
+        is_or_are = "is" if len(undefined) == 1 else "are"
+        sentences.append(
+            f"{listed(undefined)} {is_or_are} undefined, because these films do not show both presence and absence; "
+            "the mean leaves this out."
+        )
+    if report["not_judged"]:
+        sentences.append(f"Not judged, because the system gave no scores: {listed(report['not_judged'])}.")
+    missing = report["missing_films"]
+    if missing:
+        sentences.append(f"{plural(len(missing), 'film')} of the split had no score and {were(missing)} left out.")
+    return sentences + list(report["notes"])
+
+
+def control_sentences(report: dict[str, Any]) -> list[str]:
+    """What the controls reach and where the system stands, a sentence for each control."""
+    sentences = []
+    for name, control in report["controls"].items():
+        auroc, difference, knows = control["mean"]["auroc"], control["mean"]["difference"], CONTROLS[name][1]
+        if auroc["value"] is None:
+            sentences.append(f"A control that knows only {knows} could not be judged: no finding defines it.")
+            continue
+        reached = f"reaches a mean AUROC of {decimal(auroc['value'])} ({interval(auroc)})"
+        sentence = f"A control that sees no pixel and knows only {knows} {reached}"
+        if difference["value"] is None:
+            sentences.append(f"{sentence}; it shares no defined finding with {report['system']}.")
+            continue
+        above = f"{abs(difference['value']):.3f} {'above' if difference['value'] >= 0 else 'below'} it"
+        ends = "no interval" if difference["low"] is None else f"{difference['low']:+.3f} to {difference['high']:+.3f}"
+        sentences.append(f"{sentence}; {report['system']} lies {above} ({ends}).")
+    return sentences
+
+
+PROTOCOLS: dict[str | None, tuple[str, str]] = {
+    "official": (
+        "NIH's official split",
+        "The films are those of NIH's published test list. Its patients are sicker than those of the training list, "
+        "and no patient is in both. Most of the literature can be compared with this protocol.",
+    ),
+    "patient": (
+        "A random split of patients",
+        "Patients were dealt to training and test at random, so no patient is in both. The test films resemble the "
+        "training films more than NIH's official test list does: do not compare with values of the official split.",
+    ),
+    "image": (
+        "A random split of images: inflated values",
+        "Images were dealt to training and test at random, so one patient's films stand in both. In ChestX-ray14, "
+        "81.6 % of the test films then have siblings in training, and a control that sees no pixel, only the labels of "
+        "the same patient's training films, reaches a mean AUROC of about 0.746. The values are inflated and must not "
+        "be compared with those of other protocols.",
+    ),
+    None: (
+        "Unknown split",
+        "The manifest does not say how its films were split. Nothing published is set beside these values.",
+    ),
+}
+"""What each protocol is called, and what it means for the numbers."""
+
+_AXIS_LOW = 0.4
+"""Where the interval graphics begin; what lies below is drawn at the edge."""
+
+
+def write_report(report: dict[str, Any], folder: Path) -> None:
+    """Write report.json, report.html (one file that loads nothing else) and roc.png.
+
+    Args:
+        report: what `hilum.evaluation.evaluate` makes, or `hilum.evaluation.evaluate.Report.to_dict`.
+
+    Raises:
+        HilumError: if the folder cannot be written to.
+    """
+    text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    picture, page = roc_png(report), render_page(report)  # all is made before any is written
+    write_whole(folder / "report.json", text.encode())
+    write_whole(folder / "roc.png", picture)
+    write_whole(folder / "report.html", page.encode())
+
+
+def render_page(report: dict[str, Any]) -> str:
+    """The page as HTML, from what report.json holds and from nothing else."""
+    title, meaning = PROTOCOLS.get(report["protocol"], PROTOCOLS[None])
+    model, confusions = report["model"], confusions_view(report)
+    sections = plain_sections(report)
+    return (
+        page_environment()
+        .get_template("report.html")
+        .render(
+            report=report,
+            protocol_title=title,
+            protocol_meaning=meaning,
+            summary=summary(report),
+            rows=[_row(name, finding, report["published"]) for name, finding in report["findings"].items()],
+            mean_bar=_bar(report["mean"]["auroc"]),
+            controls=CONTROLS,
+            control_sentences=control_sentences(report),
+            errata=list(dict.fromkeys(system["erratum"] for system in report["published"] if system["erratum"])),
+            curves=curve_views(report),
+            sections=sections,
+            thresholds=threshold_view(report),
+            confusions=confusions,
+            gallery=gallery_view(report),
+            limits=limits(report),
+            citation=citation(report),
+            facts=model_facts(model) if model else {},
+            charts=training_charts(model["history"]) if model else [],
+            contents=_contents(report, sections, confusions is not None),
+        )
+    )
+
+
+def plain_sections(report: dict[str, Any]) -> list[Section]:
+    """The sections that are sentences, tables and small figures, for the page and the model card."""
+    return [
+        calibration_view(report),
+        operating_view(report),
+        *([subgroups_view(report)] if report["subgroups"] else []),
+        *([reference_view(report)] if report["reference"] else []),
+        *([shift_view(report)] if report["shift"] else []),
+        *([localization_view(report)] if report["localization"] else []),
+        *([manifest_view(report)] if report["manifest"] else []),
+    ]
+
+
+def _contents(report: dict[str, Any], sections: Sequence[Section], confusions: bool) -> list[tuple[str, str]]:
+    """The anchors of the page's sections and what they are called in its list of contents."""
+    inside = []
+    for section in sections:
+        inside.append((section.name, section.title.partition(":")[0]))
+        if section.name == "calls" and confusions:
+            inside.append(("confusions", "Confusions"))
+    return [
+        ("summary", "In plain words"),
+        ("findings", "Finding by finding"),
+        *([("controls", "Without pixels")] if report["controls"] else []),
+        ("curves", "Curves"),
+        *inside,
+        *([("training", "The model")] if report["model"] else []),
+        ("method", "Method"),
+        ("limits", "What this does not show"),
+        ("cite", "How to cite"),
+    ]
+
+
+def page_environment() -> Environment:
+    """Where the pages' templates are found, with the filters that write numbers."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates", encoding="utf-8"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"decimal": decimal, "interval": interval, "count": count, "words": words}
+    environment.filters |= {"signed_interval": signed_interval, "p": shown_p}
+    return environment
+
+
+def _row(name: str, finding: dict[str, Any], published: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "name": name,
+        **finding,
+        "bar": _bar(finding["auroc"]),
+        "peers": [system["findings"].get(name) for system in published],
+    }
+
+
+def _bar(auroc: dict[str, Any]) -> dict[str, float] | None:
+    """Where an interval graphic's marks lie, from 0 to 100; None for an undefined value."""
+    if auroc["value"] is None:
+        return None
+    ends = [auroc[key] if auroc[key] is not None else auroc["value"] for key in ("low", "value", "high")]
+    low, value, high = (100 * max(0.0, part) for part in scaled(ends, _AXIS_LOW, 1.0))
+    return {"low": low, "value": value, "high": high, "chance": 100 * scaled([0.5], _AXIS_LOW, 1.0)[0]}

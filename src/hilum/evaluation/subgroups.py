@@ -1,0 +1,329 @@
+"""The section of a report on groups of patients: who is served worse than the rest.
+
+The page's section on groups of patients.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float64, Shaped
+
+from hilum.evaluation.inputs import Judged
+from hilum.evaluation.operating_points import POINTS
+from hilum.evaluation.views import (
+    Cell,
+    Forest,
+    Section,
+    TableView,
+    cell,
+    count,
+    forest,
+    listed,
+    plural,
+    shown_p,
+    signed_interval,
+    words,
+)
+from hilum.metrics.bootstrap import estimate_json, number_json
+from hilum.metrics.subgroups import FEWEST_PATIENTS, MEASURES, UNDIAGNOSED, Contrast, Group, Members, subgroups
+from hilum.model.thresholds import OperatingPoints
+
+POINT = "specificity-90"
+"""Where missed findings are counted: at Youden's point nearly every film is called for some finding."""
+
+AGES = {"0 to 19 years": 0, "20 to 39 years": 20, "40 to 59 years": 40, "60 to 79 years": 60, "80 years or older": 80}
+"""Bands of age, and where each begins."""
+
+FILMS = {"1 film": 1, "2 to 4 films": 2, "5 to 19 films": 5, "20 films or more": 20}
+"""Bands of a patient's number of judged films, and where each begins."""
+
+Texts = Shaped[np.ndarray, " films"]
+
+
+def subgroups_section(judged: Judged, points: OperatingPoints | None) -> dict[str, Any]:
+    """Ranking, calibration and missed findings by sex, age, view, films per patient and source.
+
+    In the form of report.json:
+
+        fewest_patients    with a finding, and without it, that a number needs
+        operating_point    at which missed findings are counted; null without thresholds
+        not_measured: {MEASURE: sentence}    auroc, excess, missed or undiagnosed, for the whole section
+        single: {ATTRIBUTE: value}    what all films have in common, so that it cannot be judged
+        groups: [{attribute, name, films, patients, MEASURE: CONTRAST, findings: {FINDING: {films, patients, positives,
+            positive_patients, MEASURE: CONTRAST}}}]    undiagnosed only for the group
+        CONTRAST: {group: ESTIMATE, rest: ESTIMATE, difference: ESTIMATE (group minus rest), p_value, p_value_holm,
+            findings (that the mean is over), too_small (why there is no number, or empty)}
+
+    ATTRIBUTE is sex, age, view, films_per_patient or source; every film is in one group of each.
+
+    Args:
+        judged: with the manifest's columns in its truth.
+        points: thresholds that were chosen on validation, or None.
+    """
+    numbers, labels, patients = judged.numbers, judged.labels, judged.patients
+    probabilities = bool(((numbers >= 0) & (numbers <= 1)).all())
+    values = _attributes(judged.truth)
+    single = {name: str(texts[0]) for name, texts in values.items() if len(set(texts.tolist())) == 1}
+    members: dict[tuple[str, str], Members] = {
+        (attribute, value): texts == value
+        for attribute, texts in values.items()
+        if attribute not in single
+        for value in _in_order(attribute, texts)
+    }
+    found = subgroups(
+        numbers,
+        labels,
+        patients,
+        None if points is None else _called(judged, points),
+        {"\0".join(key): films for key, films in members.items()},
+        probabilities=probabilities,
+    )
+    not_measured = {}
+    if not probabilities:
+        not_measured["excess"] = "Scores outside [0, 1] are no probabilities, so their calibration cannot be judged."
+    if points is None:
+        without = "No thresholds came with these scores, so missed findings cannot be counted."
+        not_measured |= {"missed": without, UNDIAGNOSED: without}
+    return {
+        "fewest_patients": FEWEST_PATIENTS,
+        "operating_point": None if points is None else POINT,
+        "not_measured": not_measured,
+        "single": single,
+        "groups": [
+            _group_json(key, members[key], group, judged) for key, group in zip(members, found.values(), strict=True)
+        ],
+    }
+
+
+def _attributes(truth: pd.DataFrame) -> dict[str, Texts]:
+    """Each film's value of each attribute."""
+    films = truth.groupby("patient")["film"].transform("size").to_numpy(dtype=np.float64)
+    return {
+        "sex": truth["sex"].to_numpy(dtype=str),
+        "age": _bands(truth["age"].to_numpy(np.float64), AGES),
+        "view": truth["view"].to_numpy(dtype=str),
+        "films_per_patient": _bands(films, FILMS),
+        "source": truth["source"].to_numpy(dtype=str),
+    }
+
+
+def _bands(values: Float64[np.ndarray, " films"], bands: dict[str, int]) -> Texts:
+    """The name of each value's band, or unknown."""
+    places = np.searchsorted(list(bands.values()), values, side="right") - 1
+    return np.array([*bands, "unknown"])[np.where(np.isnan(values), len(bands), places)]
+
+
+def _in_order(attribute: str, values: Texts) -> list[str]:
+    """The values that occur, as they are shown: bands from low to high, others by name."""
+    bands = [*{"age": AGES, "films_per_patient": FILMS}.get(attribute, {})]
+    found = sorted(set(values.tolist()))
+    return [name for name in bands if name in found] + [name for name in found if name not in bands]
+
+
+def _called(judged: Judged, points: OperatingPoints) -> Float64[np.ndarray, "films findings"]:
+    """1 where a score reaches its threshold, 0 where not, NaN in columns without one."""
+    thresholds = [points.thresholds(POINT)[finding] for finding in judged.findings]
+    values = np.array([np.nan if one is None else one.value for one in thresholds], dtype=np.float64)
+    return np.where(np.isnan(values), np.nan, judged.numbers >= values)
+
+
+def _group_json(key: tuple[str, str], films: Members, group: Group, judged: Judged) -> dict[str, Any]:
+    labels, patients = judged.labels[films], judged.patients[films]
+    findings = {}
+    for k, (name, contrasts) in enumerate(zip(judged.findings, group.findings, strict=True)):
+        known, present = ~np.isnan(labels[:, k]), labels[:, k] == 1
+        findings[name] = {
+            "films": int(known.sum()),
+            "patients": len(set(patients[known])),
+            "positives": int(present.sum()),
+            "positive_patients": len(set(patients[present])),
+            **{measure: _contrast_json(contrasts[measure]) for measure in MEASURES},
+        }
+    return {
+        "attribute": key[0],
+        "name": key[1],
+        "films": int(films.sum()),
+        "patients": len(set(patients)),
+        **{measure: _contrast_json(contrast) for measure, contrast in group.overall.items()},
+        "findings": findings,
+    }
+
+
+def _contrast_json(contrast: Contrast) -> dict[str, Any]:
+    small = ""
+    if np.isnan(contrast.group.value):
+        small = "the group is too small"
+    elif np.isnan(contrast.rest.value):
+        small = "the rest is too small"
+    return {
+        "group": estimate_json(contrast.group.estimate),
+        "rest": estimate_json(contrast.rest.estimate),
+        "difference": estimate_json(contrast.gap.estimate),
+        "p_value": number_json(contrast.gap.p_value),
+        "p_value_holm": number_json(contrast.p_value_holm),
+        "findings": contrast.findings,
+        "too_small": small,
+    }
+
+
+ATTRIBUTES = {
+    "sex": "sex",
+    "age": "age",
+    "view": "view",
+    "films_per_patient": "films per patient",
+    "source": "source",
+}
+"""What each attribute is called."""
+
+MEASURE_WORDS = {
+    "auroc": "AUROC",
+    "excess": "Mean score minus share",
+    "missed": "Missed findings",
+    "undiagnosed": "Undiagnosed films",
+}
+"""What each measure is called."""
+
+LEVEL = 0.05
+"""Differences whose corrected p-value lies below are named."""
+
+_SHOWN_FINDINGS = 20
+
+
+def subgroups_view(report: dict[str, Any]) -> Section:
+    """Who is served worse: sentences, a table of all groups, and one of single findings in which a group differs."""
+    section, title = report["subgroups"], "Groups of patients: who is served worse"
+    groups = section["groups"]
+    sentences = [f"All films have one {ATTRIBUTES[name]} ({value})." for name, value in section["single"].items()]
+    if not groups:
+        return Section("subgroups", title, ("These films cannot be divided into groups.", *sentences))
+    clear = [
+        f"{_name(group)}: {MEASURE_WORDS[measure]} {group[measure]['difference']['value']:+.3f}"
+        for group in groups
+        for measure in MEASURE_WORDS
+        if _below(group[measure]["p_value_holm"])
+    ]
+    sentences = [
+        f"Differences from the rest of the films that chance does not explain: {'; '.join(clear)}."
+        if clear
+        else "No group differs from the rest of the films, over all findings, by more than chance explains. That is no "
+        "proof that it is served as well: the intervals show what these films cannot rule out.",
+        *dict.fromkeys(section["not_measured"].values()),
+        *sentences,
+    ]
+    small = [_name(group) for group in groups if group["auroc"]["group"]["value"] is None]
+    if small:
+        sentences.append(f"Too small to be judged: {listed(small)}.")
+    measures = [name for name in MEASURE_WORDS if name not in section["not_measured"]]
+    tables = [TableView("Each group beside the rest of the films", *_table(groups, measures))]
+    found = _single_findings(groups, measures)
+    if found:
+        tables.append(TableView("Single findings in which a group differs", _FINDING_HEADER, found))
+    return Section(
+        "subgroups",
+        title,
+        tuple(sentences),
+        tables=tuple(tables),
+        forests=_forests(groups, measures),
+        legend=_legend(section),
+    )
+
+
+def _forests(groups: list[dict[str, Any]], measures: list[str]) -> tuple[Forest, ...]:
+    """For each measure the groups' differences from their rest, one below the other."""
+    names = [
+        Cell(group["name"], f"{ATTRIBUTES[group['attribute']]}, {count(group['films'])} films") for group in groups
+    ]
+    found = (
+        forest(
+            f"{MEASURE_WORDS[measure]}: group minus the rest",
+            [(name, group[measure]["difference"]) for name, group in zip(names, groups, strict=True)],
+            nothing="too small",
+        )
+        for measure in measures
+    )
+    return tuple(plot for plot in found if plot)
+
+
+_FINDING_HEADER = ("Group", "Finding", "Measure", "Group", "Rest", "Difference", "With the finding")
+
+
+def _table(groups: list[dict[str, Any]], measures: list[str]) -> tuple[tuple[str, ...], tuple[tuple[Cell, ...], ...]]:
+    header = ["Group", "Films"]
+    for name in measures:
+        header += [MEASURE_WORDS[name], "minus the rest"]
+    rows = []
+    for group in groups:
+        row = [Cell(group["name"], ATTRIBUTES[group["attribute"]])]
+        row.append(Cell(count(group["films"]), plural(group["patients"], "patient")))
+        for name in measures:
+            row += _cells(group[name], group[name]["findings"] if name != "undiagnosed" else None)
+        rows.append(tuple(row))
+    return tuple(header), tuple(rows)
+
+
+def _cells(contrast: dict[str, Any], findings: int | None) -> list[Cell]:
+    if contrast["group"]["value"] is None:
+        return [Cell("too small"), Cell("")]
+    shown = cell(contrast["group"])
+    if findings is not None:
+        shown = Cell(shown.text, f"{shown.small}, {plural(findings, 'finding')}")
+    return [shown, _difference(contrast)]
+
+
+def _difference(contrast: dict[str, Any]) -> Cell:
+    gap = contrast["difference"]
+    if gap["value"] is None:
+        return Cell("rest too small")
+    return Cell(f"{gap['value']:+.3f}", f"{signed_interval(gap)}, p {shown_p(contrast['p_value_holm'])}")
+
+
+def _single_findings(groups: list[dict[str, Any]], measures: list[str]) -> tuple[tuple[Cell, ...], ...]:
+    """The clearest differences of single findings, the smallest p-values first."""
+    found = [
+        (finding[measure]["p_value_holm"], group, name, measure, finding)
+        for group in groups
+        for name, finding in group["findings"].items()
+        for measure in measures
+        if measure in finding and _below(finding[measure]["p_value_holm"])
+    ]
+    found.sort(key=lambda one: float(one[0]))
+    return tuple(
+        (
+            Cell(group["name"], ATTRIBUTES[group["attribute"]]),
+            Cell(words(name)),
+            Cell(MEASURE_WORDS[measure]),
+            cell(finding[measure]["group"]),
+            cell(finding[measure]["rest"]),
+            _difference(finding[measure]),
+            Cell(count(finding["positives"]), plural(finding["positive_patients"], "patient")),
+        )
+        for _, group, name, measure, finding in found[:_SHOWN_FINDINGS]
+    )
+
+
+def _legend(section: dict[str, Any]) -> str:
+    fewest, point = section["fewest_patients"], section["operating_point"]
+    missed = (
+        " Missed findings: the share of films with a finding in which it is not called, a mean over findings; "
+        "undiagnosed films: the share of films with any finding in which none is called; both at "
+        f"{POINTS[point].lower()}."
+        if point
+        else ""
+    )
+    return (
+        "AUROC and mean score minus share of films with the finding are means over the findings that at least "
+        f"{fewest} patients have, and {fewest} do not, in the group and in the rest; so groups compare with their "
+        f"rest, not with each other. Above 0 the scores are too high for the group.{missed} Intervals and p-values "
+        "take patients, not films, as independent; p is corrected (Holm) for all groups, measure by measure, and in "
+        f"the table of single findings, which shows the {_SHOWN_FINDINGS} clearest, for all groups and findings. A "
+        "group may differ because its films are harder, not because it is served worse."
+    )
+
+
+def _name(group: dict[str, Any]) -> str:
+    return f"{ATTRIBUTES[group['attribute']]} {group['name']}"
+
+
+def _below(p_value: float | None) -> bool:
+    return p_value is not None and p_value < LEVEL

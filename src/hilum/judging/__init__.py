@@ -1,1 +1,0 @@
-"""The sections of a report: what is measured beyond ranking, each in the form of report.json."""

@@ -1,0 +1,83 @@
+"""Progress bars on standard error, so that standard output stays a table or JSON.
+
+Libraries that say less: nothing of any film in a log, and no hints of Lightning's.
+"""
+
+import logging
+import threading
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+Item = TypeVar("Item")
+
+
+def messages() -> Console:
+    """The console that messages and bars go to: standard error."""
+    return Console(stderr=True, highlight=False)
+
+
+def track(items: Iterable[Item], description: str, *, total: int | None = None) -> Iterator[Item]:
+    """Yield the items while a bar on standard error shows how far they are.
+
+    Args:
+        description: what is being done, in two or three words.
+        total: the number of items, where `len` does not tell.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=messages()) as progress:
+        yield from progress.track(items, total=total, description=description)
+
+
+_HEARD = ("hilum", "uvicorn")
+
+
+def log_own_words(form: str) -> None:
+    """For a process that serves: on standard error is what Hilum says, and no message or warning of a library.
+
+    By the logger's name: a level would not do, as pydicom sets its own again when it is imported. Of what ends a
+    thread, such as a connection's, the kind of error is said without its words.
+
+    Args:
+        form: of a line, as logging takes it.
+    """
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter(form))
+    handler.addFilter(lambda record: record.name.split(".")[0] in _HEARD)
+    logging.basicConfig(handlers=[handler], level=logging.INFO)
+    warnings.simplefilter("ignore")
+    threading.excepthook = _say_kind
+
+
+def _say_kind(ended: threading.ExceptHookArgs) -> None:
+    kind = "an error" if ended.exc_type is None else ended.exc_type.__name__
+    logging.getLogger("hilum").error("a thread ended with %s", kind)
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Lightning without its hints on hardware, workers and products; what matters, Hilum says itself."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            for known in (
+                ".*does not have many workers.*",
+                ".*your dataloader is not resumable.*",  # it is: see resume_point
+                ".*exists and is not empty.*",
+                ".*Experiment logs directory.*",
+                ".*GPU available but not used.*",
+                ".*have no `val_dataloader`.*",  # as in the paper
+                ".*isinstance.treespec, LeafSpec.*",
+            ):
+                warnings.filterwarnings("ignore", message=known)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

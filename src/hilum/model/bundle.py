@@ -1,0 +1,261 @@
+"""A trained model as a folder: weights.safetensors, bundle.json and a model card. Loading runs no code from it."""
+
+import hashlib
+import json
+import platform
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+import hilum
+from hilum.data.images import Preprocessing
+from hilum.data.quality import Gate
+from hilum.errors import BundleError, HilumError
+from hilum.files import write_whole
+from hilum.model.metadata import BUNDLE_JSON, FORMAT, Description, read_bundle_json
+from hilum.model.thresholds import OperatingPoints
+from hilum.nn.build import architecture_from_dict, build
+from hilum.nn.classifier import Classifier
+from hilum.recipe import Recipe, recipe_from_dict
+
+CARD = "MODEL_CARD.md"
+"""What people read of a bundle; nothing is read back from it."""
+_WEIGHTS = "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class CalibrationSet:
+    """The films that a bundle's scores were calibrated on, and how each finding's line was come by, in words."""
+
+    method: str
+    fingerprint: str
+    films: int
+    patients: int
+    how: dict[str, str]
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any], findings: tuple[str, ...]) -> "CalibrationSet":
+        """The reverse of `dataclasses.asdict`.
+
+        Raises:
+            KeyError, TypeError, ValueError: if a field is missing or is not what it must be.
+        """
+        films, patients = fields["films"], fields["patients"]
+        if not all(isinstance(number, int) and number > 0 for number in (films, patients)):
+            raise ValueError(f"films and patients must be numbers above 0, got {films!r} and {patients!r}")
+        how = {name: str(fields["how"][name]) for name in findings}
+        return cls(str(fields["method"]), str(fields["fingerprint"]), films, patients, how)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model with all that is needed to use it as it was trained.
+
+    Attributes:
+        model: the network, in evaluation mode.
+        findings: what its outputs mean, in order.
+        recipe: how it was trained; holds the preprocessing.
+        films: fingerprint of the manifest that it was trained on.
+        heatmap_logits: per finding, the logits at which a heatmap is clear and at which it is full: one scale for all
+            films, measured on films of the training.
+        thresholds: operating points, each with the score from which a finding is called; None until chosen on
+            validation. They hold for these weights, this preprocessing and this calibration alone.
+        calibration: per finding, the slope and intercept of its logits; None until fitted on validation.
+        calibration_set: the films that it was fitted on; None until then.
+        gate: what films fit the model; None if it saw too few to tell.
+        training: what happened: epochs, validation figures, minutes.
+    """
+
+    model: Classifier
+    findings: tuple[str, ...]
+    recipe: Recipe
+    films: str
+    heatmap_logits: dict[str, tuple[float, float]]
+    thresholds: OperatingPoints | None = None
+    calibration: dict[str, tuple[float, float]] | None = None
+    calibration_set: CalibrationSet | None = None
+    gate: Gate | None = None
+    training: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The only road from a file to this model's input."""
+        return self.recipe.preprocessing
+
+    @property
+    def description(self) -> Description:
+        """What must be known to use the model, whatever computes it."""
+        return Description(
+            self.findings, self.preprocessing, self.heatmap_logits, self.thresholds, self.calibration, self.gate
+        )
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights."""
+        return sum(p.numel() for p in self.model.parameters())
+
+
+def binding_of(bundle: Bundle) -> str:
+    """The hash that thresholds for this bundle must bear."""
+    return bundle.description.binding(weights_sha256(bundle), _calibration_films(bundle))
+
+
+def weights_sha256(bundle: Bundle) -> str:
+    """The hash that tells a model from another, whatever its folder and calibration."""
+    return hashlib.sha256(_weights(bundle)).hexdigest()
+
+
+def save_bundle(bundle: Bundle, folder: Path) -> None:
+    """Write the bundle's three files into a folder; each appears whole or not at all, bundle.json last.
+
+    Raises:
+        BundleError: if a number of the description is not finite, as after a training that diverged, or the thresholds
+            were chosen for another model or calibration.
+        HilumError: if the folder cannot be written to.
+    """
+    weights = _weights(bundle)
+    digest = hashlib.sha256(weights).hexdigest()
+    bundle.description.check_thresholds(digest, _calibration_films(bundle), where=folder)
+    description = {
+        "format": FORMAT,
+        "disclaimer": hilum.DISCLAIMER,
+        "findings": bundle.findings,
+        "architecture": bundle.recipe.architecture.model_dump(mode="json"),
+        "preprocessing": bundle.preprocessing.to_dict(),
+        "recipe": bundle.recipe.to_dict(),
+        "films": bundle.films,
+        "heatmap_logits": bundle.heatmap_logits,
+        "thresholds": bundle.thresholds and bundle.thresholds.to_dict(),
+        "calibration": bundle.calibration,
+        "calibration_set": bundle.calibration_set and asdict(bundle.calibration_set),
+        "gate": bundle.gate and bundle.gate.to_dict(),
+        "training": bundle.training,
+        "parameters": bundle.parameters,
+        "weights_sha256": digest,
+        "versions": {"hilum": hilum.__version__, "torch": torch.__version__, "python": platform.python_version()},
+    }
+    try:
+        text = json.dumps(description, indent=2, allow_nan=False) + "\n"
+    except ValueError as error:
+        raise BundleError(
+            f"numbers of a bundle must be finite, but {folder} would hold others: {error}. Did the training diverge? "
+            "Try a lower optimizer.lr or a training.gradient_clip"
+        ) from None
+    write_whole(folder / _WEIGHTS, weights)
+    write_whole(folder / CARD, _model_card(bundle).encode())
+    write_whole(folder / BUNDLE_JSON, text.encode())
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Rebuild a model from its folder alone.
+
+    Raises:
+        BundleError: if a file is missing, damaged, or does not match the others in every key and shape.
+    """
+    path = folder / BUNDLE_JSON
+    description = read_bundle_json(folder)
+    try:
+        recipe = recipe_from_dict(description["recipe"], where=str(path))
+        used = Description.from_dict(description)
+        calibrated_on = description.get("calibration_set")  # absent from bundles that are older than calibration
+        if used.preprocessing != recipe.preprocessing:
+            raise BundleError(f"preprocessing must be the recipe's, but differs from it in {path}")
+        if architecture_from_dict(description["architecture"]) != recipe.architecture:
+            raise BundleError(f"architecture must be the recipe's, but differs from it in {path}")
+        with torch.device("meta"):  # no memory is taken before the weights are known to fit, and nothing is drawn
+            model = build(recipe.architecture, findings=len(used.findings), channels=recipe.preprocessing.channels)
+        bundle = Bundle(
+            model=model.eval(),
+            findings=used.findings,
+            recipe=recipe,
+            films=str(description["films"]),
+            heatmap_logits=used.heatmap_logits,
+            thresholds=used.thresholds,
+            calibration=used.calibration,
+            calibration_set=None if calibrated_on is None else CalibrationSet.from_dict(calibrated_on, used.findings),
+            gate=used.gate,
+            training=dict(description["training"]),
+        )
+        expected = description["weights_sha256"]
+    except HilumError as error:
+        raise BundleError(f"bundle cannot be rebuilt: {error}") from None
+    except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError, ValidationError) as error:
+        raise BundleError(f"{path} must describe a bundle of format {FORMAT}, but does not: {error!r}") from None
+    _fill(bundle.model, folder / _WEIGHTS, expected)
+    bundle.description.check_thresholds(str(expected), _calibration_films(bundle), where=folder)
+    return bundle
+
+
+def _weights(bundle: Bundle) -> bytes:
+    return save({key: value.detach().cpu().contiguous() for key, value in bundle.model.state_dict().items()})
+
+
+def _calibration_films(bundle: Bundle) -> str:
+    return "" if bundle.calibration_set is None else bundle.calibration_set.fingerprint
+
+
+def _fill(model: Classifier, path: Path, expected: object) -> None:
+    if not path.is_file():
+        raise BundleError(f"weights must be beside bundle.json, but there is no {path}")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"weights must be a file that can be read, but {path} cannot: {error.strerror}") from None
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != expected:
+        raise BundleError(
+            f"{path} must be the file that bundle.json was written for, but its SHA-256 is {digest[:12]}..."
+        )
+    try:
+        state = load(content)
+    except (SafetensorError, ValueError) as error:
+        raise BundleError(f"weights must be a safetensors file, but {path} cannot be read: {error}") from None
+    own = model.state_dict()
+    wrong = sorted(own.keys() ^ state.keys()) or [
+        key for key in own if (own[key].shape, own[key].dtype) != (state[key].shape, state[key].dtype)
+    ]
+    if wrong:
+        raise BundleError(
+            f"weights must match the model in every key, shape and type, but {', '.join(wrong[:5])} differ in {path}"
+        )
+    model.to_empty(device="cpu").load_state_dict(state)
+
+
+def calibration_fact(bundle: Bundle) -> str:
+    """Whether and on what the scores were calibrated, in words."""
+    used = bundle.calibration_set
+    if used is None:
+        return "scores are not calibrated: they are no probabilities"
+    return f"scores were calibrated ({used.method}) on {used.films:,} validation films of {used.patients:,} patients"
+
+
+def _model_card(bundle: Bundle) -> str:
+    recipe, size = bundle.recipe, bundle.preprocessing.size
+    facts = "".join(f"- {name.replace('_', ' ')}: {value}\n" for name, value in bundle.training.items())
+    return f"""# {recipe.name}
+
+{hilum.DISCLAIMER}
+
+{recipe.about}
+
+- network: {recipe.architecture.network}, {bundle.parameters:,} parameters, {size} x {size} px, {recipe.loss.name} loss
+- findings: {", ".join(bundle.findings)}
+- trained on the manifest {bundle.films[:16]}, protocol `{recipe.protocol}`
+- weights before training: {recipe.weights}
+- {calibration_fact(bundle)}
+{facts}
+## Use
+
+    hilum predict FOLDER_OF_THIS_FILE film.png --out predictions.csv
+
+Scores are probabilities only for films like those that they were calibrated on; `hilum calibrate` does it anew on
+yours. The same is true of the thresholds, which `hilum predict --calls` applies. Labels of ChestX-ray14 were mined
+from reports and are often wrong. Measure the model on your own films before you believe it:
+
+    hilum evaluate FOLDER_OF_THIS_FILE --films films.parquet --out report
+"""

@@ -1,0 +1,81 @@
+"""What is chosen on validation films once the weights are fixed: calibration, then thresholds on calibrated scores."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+from torch.utils.data import DataLoader
+
+from hilum.data.dataset import Augmentation, FilmDataset, open_pack
+from hilum.data.films import Films
+from hilum.errors import HilumError
+from hilum.messages import track
+from hilum.metrics.calibration import platt_lines, temperature_lines
+from hilum.model.bundle import Bundle, CalibrationSet, binding_of
+from hilum.model.thresholds import OperatingPoints, choose_points
+
+Method = Literal["platt", "temperature"]
+
+_BATCH = 16
+
+
+def calibrate(bundle: Bundle, films: Films, *, packs: Path, method: Method = "platt") -> Bundle:
+    """The same model with scores calibrated, and thresholds chosen, on films that it was not trained on.
+
+    Calibration is a positive slope and an intercept per finding: no ranking and no heatmap changes.
+
+    Args:
+        films: the validation films alone, with the bundle's findings.
+        packs: folder for the packed films.
+        method: platt, a line per finding, or temperature, one slope for all.
+
+    Raises:
+        HilumError: if the films have other findings.
+        ImageError: if a film cannot be read.
+    """
+    if films.findings != bundle.findings:
+        raise HilumError(
+            f"films must have the bundle's findings ({', '.join(bundle.findings)}), got {', '.join(films.findings)}. "
+            "Index the films by the same vocabulary."
+        )
+    logits, labels = _logits(bundle, films, packs), films.all_labels.astype(np.float64)
+    lines = platt_lines(logits, labels) if method == "platt" else temperature_lines(logits, labels)
+    calibrated = replace(
+        bundle,
+        thresholds=None,
+        calibration={name: (line.slope, line.intercept) for name, line in zip(films.findings, lines, strict=True)},
+        calibration_set=CalibrationSet(
+            method=method,
+            fingerprint=films.fingerprint(),
+            films=len(films),
+            patients=int(films.table["patient"].nunique()),
+            how={name: line.how for name, line in zip(films.findings, lines, strict=True)},
+        ),
+    )
+    scores = calibrated.description.scores(logits.astype(np.float32)).astype(np.float64)
+    points = choose_points(scores, labels, films.table["patient"].to_numpy(dtype=str), films.findings)
+    return replace(calibrated, thresholds=OperatingPoints(binding_of(calibrated), points))
+
+
+def calibration_method(name: str) -> Method:
+    """The method of this name.
+
+    Raises:
+        HilumError: if there is none.
+    """
+    match name:
+        case "platt" | "temperature":
+            return name
+        case _:
+            raise HilumError(f"method must be platt or temperature, got {name!r}")
+
+
+def _logits(bundle: Bundle, films: Films, packs: Path) -> Float64[np.ndarray, "films findings"]:
+    dataset = FilmDataset(films, open_pack(films, bundle.preprocessing, packs).read, Augmentation())
+    loader = DataLoader(dataset, batch_size=_BATCH)
+    with torch.inference_mode():
+        batches = [bundle.model(images).numpy() for images, _ in track(loader, "calibrating", total=len(loader))]
+    return np.concatenate(batches).astype(np.float64)

@@ -1,0 +1,164 @@
+"""What must be known to use a model, whatever computes it. Read from JSON alone: torch is not imported."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from hilum.data.images import Preprocessing
+from hilum.data.quality import Gate
+from hilum.errors import BundleError
+from hilum.model.thresholds import OperatingPoints, binding
+
+FORMAT = 1
+BUNDLE_JSON = "bundle.json"
+
+
+@dataclass(frozen=True)
+class Description:
+    """From a film to the network's input, and from its outputs to what they mean. See Bundle for the fields."""
+
+    findings: tuple[str, ...]
+    preprocessing: Preprocessing
+    heatmap_logits: dict[str, tuple[float, float]]
+    thresholds: OperatingPoints | None
+    calibration: dict[str, tuple[float, float]] | None
+    gate: Gate | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON."""
+        return {**asdict(replace(self, gate=None)), "gate": self.gate and self.gate.to_dict()}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "Description":
+        """The reverse of `to_dict`; other keys are not looked at.
+
+        Raises:
+            KeyError, TypeError, ValueError: if a field is missing or is not what it must be.
+        """
+        findings = _findings(fields["findings"])
+        gate = fields.get("gate")  # absent from bundles that are older than it
+        ranges, thresholds, calibration = (fields[name] for name in ("heatmap_logits", "thresholds", "calibration"))
+        return cls(
+            findings=findings,
+            preprocessing=Preprocessing.from_dict(fields["preprocessing"]),
+            heatmap_logits={name: _range(ranges[name]) for name in findings},
+            thresholds=None if thresholds is None else OperatingPoints.from_dict(thresholds, findings),
+            calibration=None if calibration is None else {name: _two_numbers(calibration[name]) for name in findings},
+            gate=None if gate is None else Gate.from_dict(gate),
+        )
+
+    def check_thresholds(self, weights_sha256: str, calibration_films: str, *, where: Path) -> None:
+        """Refuse thresholds that were chosen for something else.
+
+        Raises:
+            BundleError: if they do not bear the hash of these weights, this preprocessing and this calibration.
+        """
+        if self.thresholds is None:
+            return
+        if self.thresholds.bound_to != self.binding(weights_sha256, calibration_films):
+            raise BundleError(
+                "thresholds must have been chosen for these weights, this preprocessing and this calibration, but "
+                f"those in {where} were not. Choose them anew with: hilum calibrate RUN --films films.parquet"
+            )
+
+    def binding(self, weights_sha256: str, calibration_films: str) -> str:
+        """The hash that thresholds must bear."""
+        return binding(weights_sha256, self.preprocessing.to_dict(), self.calibration, calibration_films)
+
+    def slopes_and_intercepts(self) -> Float32[np.ndarray, "2 findings"]:
+        """The calibration, in the findings' order: a score is the sigmoid of slope x logit + intercept."""
+        pairs = self.calibration or dict.fromkeys(self.findings, (1.0, 0.0))
+        return np.array([pairs[name] for name in self.findings], dtype=np.float32).T
+
+    def scores(self, logits: Float32[np.ndarray, "batch findings"]) -> Float32[np.ndarray, "batch findings"]:
+        """Scores in [0, 1] from the network's logits."""
+        slopes, intercepts = self.slopes_and_intercepts()
+        calibrated = slopes * logits + intercepts
+        scores: Float32[np.ndarray, "batch findings"] = np.exp(-np.logaddexp(np.float32(0), -calibrated))
+        return scores
+
+
+def read_description(run: Path) -> Description:
+    """The description of a bundle, without its network.
+
+    Raises:
+        BundleError: if there is no bundle in the folder, or bundle.json is not one's.
+    """
+    path = run / BUNDLE_JSON
+    fields = read_bundle_json(run)
+    try:
+        description = Description.from_dict(fields)
+        films = (fields.get("calibration_set") or {}).get("fingerprint", "")
+        description.check_thresholds(fields["weights_sha256"], films, where=run)
+        return description
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BundleError(f"{path} must describe a bundle of format {FORMAT}, but does not: {error!r}") from None
+
+
+def read_bundle_json(run: Path) -> dict[str, Any]:
+    """The content of bundle.json.
+
+    Raises:
+        BundleError: if the folder has none, or it is no JSON object of today's format.
+    """
+    path = run / BUNDLE_JSON
+    if not path.is_file():
+        raise BundleError(
+            f"bundle must be a folder with bundle.json, but there is no {path}. Was the training finished? "
+            "Make one with: hilum train nih-small --films films.parquet --out RUN"
+        )
+    content = read_json_object(path)
+    if content.get("format") != FORMAT:
+        raise BundleError(
+            f"format must be {FORMAT}, got {content.get('format')!r} in {path}. Use the Hilum that wrote the bundle."
+        )
+    return content
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object.
+
+    Raises:
+        BundleError: if it cannot be read or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BundleError(f"{path.name} must be JSON, but {path} cannot be read: {error}") from None
+    if not isinstance(content, dict):
+        raise BundleError(f"{path.name} must hold an object, got {type(content).__name__} in {path}")
+    return content
+
+
+def _findings(names: object) -> tuple[str, ...]:
+    if not isinstance(names, list) or not names or len(set(names)) < len(names):
+        raise ValueError(f"findings must be distinct names, at least one, got {names!r}")
+    for name in names:
+        if not isinstance(name, str) or not name.isprintable() or not name or set(name) & set("/\\"):
+            raise ValueError(f"findings must be names that can stand in a file's name, got {name!r}")
+    return tuple(names)
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"number must be finite, got {value!r}")
+    return float(value)
+
+
+def _two_numbers(values: object) -> tuple[float, float]:
+    if not isinstance(values, list) or len(values) != 2:
+        raise ValueError(f"numbers must be two, got {values!r}")
+    return _number(values[0]), _number(values[1])
+
+
+def _range(values: object) -> tuple[float, float]:
+    low, high = _two_numbers(values)
+    if not low < high:
+        raise ValueError(f"range must rise, got {values!r}")
+    return low, high

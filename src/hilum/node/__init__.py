@@ -1,1 +1,0 @@
-"""The service beside the PACS: films in, results out, nothing lost."""

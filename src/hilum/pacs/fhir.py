@@ -1,0 +1,124 @@
+"""Scores as a FHIR bundle: a preliminary DiagnosticReport, an Observation for each finding, the device. Plain JSON."""
+
+import json
+import uuid
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import hilum
+from hilum.files import write_whole
+from hilum.findings import PRIVATE, RADLEX, Code, code_of
+from hilum.model.thresholds import ABSENT, PRESENT, UNSURE
+from hilum.pacs.results import ResultModel
+from hilum.predict.heatmaps import place_of
+from hilum.predict.scoring import Scored
+
+_SYSTEMS = {
+    "SCT": "http://snomed.info/sct",
+    "DCM": "http://dicom.nema.org/resources/ontology/DCM",
+    "RADLEX": "http://radlex.org",
+    PRIVATE: "urn:hilum:findings",
+}
+_INTERPRETATION = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation"
+_ANSWERS = {PRESENT: ("POS", "Positive"), ABSENT: ("NEG", "Negative"), UNSURE: ("IND", "Indeterminate")}
+_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:hilum:fhir")
+
+
+def fhir_bundle(scored: Scored, model: ResultModel, *, film: str, now: datetime) -> dict[str, Any]:
+    """The scores of a film as a FHIR R5 Bundle; patient and study as a DICOM film names them.
+
+    Its parts have identifiers that the same film and model always give.
+
+    Args:
+        film: its name in the predictions.
+        now: the time of the report, with its zone.
+
+    Raises:
+        ValueError: if the film has no scores, or the time has no zone.
+        ImageError: if it is a DICOM film without identifiers.
+    """
+    if scored.scores is None or now.tzinfo is None:
+        raise ValueError("scored must have scores and now a time zone")
+    identity, subject, study = _identity(scored.path, film)
+    about = (identity, model.bundle_sha256, str(model.point))
+    device = {
+        "resourceType": "Device",
+        "displayName": model.name,
+        "manufacturer": "Hilum",
+        "version": [{"value": model.version}],
+        "note": [{"text": f"{'; '.join(model.parameters)}. {hilum.DISCLAIMER}"}],
+    }
+    made_by = _reference("device", model.bundle_sha256)
+    common = {"status": "preliminary", **subject}
+    observations = []
+    for finding, score in zip(model.description.findings, scored.scores, strict=True):
+        observation: dict[str, Any] = {
+            "resourceType": "Observation",
+            **common,
+            "code": _concept(code_of(finding), RADLEX.get(finding)),
+            "device": {"reference": made_by},
+            "valueQuantity": _number(float(score)),
+        }
+        threshold, answer = model.threshold(finding), model.call(finding, float(score))
+        if answer and threshold is not None:
+            code, words = _ANSWERS[answer]
+            coding = {"system": _INTERPRETATION, "code": code, "display": words}
+            observation["interpretation"] = [{"coding": [coding]}]
+            observation["referenceRange"] = [{"high": _number(threshold.value), "text": f"threshold at {model.point}"}]
+        observations.append((_reference("observation", finding, *about), observation))
+    report = {
+        "resourceType": "DiagnosticReport",
+        **common,
+        "category": [{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v2-0074", "code": "RAD"}]}],
+        "code": _concept(Code("399208008", "SCT", "Plain chest X-ray")),
+        **study,
+        "issued": now.isoformat(timespec="seconds"),
+        "result": [{"reference": reference} for reference, _ in observations],
+        "conclusion": f"Scores of {model.name} {model.version}. {hilum.DISCLAIMER}",
+    }
+    parts = [(_reference("report", *about), report), *observations, (made_by, device)]
+    return {
+        "resourceType": "Bundle",
+        "type": "collection",
+        "timestamp": now.isoformat(timespec="seconds"),
+        "entry": [{"fullUrl": reference, "resource": resource} for reference, resource in parts],
+    }
+
+
+def write_fhir(scored: Scored, model: ResultModel, folder: Path, *, film: str, now: datetime) -> Path:
+    """Write a film's bundle as FILM.fhir.json; return its path. See fhir_bundle."""
+    place = place_of(folder, film)
+    path = place.with_name(f"{place.name}.fhir.json")
+    write_whole(path, json.dumps(fhir_bundle(scored, model, film=film, now=now), indent=2).encode())
+    return path
+
+
+def _identity(path: Path, film: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """What makes the film itself, its patient and its study; the last two only of a DICOM film."""
+    with path.open("rb") as file:
+        is_dicom = file.read(132).endswith(b"DICM")
+    if not is_dicom:
+        return film, {}, {}
+    from hilum.pacs.results import read_header
+
+    header = read_header(path)
+    patient, study = str(header.get("PatientID", "")), f"urn:oid:{header.StudyInstanceUID}"
+    subject = {"subject": {"type": "Patient", "identifier": {"value": patient}}} if patient else {}
+    identifier = {"system": "urn:dicom:uid", "value": study}
+    return str(header.SOPInstanceUID), subject, {"study": [{"type": "ImagingStudy", "identifier": identifier}]}
+
+
+def _reference(*parts: str) -> str:
+    return f"urn:uuid:{uuid.uuid5(_NAMESPACE, chr(0).join(parts))}"
+
+
+def _concept(code: Code, other: Code | None = None) -> dict[str, Any]:
+    codings = [
+        {"system": _SYSTEMS[one.scheme], "code": one.value, "display": one.meaning} for one in (code, other) if one
+    ]
+    return {"coding": codings, "text": code.meaning}
+
+
+def _number(value: float) -> dict[str, Any]:
+    return {"value": float(f"{value:.9g}"), "unit": "1", "system": "http://unitsofmeasure.org", "code": "1"}

@@ -1,0 +1,465 @@
+"""The film that results are about: its header, its identifiers, and what results take over from it.
+
+What results say of the model that made them.
+
+Scores as a DICOM structured report: Comprehensive 3D SR after TID 1500, a measurement group for each finding.
+
+What a radiologist sees of a result in the PACS: heatmaps, the table of scores and the disclaimer, as one picture.
+
+The DICOM objects that a film's result is, made, written and named.
+"""
+
+import hashlib
+import re
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from highdicom import sr
+from highdicom.sc import SCImage
+from highdicom.sr import CodedConcept, RelationshipTypeValues, ValueTypeValues
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw, ImageFont
+from pydicom import Dataset, dcmread
+from pydicom.multival import MultiValue
+from pydicom.sr.codedict import codes
+
+import hilum
+from hilum.data.quality import OK
+from hilum.errors import HilumError, ImageError
+from hilum.files import write_whole
+from hilum.findings import RADLEX, code_of
+from hilum.metrics.thresholds import Threshold
+from hilum.model.engines import file_sha256, is_export, read_exported
+from hilum.model.metadata import BUNDLE_JSON, Description, read_bundle_json, read_description
+from hilum.model.thresholds import ABSENT, NO_THRESHOLD, PRESENT, UNSURE, call
+from hilum.predict.heatmaps import overlay, place_of, strength
+from hilum.predict.scoring import Scored
+
+IDENTIFIERS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+_PATIENT = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
+_STUDY = ("StudyID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName")
+_IF_THERE = ("IssuerOfPatientID", "StudyDescription")
+_OTHERS = ("SOPClassUID", "Rows", "Columns", "Modality", "ViewPosition", "Manufacturer", "BurnedInAnnotation")
+_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
+_LONGEST_UID = 64
+UTF_8 = "ISO_IR 192"
+
+
+def is_uid(text: str) -> bool:
+    """Whether a text is a unique identifier: digits and dots, at most 64, so that it can stand in a path.
+
+    Source: DICOM PS3.5, 9.1. https://dicom.nema.org/medical/dicom/current/output/html/part05.html
+    """
+    return len(text) <= _LONGEST_UID and _UID.fullmatch(text) is not None
+
+
+def read_header(path: Path) -> Dataset:
+    """What results need of a film's header; what identifies study, series and film must be there.
+
+    Raises:
+        ImageError: if it cannot be read, or lacks one of the three identifiers.
+    """
+    names = [*IDENTIFIERS, *_PATIENT, *_STUDY, *_IF_THERE, *_OTHERS]
+    try:
+        header = dcmread(path, stop_before_pixels=True, specific_tags=names)
+        for name in names:
+            header.get(name)  # pydicom reads a value when it is asked for
+        wrong = [name for name in IDENTIFIERS if not is_uid(str(header.get(name, "")))]
+    except Exception as error:  # pydicom fails on hostile bytes with whatever exception comes handy
+        raise ImageError(f"film must be a DICOM file, got {type(error).__name__} in {str(path)!r}.") from error
+    if wrong:
+        raise ImageError(
+            f"film must say its {', '.join(wrong)}, got none that is valid in {str(path)!r}. "
+            "Results have their place beside it: send it through the PACS first."
+        )
+    return header
+
+
+def derived_uid(*parts: str) -> str:
+    """An identifier that the same parts always give, so that a result made twice is one result.
+
+    Source: DICOM PS3.5, B.2 (identifiers from UUIDs).
+    """
+    digest = hashlib.sha256("\0".join(parts).encode()).digest()
+    return f"2.25.{uuid.UUID(bytes=digest[:16], version=5).int}"
+
+
+def blank_subject(header: Dataset) -> Dataset:
+    """What an object refers to: the identifiers, and empty words for patient and study; see take_over."""
+    blank = Dataset()
+    for name in (*_PATIENT, *_STUDY):
+        setattr(blank, name, "")
+    for name in (*IDENTIFIERS, "SOPClassUID", "Rows", "Columns", "Modality"):
+        if name in header:
+            setattr(blank, name, header[name].value)
+    return blank
+
+
+def take_over(result: Dataset, header: Dataset) -> None:
+    """Give a result the film's patient and study, word for word: a PACS must find both in the same place."""
+    result.SpecificCharacterSet = UTF_8
+    for name in (*_PATIENT, *_STUDY, *_IF_THERE):
+        if name in header:
+            value = header[name].value
+            setattr(result, name, list(value) if isinstance(value, MultiValue) else str(value or ""))
+        elif name not in _IF_THERE:
+            setattr(result, name, "")
+
+
+@dataclass(frozen=True)
+class ResultModel:
+    """A model as results name it.
+
+    Attributes:
+        name: Hilum and the recipe.
+        bundle_sha256: of bundle.json, which vouches for the weights.
+        point: the operating point of the calls; none if None.
+    """
+
+    name: str
+    bundle_sha256: str
+    description: Description
+    point: str | None
+
+    @property
+    def version(self) -> str:
+        """Hilum's version and the start of the bundle's hash."""
+        return f"{hilum.__version__}+{self.bundle_sha256[:12]}"
+
+    @property
+    def parameters(self) -> list[str]:
+        """What else must be known to repeat a result."""
+        return [
+            f"bundle.json SHA-256 {self.bundle_sha256}",
+            f"scores {'are not calibrated' if self.description.calibration is None else 'are calibrated'}",
+            f"calls at {self.point}" if self.point else "no calls",
+        ]
+
+    def threshold(self, finding: str) -> Threshold | None:
+        """Where the call of a finding changes; None without calls, or where validation did not show a threshold."""
+        points = self.description.thresholds
+        return None if points is None or self.point is None else points.thresholds(self.point)[finding]
+
+    def call(self, finding: str, score: float) -> str:
+        """Present, unsure or absent; empty where there is no threshold."""
+        word = call(score, self.threshold(finding))
+        return "" if word == NO_THRESHOLD else word
+
+
+def result_model(run: Path, point: str | None) -> ResultModel:
+    """What results say of the model in a folder, a bundle or an exported model alone.
+
+    Raises:
+        BundleError: if the folder holds neither.
+        HilumError: if the model has no such operating point.
+    """
+    if is_export(run):
+        exported = read_exported(run)
+        name, digest, description = "Hilum", exported.bundle_sha256, exported.description
+    else:
+        name, digest, description = _name(run), file_sha256(run / BUNDLE_JSON), read_description(run)
+    if point is not None:
+        if description.thresholds is None:
+            raise HilumError(f"operating point must come from thresholds, and {run} has none. See: hilum calibrate")
+        description.thresholds.thresholds(point)
+    return ResultModel(name, digest, description, point)
+
+
+def _name(run: Path) -> str:
+    recipe = read_bundle_json(run).get("recipe")
+    return f"Hilum {recipe['name']}"[:64] if isinstance(recipe, dict) and "name" in recipe else "Hilum"
+
+
+REPORT_SERIES_NUMBER = 9901
+REPORT_SERIES = "Hilum scores: research, not for diagnostic use"
+
+_CHEST = CodedConcept("399208008", "SCT", "Plain chest X-ray")
+_PRESENCE = CodedConcept("121052", "DCM", "Presence of property")
+_SCORE = CodedConcept("246262008", "SCT", "Score")
+_THRESHOLD = CodedConcept("122411", "DCM", "Threshold Value")
+_ANSWERS = {
+    PRESENT: CodedConcept("52101004", "SCT", "Present"),
+    ABSENT: CodedConcept("272519000", "SCT", "Absent"),
+    UNSURE: CodedConcept("82334004", "SCT", "Indeterminate"),
+}
+_DIGITS = 9  # tell every float32, and fit into a decimal string
+
+
+def structured_report(header: Dataset, scored: Scored, model: ResultModel, *, now: datetime) -> Dataset:
+    """The scores of a film in its own study: for each finding its code, score, threshold and call, and what made them.
+
+    The report is partial, preliminary and not verified, and says that it is not for diagnostic use.
+
+    Args:
+        header: of the film, with its identifiers.
+        scored: the film's scores.
+        now: the time of the report; its identifiers do not depend on it.
+
+    Raises:
+        ValueError: if the film has no scores.
+
+    Source: DICOM PS3.16, TID 1500 and 1501. https://dicom.nema.org/medical/dicom/current/output/html/part16.html
+    """
+    if scored.scores is None:
+        raise ValueError("scored must have scores, got none")
+    film = blank_subject(header)
+    about = (str(header.SOPInstanceUID), model.bundle_sha256, model.point or "")
+    groups = [
+        _group(film, finding, float(score), model, about)
+        for finding, score in zip(model.description.findings, scored.scores, strict=True)
+    ]
+    device = sr.DeviceObserverIdentifyingAttributes(
+        uid=derived_uid("device", model.bundle_sha256),
+        name=model.name,
+        manufacturer_name="Hilum",
+        model_name=model.name,
+    )
+    content = sr.MeasurementReport(
+        observation_context=sr.ObservationContext(
+            observer_device_context=sr.ObserverContext(codes.DCM.Device, device),
+        ),
+        procedure_reported=_CHEST,
+        imaging_measurements=groups,
+        title=codes.DCM.ImagingMeasurementReport,
+    )
+    content[0].ContentSequence.append(
+        sr.TextContentItem(codes.DCM.Comment, hilum.DISCLAIMER, RelationshipTypeValues.CONTAINS)
+    )
+    report = sr.Comprehensive3DSR(
+        evidence=[film],
+        content=content[0],
+        series_instance_uid=derived_uid("sr series", str(header.StudyInstanceUID), model.bundle_sha256),
+        series_number=REPORT_SERIES_NUMBER,
+        sop_instance_uid=report_uid(str(header.SOPInstanceUID), model),
+        instance_number=1,
+        manufacturer="Hilum",
+        is_complete=False,
+        is_final=False,
+        is_verified=False,
+        series_description=REPORT_SERIES,
+        manufacturer_model_name=model.name,
+        software_versions=model.version,
+        device_serial_number=model.bundle_sha256[:16],
+        content_date=now.date(),
+        content_time=now.time().replace(microsecond=0),
+        series_date=now.date(),
+        series_time=now.time().replace(microsecond=0),
+    )
+    take_over(report, header)
+    return report
+
+
+def report_uid(film: str, model: ResultModel) -> str:
+    """The identifier of the report that a model makes of a film, by the film's own."""
+    return derived_uid("sr", film, model.bundle_sha256, model.point or "")
+
+
+def scores_of(report: Dataset) -> dict[str, tuple[float, float | None, str]]:
+    """Score, threshold and call by finding, as a report says them: what its reader would see."""
+    groups = [
+        item
+        for item in report.ContentSequence
+        if item.ConceptNameCodeSequence[0].CodeValue == codes.DCM.ImagingMeasurements.value
+    ]
+    return dict(_read_group(group) for measurements in groups for group in measurements.ContentSequence)
+
+
+def _group(
+    film: Dataset, finding: str, score: float, model: ResultModel, about: tuple[str, ...]
+) -> sr.MeasurementsAndQualitativeEvaluations:
+    threshold, answer = model.threshold(finding), model.call(finding, score)
+    numbers = [(_SCORE, score)] + ([] if threshold is None else [(_THRESHOLD, threshold.value)])
+    return sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(uid=derived_uid("finding", finding, *about), identifier=finding),
+        finding_type=_concept(finding),
+        algorithm_id=sr.AlgorithmIdentification(model.name, model.version, parameters=model.parameters),
+        measurements=[
+            sr.Measurement(name, float(f"{number:.{_DIGITS}g}"), codes.UCUM.NoUnits) for name, number in numbers
+        ],
+        qualitative_evaluations=[sr.QualitativeEvaluation(_PRESENCE, _ANSWERS[answer])] if answer else None,
+        source_images=[sr.SourceImageForMeasurementGroup(film.SOPClassUID, film.SOPInstanceUID)],
+    )
+
+
+def _concept(finding: str) -> CodedConcept:
+    """A finding's code, and beside it that of RadLex: Equivalent Code Sequence, DICOM PS3.3, section 8.9."""
+    concept = CodedConcept(*code_of(finding))
+    if finding in RADLEX:
+        concept.EquivalentCodeSequence = [CodedConcept(*RADLEX[finding])]
+    return concept
+
+
+def _read_group(group: Dataset) -> tuple[str, tuple[float, float | None, str]]:
+    numbers: dict[str, float] = {}
+    finding, answer = "", ""
+    words = {code.value: word for word, code in _ANSWERS.items()}
+    for item in group.ContentSequence:
+        name = item.ConceptNameCodeSequence[0].CodeValue
+        if item.ValueType == ValueTypeValues.NUM.value:
+            numbers[name] = float(item.MeasuredValueSequence[0].NumericValue)
+        elif name == codes.DCM.TrackingIdentifier.value:
+            finding = str(item.TextValue)
+        elif name == _PRESENCE.value:
+            answer = words[item.ConceptCodeSequence[0].CodeValue]
+    return finding, (numbers[_SCORE.value], numbers.get(_THRESHOLD.value), answer)
+
+
+Picture = UInt8[np.ndarray, "height width 3"]
+
+CAPTURE_SERIES_NUMBER = 9902
+CAPTURE_SERIES = "Hilum heatmaps: research, not for diagnostic use"
+
+_SIDE = 512
+_MARGIN = 16
+_LINE = 26
+_COLUMNS = (0, 300, 470, 640)
+
+
+def secondary_capture(header: Dataset, scored: Scored, model: ResultModel, *, now: datetime, top: int = 3) -> Dataset:
+    """The picture of a result in the film's own study.
+
+    Args:
+        header: of the film, with its identifiers.
+        scored: the film's scores and class maps.
+        now: the time of the picture; its identifiers do not depend on it.
+        top: for how many findings a heatmap is shown, from the highest score on.
+
+    Raises:
+        ValueError: if the film has no scores.
+    """
+    picture = result_picture(scored, model, top=top)
+    capture = SCImage(
+        pixel_array=picture,
+        photometric_interpretation="RGB",
+        bits_allocated=8,
+        coordinate_system="PATIENT",
+        study_instance_uid=str(header.StudyInstanceUID),
+        series_instance_uid=derived_uid("sc series", str(header.StudyInstanceUID), model.bundle_sha256),
+        series_number=CAPTURE_SERIES_NUMBER,
+        sop_instance_uid=capture_uid(str(header.SOPInstanceUID), model, top),
+        instance_number=1,
+        manufacturer="Hilum",
+        patient_orientation=("L", "F"),  # the constructor asks for one; a page has none, see below
+        series_description=CAPTURE_SERIES,
+        manufacturer_model_name=model.name,
+        software_versions=model.version,
+        content_date=now.date(),
+        content_time=now.time().replace(microsecond=0),
+    )
+    take_over(capture, header)
+    capture["PatientOrientation"].value = None
+    capture.BodyPartExamined = "CHEST"
+    capture.Modality = "OT"
+    capture.ImageType = ["DERIVED", "SECONDARY"]
+    capture.DerivationDescription = f"{model.name} {model.version}. {hilum.DISCLAIMER}"
+    source = Dataset()
+    source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID = header.SOPClassUID, header.SOPInstanceUID
+    capture.SourceImageSequence = [source]
+    if "BurnedInAnnotation" in header:
+        capture.BurnedInAnnotation = header.BurnedInAnnotation
+    return capture
+
+
+def capture_uid(film: str, model: ResultModel, top: int) -> str:
+    """The identifier of the picture that a model makes of a film, by the film's own."""
+    return derived_uid("sc", film, model.bundle_sha256, model.point or "", str(top))
+
+
+def result_picture(scored: Scored, model: ResultModel, *, top: int = 3) -> Picture:
+    """Heatmaps beside each other, then the table, then the disclaimer, on black.
+
+    Raises:
+        ValueError: if the film has no scores.
+    """
+    if scored.image is None or scored.scores is None or scored.maps is None:
+        raise ValueError("scored must have scores and maps, got none")
+    findings, order = model.description.findings, np.argsort(-scored.scores, kind="stable")
+    shown = order[:top]
+    rows = -(-len(shown) // 3)
+    height = rows * (_SIDE + 2 * _LINE) + (len(findings) + 4) * _LINE + 2 * _MARGIN
+    page = Image.new("RGB", (3 * _SIDE, height), "black")
+    draw, font, large = ImageDraw.Draw(page), ImageFont.load_default(size=20), ImageFont.load_default(size=32)
+    film = Image.fromarray(scored.image).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
+    grey = np.clip(np.asarray(film), 0, 1)
+    for place, k in enumerate(shown):
+        left, top_edge = place % 3 * _SIDE, place // 3 * (_SIDE + 2 * _LINE)
+        heat = strength(scored.maps[k], model.description.heatmap_logits[findings[k]])
+        page.paste(Image.fromarray(overlay(grey, heat)), (left, top_edge))
+        words = f"{findings[k].replace('_', ' ')}: score {scored.scores[k]:.3f}"
+        draw.text((left + _MARGIN, top_edge + _SIDE + 4), words, fill="white", font=font)
+    y = rows * (_SIDE + 2 * _LINE) + _MARGIN
+    table = [("Finding", "Score", "Threshold", f"Call at {model.point}" if model.point else "")]
+    for k in order:
+        threshold = model.threshold(findings[k])
+        limit = "" if threshold is None else f"{threshold.value:.3f}"
+        answer = model.call(findings[k], float(scored.scores[k]))
+        table.append((findings[k].replace("_", " "), f"{scored.scores[k]:.3f}", limit, answer))
+    made_by = f"{model.name} {model.version}. Heatmaps show where the network's evidence lies, not where a finding is."
+    for line in [*table, (made_by,)]:
+        for x, words in zip(_COLUMNS, line, strict=False):
+            draw.text((_MARGIN + x, y), words, fill="white", font=font)
+        y += _LINE
+    draw.text((_MARGIN, y + _LINE), hilum.DISCLAIMER, fill="yellow", font=large)
+    return np.asarray(page)
+
+
+def result_objects(path: Path, scored: Scored, model: ResultModel, *, now: datetime, top: int = 3) -> list[Dataset]:
+    """A structured report and a picture for a film, or nothing if it does not fit the model.
+
+    Raises:
+        ValueError: if the film has no scores.
+        ImageError: if the film is no DICOM file with its identifiers, or its header holds what no result can.
+    """
+    if scored.fit not in ("", OK):
+        return []
+    if scored.scores is None or scored.maps is None:
+        raise ValueError("scored must have scores and maps, got none")
+    header = read_header(path)
+    try:
+        return [
+            structured_report(header, scored, model, now=now),
+            secondary_capture(header, scored, model, now=now, top=top),
+        ]
+    except Exception as error:  # a header may hold anything
+        raise _unfit_header(path, error) from error
+
+
+def encoded(result: Dataset, path: Path) -> bytes:
+    """A result of a film as the content of a file.
+
+    Raises:
+        ImageError: if it holds a value of the film's header that cannot be written.
+    """
+    content = BytesIO()
+    try:
+        result.save_as(content, enforce_file_format=True)
+    except Exception as error:
+        raise _unfit_header(path, error) from error
+    return content.getvalue()
+
+
+def _unfit_header(path: Path, error: Exception) -> ImageError:
+    return ImageError(
+        f"film must have a header that a result can take over, got {type(error).__name__} in {str(path)!r}. "
+        "Ask whoever wrote the file for a right one."
+    )
+
+
+def write_results(
+    path: Path, scored: Scored, model: ResultModel, folder: Path, *, film: str, now: datetime, top: int = 3
+) -> list[Path]:
+    """Write a film's objects as FILM.sr.dcm and FILM.sc.dcm; return their paths, none if it does not fit.
+
+    Raises:
+        ImageError: if the film is no DICOM file with its identifiers.
+    """
+    place, written = place_of(folder, film), []
+    for kind, result in zip(("sr", "sc"), result_objects(path, scored, model, now=now, top=top), strict=False):
+        file = place.with_name(f"{place.name}.{kind}.dcm")
+        write_whole(file, encoded(result, path))
+        written.append(file)
+    return written

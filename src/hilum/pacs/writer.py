@@ -1,0 +1,64 @@
+"""DICOM and FHIR results beside a run over files; this can be imported without the extra `dicom`."""
+
+from collections.abc import Callable
+from datetime import datetime
+from importlib.util import find_spec
+from pathlib import Path
+
+from hilum.data.quality import OK
+from hilum.errors import ImageError, MissingExtraError
+from hilum.predict.scoring import Scored
+
+_MODULES = ("pydicom", "highdicom", "pynetdicom")
+
+
+def check_installed() -> None:
+    """Refuse to go on without the extra.
+
+    Raises:
+        MissingExtraError: if a part of it is not installed.
+    """
+    missing = [name for name in _MODULES if find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(f"{missing[0]} must be installed for this. Install it: pip install 'hilum[dicom]'")
+
+
+def results_writer(
+    run: Path, point: str | None, *, dicom: Path | None, fhir: Path | None, top: int
+) -> Callable[[Scored, str], Scored]:
+    """What writes the results of a film by its name, and gives the film back.
+
+    A film that can have no DICOM results, such as a PNG, comes back as a bad film that says so; one that does not fit
+    the model comes back as it is, and has none.
+
+    Args:
+        dicom: folder for FILM.sr.dcm and FILM.sc.dcm; none are written if None.
+        fhir: folder for FILM.fhir.json; likewise.
+        top: heatmaps in a picture.
+
+    Raises:
+        MissingExtraError: if the extra is needed and not installed.
+        BundleError, HilumError: if there is no such model or operating point.
+    """
+    if dicom is not None:
+        check_installed()
+    from hilum.pacs.fhir import write_fhir
+    from hilum.pacs.results import result_model
+
+    model = result_model(run, point)
+
+    def write(scored: Scored, film: str) -> Scored:
+        if scored.scores is None or scored.fit not in ("", OK):
+            return scored
+        try:
+            if dicom is not None:
+                from hilum.pacs.results import write_results
+
+                write_results(scored.path, scored, model, dicom, film=film, now=datetime.now(), top=top)
+            if fhir is not None:
+                write_fhir(scored, model, fhir, film=film, now=datetime.now().astimezone())
+        except ImageError as error:
+            return Scored(scored.path, str(error), fit=scored.fit)
+        return scored
+
+    return write

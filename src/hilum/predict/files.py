@@ -1,0 +1,288 @@
+"""Which files a command line names, in a definite order and under unique names, listed on disk: memory stays small.
+
+Predictions as CSV, JSON or Parquet, row after row: `film`, a score per finding, and what else was asked for.
+
+That is a call per finding, where calls are wanted; `fit`, whether the film fits the model, where the model can tell;
+and `error`, if any film is bad.
+"""
+
+import csv
+import glob
+import heapq
+import json
+import math
+import os
+import struct
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from hilum.errors import HilumError, ImageError
+from hilum.files import check_place
+from hilum.model.thresholds import CALL
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
+
+_NAMES_IN_MEMORY = 1 << 16
+_OFFSET = struct.Struct("<Q")
+
+
+class Listed(NamedTuple):
+    """A file and its name in the predictions."""
+
+    film: str
+    path: Path
+
+
+def expand(inputs: Sequence[str]) -> Iterator[Listed]:
+    """The films that a command line names: files, folders (searched through and through), and glob patterns.
+
+    A named file is taken whatever its suffix; from folders and patterns, images. Each file once, in the order given; a
+    folder's own files by name, then its folders by name; links are followed, but not in circles. A film's name is its
+    path below the folder, where one folder is all that is given; the file's name, or the path where two files share
+    one, where only files and patterns are; the path where folders and others are mixed.
+
+    Raises:
+        ImageError: if an input names nothing, when its turn comes.
+        HilumError: if a folder cannot be read, or a file's name is not UTF-8.
+    """
+    folders = [Path(name) for name in inputs if Path(name).is_dir()]
+    if len(inputs) == 1 and folders:
+        for path in _below(folders[0], inputs[0]):
+            yield Listed(path.relative_to(folders[0]).as_posix(), path)
+    elif folders:
+        for path in _each_once(inputs):
+            yield Listed(path.as_posix(), path)
+    else:
+        paths = list(_each_once(inputs))  # as many as a command line can hold
+        names = Counter(path.name for path in paths)
+        for path in paths:
+            yield Listed(path.name if names[path.name] == 1 else path.as_posix(), path)
+
+
+def _each_once(inputs: Sequence[str]) -> Iterator[Path]:
+    named: set[Path] = set()
+    searched: set[Path] = set()
+    for name in inputs:
+        path = Path(name)
+        if path.is_dir():
+            files: Iterable[Path] = _below(path, name)
+        elif path.exists():
+            files = [path]
+        else:
+            files = [Path(match) for match in sorted(glob.glob(name, recursive=True)) if Path(match).is_file()]  # noqa: PTH207 - patterns may be absolute
+            if not files:
+                raise _nothing(name)
+        for file in files:
+            if file not in named and searched.isdisjoint(file.parents):
+                yield file
+                if not path.is_dir():
+                    named.add(file)
+        if path.is_dir():
+            searched.add(path)
+
+
+def _below(folder: Path, name: str) -> Iterator[Path]:
+    """All images below a folder, of which there must be one."""
+    files = _walk(folder)
+    first = next(files, None)
+    if first is None:
+        raise _nothing(name)
+    yield first
+    yield from files
+
+
+def _walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """All images below a folder; one that a link leads back to is not entered again on the way down."""
+    real = folder.resolve()
+    if real in above:
+        return
+    for name in _sorted_names(folder, folders=False):
+        yield folder / name
+    for name in _sorted_names(folder, folders=True):
+        yield from _walk(folder / name, (*above, real))
+
+
+def _sorted_names(folder: Path, *, folders: bool) -> Iterator[str]:
+    """The names of a folder's folders, or of its images, in order; a folder of millions is sorted on disk."""
+    parts: list[IO[str]] = []
+    try:
+        with ExitStack() as files, os.scandir(folder) as entries:
+            wanted = (entry.name for entry in entries if _is_wanted(entry, folders=folders))
+            names = sorted(islice(wanted, _NAMES_IN_MEMORY))
+            while names and (parts or len(names) == _NAMES_IN_MEMORY):
+                part = files.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8"))
+                parts.append(part)
+                part.writelines(json.dumps(name) + "\n" for name in names)
+                part.seek(0)
+                names = sorted(islice(wanted, _NAMES_IN_MEMORY))
+            yield from heapq.merge(names, *(map(json.loads, part) for part in parts))
+    except OSError as error:
+        raise HilumError(
+            f"folder must be readable, got {error.strerror!r} in {folder}. Give yourself permission to read it"
+        ) from None
+
+
+def _is_wanted(entry: os.DirEntry[str], *, folders: bool) -> bool:
+    try:
+        is_folder = entry.is_dir()
+    except OSError:  # a link that leads to itself: a bad film, if it is called one
+        is_folder = False
+    return is_folder if folders else entry.name.lower().endswith(SUFFIXES) and not is_folder
+
+
+def _nothing(name: str) -> ImageError:
+    return ImageError(
+        f"input must be an image, a folder with images ({', '.join(SUFFIXES)}) or a pattern, got {name!r}, "
+        "which names none. Check the spelling."
+    )
+
+
+class Listing:
+    """The films of a run, on disk in their order: one line of JSON each, and where each line starts."""
+
+    def __init__(self, folder: Path):
+        self.lines, self.offsets = folder / "films.jsonl", folder / "films.offsets"
+
+    def write(self, films: Iterable[Listed]) -> None:
+        """List films."""
+        with self.lines.open("wb") as lines, self.offsets.open("wb") as offsets:
+            for film, path in films:
+                try:
+                    line = json.dumps([film, str(path)], ensure_ascii=False).encode() + b"\n"
+                except UnicodeEncodeError:
+                    raise HilumError(f"file names must be UTF-8, got {str(path)!r}. Rename it") from None
+                offsets.write(_OFFSET.pack(lines.tell()))
+                lines.write(line)
+
+    def __len__(self) -> int:
+        return self.offsets.stat().st_size // _OFFSET.size
+
+    def read(self, first: int = 0) -> Iterator[Listed]:
+        """The films from the `first` on."""
+        with self.lines.open("rb") as lines, self.offsets.open("rb") as offsets:
+            offsets.seek(first * _OFFSET.size)
+            start = offsets.read(_OFFSET.size)
+            if start:
+                lines.seek(_OFFSET.unpack(start)[0])
+                for line in lines:
+                    film, path = json.loads(line)
+                    yield Listed(film, Path(path))
+
+
+_ROWS_IN_MEMORY = 4096
+
+
+class Row(NamedTuple):
+    """A film's scores in the order of the findings, each in full float32; NaN where `error` says why there is none."""
+
+    film: str
+    scores: Sequence[float]
+    error: str
+    calls: Sequence[str] = ()  # in the same order, where they are wanted
+    fit: str = ""  # ok, or what is wrong and why; empty without a gate
+
+
+class Table(NamedTuple):
+    """Rows to be written.
+
+    Attributes:
+        errors: whether any row has an error; if not, there is no such column.
+        called: whether rows have calls.
+        gated: whether rows say if the film fits.
+    """
+
+    findings: Sequence[str]
+    rows: Iterator[Row]
+    errors: bool
+    called: bool = False
+    gated: bool = False
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns."""
+        return ["film", *self.findings, *self.text_columns]
+
+    @property
+    def text_columns(self) -> list[str]:
+        """The names of those after the scores."""
+        calls = [CALL + name for name in self.findings if self.called]
+        return [*calls, *(["fit"] if self.gated else []), *(["error"] if self.errors else [])]
+
+    def texts(self, row: Row) -> list[str]:
+        """What a row has in them."""
+        return [*row.calls, *([row.fit] if self.gated else []), *([row.error] if self.errors else [])]
+
+
+def check_out(path: Path) -> None:
+    """Refuse a place for predictions before any work is done for it.
+
+    Raises:
+        HilumError: if the suffix says no known form, or something of that name is no file.
+    """
+    if path.suffix not in (".csv", ".json", ".parquet"):
+        raise HilumError(f"out must end in .csv, .json or .parquet, got {str(path)!r}")
+    check_place(path)
+
+
+def write_rows(table: Table, path: Path) -> None:
+    """Write predictions as CSV, JSON (a list of rows) or Parquet, by the suffix; a few rows are in memory at a time.
+
+    Raises:
+        HilumError: if the suffix is none of these.
+    """
+    check_out(path)
+    match path.suffix:
+        case ".csv":
+            with path.open("w", encoding="utf-8", newline="") as file:
+                write_csv(table, file)
+        case ".json":
+            with path.open("w", encoding="utf-8") as file:
+                write_json(table, file)
+        case ".parquet":
+            _write_parquet(table, path)
+
+
+def write_csv(table: Table, file: IO[str], *, digits: int = 9) -> None:
+    """Write predictions as CSV.
+
+    Args:
+        digits: significant ones of each score; nine tell every float32.
+    """
+    lines = csv.writer(file, lineterminator="\n")
+    lines.writerow(table.columns)
+    for row in table.rows:
+        scores = ("" if math.isnan(score) else f"{score:.{digits}g}" for score in row.scores)
+        lines.writerow([row.film, *scores, *table.texts(row)])
+
+
+def write_json(table: Table, file: IO[str]) -> None:
+    """Write predictions as a JSON list of rows; a bad film's scores are null."""
+    before = "["
+    for row in table.rows:
+        scores = (None if math.isnan(score) else float(f"{score:.9g}") for score in row.scores)
+        content = dict(zip(table.columns, [row.film, *scores, *table.texts(row)], strict=True))
+        file.write(f"{before}\n  {json.dumps(content, ensure_ascii=False)}")
+        before = ","
+    file.write("\n]\n")
+
+
+def _write_parquet(table: Table, path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetWriter
+
+    fields = [("film", pa.string()), *((finding, pa.float32()) for finding in table.findings)]
+    schema = pa.schema([*fields, *((name, pa.string()) for name in table.text_columns)])
+    with ParquetWriter(path, schema) as writer:
+        while rows := list(islice(table.rows, _ROWS_IN_MEMORY)):
+            scores = [[row.scores[k] for row in rows] for k in range(len(table.findings))]
+            texts = zip(*(table.texts(row) for row in rows), strict=True)
+            columns = [[row.film for row in rows], *scores, *map(list, texts)]
+            arrays = [
+                pa.array(column, kind, from_pandas=True) for column, kind in zip(columns, schema.types, strict=True)
+            ]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))

@@ -1,0 +1,389 @@
+"""Films of all requests on their way through one engine: batched across requests, and never more than can be held.
+
+A sent film's result as DICOM objects: a structured report and a picture, in an archive.
+
+The reading room itself: an open model, the line before it, and the road from a sent film to an answer.
+"""
+
+import asyncio
+import io
+import json
+import math
+import time
+import zipfile
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from tempfile import TemporaryDirectory
+from threading import Lock, Thread
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+import hilum
+from hilum.data.decoding import Film
+from hilum.data.images import read_content
+from hilum.data.quality import OK
+from hilum.errors import HilumError, ImageError
+from hilum.metrics.thresholds import Threshold
+from hilum.model.engines import Engine, Outputs, is_export
+from hilum.model.metadata import read_bundle_json
+from hilum.model.thresholds import ABSENT, call
+from hilum.pacs.writer import check_installed
+from hilum.predict.heatmaps import heat_png, outlines, strength
+from hilum.predict.scoring import Scored
+from hilum.serve.schemas import (
+    FilmAnswer,
+    FindingAnswer,
+    FindingFacts,
+    HeatmapAnswer,
+    Interval,
+    ModelFacts,
+)
+from hilum.serve.schemas import (
+    ThresholdAnswer as Limit,
+)
+from hilum.serve.security import CORES, Limits
+from hilum.serve.storage import Counts, Kept
+from hilum.serve.uploads import Upload
+from hilum.serve.words import plain
+
+Grey = Float32[np.ndarray, "size size"]
+
+_STOP = None
+_PACE = 0.2  # weight of the newest run in the running mean of seconds per film
+
+
+class BusyError(Exception):
+    """More films wait than the server can hold.
+
+    Attributes:
+        retry_after_s: whole seconds after which there should be room.
+    """
+
+    def __init__(self, retry_after_s: int):
+        super().__init__(f"too many films are waiting; try again in {retry_after_s} s")
+        self.retry_after_s = retry_after_s
+
+
+class StoppedError(Exception):
+    """No film is run any more."""
+
+
+class Batches:
+    """An engine with a line before it. Each of its threads takes what waits, up to the engine's batch, and runs it.
+
+    Args:
+        waiting: films that may be taken and not answered yet.
+    """
+
+    def __init__(self, engine: Engine, *, waiting: int):
+        self.engine, self.most, self.taken = engine, waiting, 0
+        self._seconds_per_film = 0.1  # a guess, until films have been run
+        self._lock = Lock()
+        self._line: SimpleQueue[tuple[Grey, Future[Outputs]] | None] = SimpleQueue()
+        self._threads = [Thread(target=self._work, daemon=True) for _ in range(engine.parallel)]
+        for thread in self._threads:
+            thread.start()
+
+    def take(self, films: int) -> None:
+        """Promise to hold so many films, all or none.
+
+        Raises:
+            BusyError: if there is no room for them.
+        """
+        with self._lock:
+            if self.taken + films > self.most:
+                raise BusyError(max(1, math.ceil(self.taken * self._seconds_per_film)))
+            self.taken += films
+
+    def give_back(self, films: int) -> None:
+        """So many films were answered."""
+        with self._lock:
+            self.taken -= films
+
+    async def outputs(self, grey: Grey) -> Outputs:
+        """What the engine says of one film: a batch of one.
+
+        Raises:
+            StoppedError: if the server is being stopped.
+        """
+        if not self.alive:
+            raise StoppedError("the server is being stopped; try again when it runs")
+        future: Future[Outputs] = Future()
+        self._line.put((grey, future))
+        return await asyncio.wrap_future(future)
+
+    @property
+    def alive(self) -> bool:
+        """Whether films are run."""
+        return all(thread.is_alive() for thread in self._threads)
+
+    def close(self) -> None:
+        """End the threads, each after the batch that it runs."""
+        for _ in self._threads:
+            self._line.put(_STOP)
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        while (first := self._line.get()) is not _STOP:
+            films, stop = [first], False
+            while len(films) < self.engine.batch:
+                try:
+                    more = self._line.get_nowait()
+                except Empty:
+                    break
+                if more is _STOP:
+                    stop = True
+                    break
+                films.append(more)
+            self._run([film for film in films if film[1].set_running_or_notify_cancel()])
+            if stop:
+                return
+
+    def _run(self, films: list[tuple[Grey, "Future[Outputs]"]]) -> None:
+        if not films:
+            return
+        start = time.perf_counter()
+        try:
+            outputs = self.engine.run(np.stack([grey for grey, _ in films]))
+        except Exception as error:  # the engine's fault is those films' fault, and the next are tried
+            for _, future in films:
+                future.set_exception(error)
+            return
+        seconds = (time.perf_counter() - start) / len(films) / self.engine.parallel
+        with self._lock:
+            self._seconds_per_film += _PACE * (seconds - self._seconds_per_film)
+        for k, (_, future) in enumerate(films):
+            future.set_result(Outputs(*(part[k : k + 1] for part in outputs)))
+
+
+def archive(run: Path, upload: Upload, scored: Scored, point: str | None) -> bytes:
+    """The objects in a zip file, as result.sr.dcm and result.sc.dcm.
+
+    Raises:
+        ImageError: if the film is no DICOM film with its identifiers, or does not fit the model.
+        MissingExtraError: if the extra [dicom] is not installed.
+    """
+    check_installed()
+    from hilum.pacs.results import result_model, write_results
+
+    if scored.fit not in ("", OK):
+        raise ImageError(f"film must be one that the model knows, got one that is {scored.fit}. It has no result.")
+    packed = io.BytesIO()
+    with TemporaryDirectory() as name, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as objects:
+        folder = Path(name)
+        film = folder / "film"
+        film.write_bytes(upload.content())
+        try:
+            made = write_results(film, scored, result_model(run, point), folder, film="result", now=datetime.now())
+        except ImageError as error:  # it names the temporary file
+            raise ImageError(str(error).replace(repr(str(film)), repr(upload.name))) from None
+        for path in made:
+            objects.write(path, path.name)
+    return packed.getvalue()
+
+
+DEFAULT_POINT = "youden"
+
+
+@dataclass
+class Room:
+    """All that answers need; made before the server listens.
+
+    Attributes:
+        run: the model's folder.
+        report: what report.json of these weights holds; None if there is none.
+        kept: the file of kept results; None if none are kept.
+    """
+
+    run: Path
+    engine: Engine
+    report: dict[str, Any] | None
+    limits: Limits
+    kept: Kept | None
+
+    def __post_init__(self) -> None:
+        self.batches = Batches(self.engine, waiting=self.limits.waiting)
+        self.readers = ThreadPoolExecutor(CORES)  # so many films are decoded at once, and no more are in memory
+        engine = self.engine
+        self.ready = asyncio.Semaphore(2 * (CORES + engine.batch * engine.parallel))  # so many wait at the model's size
+        self.shown = asyncio.Semaphore(CORES)  # so many are sent as they are, which is large
+        self.counts = Counts()
+
+    def close(self) -> None:
+        """End all threads."""
+        self.readers.shutdown(cancel_futures=True)
+        self.batches.close()
+        if self.kept is not None:
+            self.kept.close()
+
+    @property
+    def points(self) -> list[str]:
+        """The model's operating points."""
+        thresholds = self.engine.description.thresholds
+        return [] if thresholds is None else list(thresholds.points)
+
+    def thresholds(self, point: str | None) -> Sequence[Threshold | None]:
+        """The thresholds of an operating point, in the findings' order.
+
+        Raises:
+            HilumError: if the model has no such point.
+        """
+        description = self.engine.description
+        if point is None or description.thresholds is None:
+            return [None] * len(description.findings)
+        chosen = description.thresholds.thresholds(point)
+        return [chosen[finding] for finding in description.findings]
+
+    async def read(self, upload: Upload) -> Film:
+        """A sent film's greys.
+
+        Raises:
+            ImageError: if it is none.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self.readers, _read, upload)
+
+    async def answers(self, uploads: Sequence[Upload], point: str | None, *, heatmaps: bool) -> list[FilmAnswer]:
+        """The results of sent films, in their order."""
+        return list(await asyncio.gather(*(self.answer(one, point, heatmaps=heatmaps) for one in uploads)))
+
+    async def score(self, upload: Upload) -> Scored:
+        """A sent film's scores and class maps.
+
+        Raises:
+            ImageError: if it is no film.
+        """
+        try:
+            async with self.ready:
+                grey, fit = await asyncio.get_running_loop().run_in_executor(self.readers, self._prepared, upload)
+                outputs = await self.batches.outputs(grey)
+        except ImageError:
+            self.counts.film("refused")
+            raise
+        self.counts.film("scored")
+        return Scored(Path(upload.name), "", grey, outputs.scores[0], outputs.maps[0], fit)
+
+    async def answer(self, upload: Upload, point: str | None, *, heatmaps: bool) -> FilmAnswer:
+        """A sent film's result, or why it has none."""
+        try:
+            scored = await self.score(upload)
+        except ImageError as error:
+            return FilmAnswer(film=upload.name, error=str(error), fit="", findings=[])
+        return await self._described(scored, point, heatmaps=heatmaps)
+
+    async def objects(self, upload: Upload, point: str | None) -> bytes:
+        """A sent film's result as DICOM objects, in an archive.
+
+        Raises:
+            ImageError: if it is no DICOM film, or does not fit the model.
+        """
+
+        scored = await self.score(upload)
+        return await asyncio.get_running_loop().run_in_executor(self.readers, archive, self.run, upload, scored, point)
+
+    async def _described(self, scored: Scored, point: str | None, *, heatmaps: bool) -> FilmAnswer:
+        loop, thresholds, maps, scores = asyncio.get_running_loop(), self.thresholds(point), scored.maps, scored.scores
+        if maps is None or scores is None:
+            raise ValueError("film must have been scored")
+        description = self.engine.description
+        calls = [call(float(s), t) for s, t in zip(scores, thresholds, strict=True)]
+        shown = [k for k, one in enumerate(calls) if heatmaps and one != ABSENT]
+        strengths = {k: strength(maps[k], description.heatmap_logits[description.findings[k]]) for k in shown}
+        shown_maps = await loop.run_in_executor(self.readers, _heatmaps, strengths) if shown else {}
+        findings = [
+            FindingAnswer(
+                finding=finding,
+                score=round(float(scores[k]), 6),
+                call=calls[k],  # type: ignore[arg-type]
+                threshold=_limit(thresholds[k]),
+                heatmap=shown_maps.get(k),
+            )
+            for k, finding in enumerate(description.findings)
+        ]
+        return FilmAnswer(film=str(scored.path), error="", fit=scored.fit, findings=findings)
+
+    @cached_property
+    def facts(self) -> ModelFacts:
+        """What the model is, and what it was measured to do."""
+        description, report = self.engine.description, self.report
+        return ModelFacts(
+            name=_name(self.run),
+            hilum=hilum.__version__,
+            engine=f"{self.engine.name} {self.engine.precision}",
+            size=description.preprocessing.size,
+            calibrated=description.calibration is not None,
+            gated=description.gate is not None,
+            points=self.points,
+            judged_films=None if report is None else report["films"],
+            findings=[
+                FindingFacts(
+                    finding=finding,
+                    words=plain(finding).words,
+                    urgency=plain(finding).urgency,
+                    auroc=_auroc(report, finding),
+                    thresholds={name: _limit(self.thresholds(name)[k]) for name in self.points},
+                )
+                for k, finding in enumerate(description.findings)
+            ],
+            films_per_request=self.limits.films,
+            keeps=self.kept is not None,
+            dicom=find_spec("highdicom") is not None,
+        )
+
+    def _prepared(self, upload: Upload) -> tuple[Grey, str]:
+        description = self.engine.description
+        grey = description.preprocessing.grey(_read(upload).pixels)
+        return grey, str(description.gate.check(grey)) if description.gate else ""
+
+
+def read_report(run: Path, report: Path | None) -> dict[str, Any] | None:
+    """What report.json says of the model in a folder: the one named, or one in RUN/report or beside RUN.
+
+    Raises:
+        HilumError: if the named one cannot be read, or is of other weights.
+    """
+    places = [report] if report is not None else [run / "report", run.resolve().parent / "report"]
+    weights = None if is_export(run) else read_bundle_json(run).get("weights_sha256")
+    for folder in places:
+        try:
+            content = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+            if weights is not None and (content.get("model") or {}).get("weights_sha256") == weights:
+                return dict(content)
+            fault = "it is of other weights"
+        except (OSError, ValueError, AttributeError) as error:
+            fault = str(error)
+        if report is not None:
+            raise HilumError(f"report must be a folder with a report.json on {run}, got {folder}: {fault}")
+    return None
+
+
+def _read(upload: Upload) -> Film:
+    return read_content(upload.content(), upload.name)
+
+
+def _heatmaps(strengths: dict[int, np.ndarray]) -> dict[int, HeatmapAnswer]:
+    return {k: HeatmapAnswer(png=heat_png(one), outlines=outlines(one)) for k, one in strengths.items()}
+
+
+def _limit(threshold: Threshold | None) -> Limit | None:
+    return None if threshold is None else Limit(**threshold._asdict())
+
+
+def _auroc(report: dict[str, Any] | None, finding: str) -> Interval | None:
+    one = {} if report is None else report["findings"].get(finding, {}).get("auroc", {})
+    return None if one.get("value") is None else Interval(value=one["value"], low=one["low"], high=one["high"])
+
+
+def _name(run: Path) -> str:
+    if is_export(run):
+        return run.resolve().name
+    recipe = read_bundle_json(run).get("recipe")
+    return str(recipe["name"]) if isinstance(recipe, dict) and "name" in recipe else run.resolve().name

@@ -1,0 +1,342 @@
+"""One training step, one validation, and the schedule: what Lightning's loop is told to do.
+
+What keeps a training from being lost: saving on Ctrl-C, SIGTERM and every few minutes; stopping early; averaging.
+"""
+
+import math
+import signal
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any, cast
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Float, Float32
+from pytorch_lightning.callbacks import EarlyStopping, WeightAveraging
+from torch import Tensor, nn
+
+from hilum.errors import BundleError, HilumError, TrainingStoppedError
+from hilum.metrics.ranking import auroc_per_finding
+from hilum.nn.classifier import Classifier
+from hilum.recipe import Loss, Recipe
+from hilum.training.losses import bce_loss, class_weighted_bce_loss, focal_loss, weighted_cross_entropy_loss
+
+Batch = list[Tensor]
+"""Images and labels, in the list that torch's loader makes of them."""
+
+
+class Learner(pl.LightningModule):
+    """A network that learns as a recipe says.
+
+    Args:
+        model: the network, its starting weights in place.
+        recipe: how to train it.
+        steps: optimiser steps of the whole training, for the one-cycle schedule.
+        prevalence: part of the training films that have each finding, for the loss that weighs by it; prevalence_of.
+    """
+
+    def __init__(
+        self,
+        model: Classifier,
+        recipe: Recipe,
+        *,
+        steps: int,
+        prevalence: Float32[np.ndarray, " findings"] | None = None,
+    ):
+        super().__init__()
+        self.model = model.to(memory_format=cast(Any, torch.channels_last))
+        self.recipe = recipe
+        self.steps = steps
+        self.prevalence = None if prevalence is None else torch.from_numpy(prevalence)
+        self._scores: list[np.ndarray] = []
+        self._labels: list[np.ndarray] = []
+        self._losses: list[float] = []
+        self._plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
+        self._plateau_state: dict[str, Any] | None = None
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits in fp32, whatever precision the network computes in."""
+        return cast(Tensor, self.model(images.contiguous(memory_format=torch.channels_last))).float()
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """The loss of one batch; dropout draws by seed and step alone, so that a resumed run draws the same."""
+        images, labels = batch
+        images = self._shrunk(images)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.recipe.seed * 1_000_003 + self.global_step)
+            loss = loss_of(self(images), labels, self.recipe.loss, self.prevalence)
+        if not loss.isfinite():
+            raise _diverged("loss", self.global_step)
+        self.log("train_loss", loss, on_step=True, on_epoch=False, prog_bar=True)
+        self._losses.append(loss.item())
+        return loss
+
+    def _shrunk(self, images: Tensor) -> Tensor:
+        """The images at the size that this epoch trains on."""
+        training = self.recipe.training
+        if training.progressive_size is None or self.current_epoch >= training.progressive_until * training.epochs:
+            return images
+        side = (training.progressive_size, training.progressive_size)
+        return nn.functional.interpolate(images, side, mode="bilinear", antialias=True, align_corners=False)
+
+    @property
+    def mean_loss(self) -> float:
+        """The mean training loss of this epoch's batches so far."""
+        return float(np.mean(self._losses))
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's mean training loss, and let the plateau schedule see it."""
+        mean = self.mean_loss
+        self._losses = []
+        self.log("train_loss_epoch", mean)
+        if self._plateau is not None:  # here and not by Lightning, which steps it after the checkpoint is written
+            self._plateau.step(mean)
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Collect logits and labels; AUC needs all of them at once."""
+        images, labels = batch
+        self._scores.append(self(images).cpu().numpy())
+        self._labels.append(labels.cpu().numpy())
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation loss and the mean AUC over the findings for which it exists."""
+        if not self._scores:
+            return
+        scores, labels = np.concatenate(self._scores), np.concatenate(self._labels)
+        self._scores, self._labels = [], []
+        if not np.isfinite(scores).all():
+            raise _diverged("logits", self.global_step)
+        loss = loss_of(torch.from_numpy(scores), torch.from_numpy(labels), self.recipe.loss, self.prevalence)
+        areas = auroc_per_finding(scores, labels)
+        self.log("val_loss", loss, prog_bar=True)
+        defined = areas[np.isfinite(areas)]
+        self.log("val_auroc", float(defined.mean()) if len(defined) else float("nan"), prog_bar=True)
+
+    def configure_optimizers(self) -> Any:
+        """The recipe's optimiser and schedule."""
+        wanted, schedule = self.recipe.optimizer, self.recipe.schedule
+        groups = [
+            {"params": [p for p in self.model.parameters() if p.ndim > 1], "weight_decay": wanted.weight_decay},
+            {"params": [p for p in self.model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer: torch.optim.Optimizer
+        match wanted.name:
+            case "adam":
+                optimizer = torch.optim.Adam(groups, lr=wanted.lr, fused=True)
+            case "adamw":
+                optimizer = torch.optim.AdamW(groups, lr=wanted.lr, fused=True)
+        match schedule.name:
+            case "constant":
+                return optimizer
+            case "plateau":
+                self._plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+                    optimizer, factor=schedule.factor, patience=schedule.patience
+                )
+                return optimizer
+            case "one-cycle":
+                warmup = schedule.warmup
+                if math.isclose(warmup * self.steps, 1):
+                    warmup *= 1.001  # torch divides by the steps of the warm-up less one
+                cycle = torch.optim.lr_scheduler.OneCycleLR(
+                    optimizer, max_lr=wanted.lr, total_steps=self.steps, pct_start=warmup
+                )
+                return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by the norm of all gradients; Lightning refuses to with bf16 and a fused optimiser, for fp16's sake."""
+        if gradient_clip_val is not None:
+            nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what Lightning does not know of: the plateau's memory, the losses of an epoch under way, the figures."""
+        checkpoint["figures"] = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        checkpoint["losses"] = list(self._losses)
+        checkpoint["plateau"] = self._plateau and self._plateau.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take it up again."""
+        self._losses = list(checkpoint["losses"])
+        self._plateau_state = checkpoint["plateau"]
+
+    def on_train_start(self) -> None:
+        """Restore the plateau's memory, which is made only after the checkpoint was read."""
+        if self._plateau is not None and self._plateau_state is not None:
+            self._plateau.load_state_dict(self._plateau_state)
+
+
+def _diverged(what: str, steps: int) -> HilumError:
+    return HilumError(
+        f"{what} must be finite, but the training diverged after {steps} steps. Lower the learning rate, e.g. "
+        "--set optimizer.lr=1e-4, or clip the gradient with --set training.gradient_clip=1.0, in another --out"
+    )
+
+
+def loss_of(logits: Tensor, labels: Tensor, loss: Loss, prevalence: Tensor | None = None) -> Float[Tensor, ""]:
+    """The recipe's loss.
+
+    Args:
+        prevalence: of each finding in training, in (0, 1); `class-weighted-bce` needs it.
+
+    Raises:
+        ValueError: if it is needed and absent.
+    """
+    match loss.name:
+        case "bce":
+            return bce_loss(logits, labels)
+        case "focal":
+            return focal_loss(logits, labels, gamma=loss.gamma, alpha=loss.alpha)
+        case "w-cel":
+            return weighted_cross_entropy_loss(logits, labels)
+        case "class-weighted-bce":
+            if prevalence is None:
+                raise ValueError("prevalence must be given for the loss class-weighted-bce, got None")
+            return class_weighted_bce_loss(logits, labels, prevalence=prevalence.to(logits.device))
+
+
+def prevalence_of(labels: Float32[np.ndarray, "films findings"]) -> Float32[np.ndarray, " findings"]:
+    """Part of the known labels that are present; never 0 or 1: half a film then counts as of the other kind."""
+    present, absent = _counts(labels)
+    part: Float32[np.ndarray, " findings"] = (present / (present + absent)).astype(np.float32)
+    return part
+
+
+def _counts(labels: Float32[np.ndarray, "films findings"]) -> tuple[np.ndarray, np.ndarray]:
+    known = np.isfinite(labels).sum(0)
+    present = np.clip(np.nansum(labels, 0), 0.5, np.maximum(known - 0.5, 0.5))
+    return present, np.maximum(known - present, 0.5)
+
+
+def start_from_prevalence(model: nn.Module, labels: Float32[np.ndarray, "films findings"]) -> None:
+    """Let an untrained classifier say each finding's prevalence, so that training does not begin by learning it.
+
+    Args:
+        model: a network whose `classifier` is new.
+        labels: the training films' labels; a finding that is never or always there counts as half a film of the other.
+    """
+    present, absent = _counts(labels)
+    odds = present / absent
+    classifier = cast(nn.Linear, model.classifier)
+    with torch.no_grad():
+        classifier.bias[: len(odds)].copy_(torch.from_numpy(np.log(odds)))  # DNetLoc's locations come after
+
+
+def resume_point(checkpoint: Path) -> tuple[int, int]:
+    """The epoch with which a resumed training begins, and how many of its batches are done.
+
+    Raises:
+        BundleError: if the file is not a checkpoint of a training.
+    """
+    try:
+        loops = torch.load(checkpoint, map_location="cpu", weights_only=True)["loops"]["fit_loop"]
+        epochs = loops["epoch_progress"]["current"]
+        batches = loops["epoch_loop.batch_progress"]["current"]
+    except Exception as error:  # torch raises whatever its unpickler stumbles over
+        raise BundleError(
+            f"checkpoint must be one that hilum train wrote, but {checkpoint} cannot be read: {error!r}. "
+            "Begin anew in another folder."
+        ) from None
+    mid_epoch = epochs["processed"] < epochs["started"]
+    return int(epochs["processed"]), int(batches["processed"]) if mid_epoch else 0
+
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class SaveBeforeStopping(pl.Callback):
+    """Save the state at Ctrl-C or SIGTERM after the batch under way, then stop; and save it every few minutes.
+
+    Args:
+        path: the checkpoint that a resumed training begins with.
+        every_s: seconds between two savings inside an epoch.
+    """
+
+    def __init__(self, path: Path, *, every_s: float = 600.0):
+        self.path, self.every_s = path, every_s
+        self._asked: int | None = None
+        self._saved_at = time.monotonic()
+        self._before: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Listen to the signals from now on; a second one ends the process at once."""
+        self._saved_at = time.monotonic()
+        if threading.current_thread() is threading.main_thread():  # no other may
+            self._before = {number: signal.signal(number, self._ask) for number in SIGNALS}
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any) -> None:
+        """Save if it is time or was asked for."""
+        due = time.monotonic() - self._saved_at > self.every_s
+        if self._asked is None and not due:
+            return
+        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:  # at an epoch's end, `last` is saved anyway
+            trainer.save_checkpoint(self.path)
+            self._saved_at = time.monotonic()
+            self._stop_if_asked(trainer)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop here if asked during the last batch of an epoch, which has been saved since."""
+        self._stop_if_asked(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Give the signals back; later, at teardown, Lightning would take what we give back for its own."""
+        self._give_back()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Give the signals back."""
+        self._give_back()
+
+    def _give_back(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self._asked = number
+        signal.signal(number, signal.SIG_DFL)
+
+    def _stop_if_asked(self, trainer: pl.Trainer) -> None:
+        if self._asked is not None:
+            name = signal.Signals(self._asked).name
+            raise TrainingStoppedError(
+                f"training was stopped by {name} after {trainer.global_step} steps and is saved in {self.path}. "
+                "Go on with the same command and --resume"
+            )
+
+
+class StopEarly(EarlyStopping):
+    """Stop after some epochs without a lower training loss; a run that did so stays stopped when it is resumed.
+
+    Args:
+        patience: how many such epochs.
+    """
+
+    def __init__(self, patience: int):
+        super().__init__("train_loss_epoch", patience=patience, check_on_train_epoch_end=True)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop again if the checkpoint says so: the loop itself does not remember."""
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
+
+
+class MovingAverage(WeightAveraging):
+    """Keep an exponential moving average of weights and batch-norm statistics; it is what is judged and kept.
+
+    Args:
+        decay: the part of the average that each step leaves; less at the start, to forget the random weights.
+    """
+
+    def __init__(self, decay: float):
+        def average(kept: Tensor, current: Tensor, steps: Tensor | int) -> Tensor:
+            if not kept.is_floating_point():
+                return current
+            return torch.lerp(kept, current, 1 - min(decay, (1 + float(steps)) / (10 + float(steps))))
+
+        super().__init__(avg_fn=average)

@@ -1,0 +1,339 @@
+"""Starting weights from Hilum's own simulator: the network learns phantom films before it sees a real one.
+
+From a recipe and a table of films to a bundle. The loop is Lightning's.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Protocol, cast, runtime_checkable
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.loggers import CSVLogger, Logger
+from torch.utils.data import DataLoader
+
+from hilum.data.dataset import Augmentation, FilmDataset, ShuffledBatches, open_pack
+from hilum.data.films import Films, read_films, write_films
+from hilum.data.quality import LEAST_FILMS, Gate, fit_gate
+from hilum.data.sources.nih import index_nih
+from hilum.data.splits import split_films
+from hilum.errors import RecipeError, TrainingStoppedError
+from hilum.files import alone, write_whole
+from hilum.messages import messages, quiet_lightning
+from hilum.model.bundle import Bundle, load_bundle, save_bundle
+from hilum.model.calibrate import calibrate
+from hilum.model.explain import heatmap_logits
+from hilum.nn.build import build
+from hilum.nn.classifier import Classifier
+from hilum.phantom.dataset import write_phantom
+from hilum.recipe import Recipe, load_recipe
+from hilum.training.learner import (
+    Learner,
+    MovingAverage,
+    SaveBeforeStopping,
+    StopEarly,
+    prevalence_of,
+    resume_point,
+    start_from_prevalence,
+)
+from hilum.training.weights import load_weights
+
+PHANTOM_FILMS = 2000
+_FRACTIONS = (0.95, 0.05, 0.0)
+
+
+@runtime_checkable  # for the tests' type checker
+class Train(Protocol):
+    """`hilum.training.train.train`, which asks for this file and therefore cannot be imported here."""
+
+    def __call__(self, recipe: Recipe, films: Films, out: Path, *, packs: Path, resume: bool) -> Bundle:
+        """Train a recipe on films into a folder."""
+
+
+def phantom_bundle(recipe: Recipe, folder: Path, train: Train) -> Path:
+    """The folder of a bundle that was trained on phantom films for this recipe's network; made once, then kept.
+
+    Phantom films cost nothing, their labels are true, and their findings lie where a radiologist would look. The recipe
+    `phantom` says how it is done; network, loss and channels are those of `recipe`.
+
+    Args:
+        recipe: the recipe that asks for `weights = "phantom"`.
+        folder: where bundles and phantom films are kept; either may be deleted at any time.
+        train: `hilum.training.train.train`.
+    """
+    shipped = load_recipe("phantom", [f"preprocessing.channels={recipe.preprocessing.channels}"])
+    same = {name: getattr(recipe, name) for name in ("architecture", "loss", "seed")}
+    pretraining = shipped.model_copy(update=same)
+    key = hashlib.sha256(json.dumps([pretraining.to_dict(), PHANTOM_FILMS], sort_keys=True).encode()).hexdigest()[:12]
+    out = folder / f"phantom-{key}"
+    if (out / "bundle.json").is_file():
+        messages().print(f"Starting from the weights learned on phantom films: {out}")
+        return out
+    messages().print(f"Starting weights: {PHANTOM_FILMS:,} phantom films are drawn and learned first, once: {out}")
+    films = _phantom_films(pretraining, folder)
+    train(pretraining, films, out, packs=folder, resume=(out / "run.json").is_file())
+    return out
+
+
+def _phantom_films(recipe: Recipe, folder: Path) -> Films:
+    """The phantom films of this size and seed, drawn now unless an earlier run finished drawing them."""
+    size, seed = recipe.preprocessing.size, recipe.seed
+    data = folder / f"phantom-films-{PHANTOM_FILMS}-{size}-{seed}"
+    manifest = data / "films.parquet"
+    if not manifest.is_file():
+        if data.exists():
+            shutil.rmtree(data)  # an earlier run was stopped while it drew
+        write_phantom(data / "nih", films=PHANTOM_FILMS, size=size, seed=seed)
+        write_films(split_films(index_nih(data / "nih"), "patient", seed=seed, fractions=_FRACTIONS), manifest)
+    return read_films(manifest)
+
+
+PACKS = ".hilum-packs"
+"""The folder beside a manifest in which its packed films are kept; it may be deleted at any time."""
+
+
+def train(recipe: Recipe, films: Films, out: Path, *, packs: Path, resume: bool = False, bar: bool = True) -> Bundle:
+    """Train a model as a recipe says, and write it as a bundle.
+
+    `out` also holds checkpoints/last.ckpt and best.ckpt (by mean validation AUC) and logs/.
+
+    Args:
+        recipe: what to train and how.
+        films: a manifest that has been split; the test films are not touched.
+        out: folder of the run; must be new, or hold the run that is resumed.
+        packs: folder for the packed films.
+        resume: go on from `out`'s last checkpoint, bit for bit as if it had not stopped.
+        bar: show progress on standard error.
+
+    Raises:
+        RecipeError: if recipe, films and `out` do not fit each other.
+        BundleError: if the starting weights or the checkpoint cannot be used.
+        ImageError: if a film cannot be read.
+        TrainingStoppedError: on Ctrl-C or SIGTERM, once the state is saved.
+    """
+    check_protocol(recipe, films)
+    claim = {"recipe": recipe.to_dict(), "films": films.fingerprint()}
+    last = _checked(claim, out, resume=resume)
+    if last is not None and (out / "bundle.json").is_file():
+        messages().print(f"{out} is trained to its end; there is nothing to resume.")
+        return load_bundle(out)
+    seen = films.select("train")
+    unseen = films.select("val") if (films.table["split"] == "val").any() else None
+    if not _has_both(seen):
+        raise RecipeError("films must be known to have a finding in one and not in another film of the split train")
+    if recipe.training.keep == "best" and not _has_both(unseen):
+        raise RecipeError(
+            "training.keep must be last where no finding is both present and absent in the split val, since no AUC "
+            "is defined there. Use: --set training.keep=last"
+        )
+    model = _new_model(recipe, seen, packs, resumed=last is not None)
+    batches = _batches(recipe, seen)
+    epoch, batches.skip = resume_point(last) if last else (0, 0)
+    batches.set_epoch(epoch)
+    steps = recipe.training.epochs * len(batches)
+    learner = Learner(model, recipe, steps=steps, prevalence=prevalence_of(seen.all_labels))
+    # On a CPU the network uses every core itself; elsewhere workers keep it fed. Neither changes the result.
+    workers = 0 if not torch.cuda.is_available() else min(8, os.cpu_count() or 1)
+    loader = DataLoader(_dataset(recipe, seen, packs), batch_sampler=cast(Any, batches), num_workers=workers)
+    validation = unseen and DataLoader(
+        _dataset(recipe, unseen, packs, augmented=False), batch_size=recipe.training.batch, num_workers=workers
+    )
+    started, first = time.monotonic(), int(os.environ.get("RANK", 0)) == 0
+    with alone(out) if first else nullcontext(), quiet_lightning():
+        if first:  # only now is anything written there, unless another run has begun there meanwhile
+            _checked(claim, out, resume=resume)
+            write_whole(out / "run.json", json.dumps(claim, indent=2).encode())
+        trainer = _trainer(recipe, out, validated=unseen is not None, bar=bar, log_every=min(50, len(batches)))
+        trainer.fit(learner, loader, validation, ckpt_path=last, weights_only=True)
+    kept = _take_weights(learner, out / "checkpoints" / f"{recipe.training.keep}.ckpt")
+    bundle = Bundle(
+        model=model.eval(),
+        findings=films.findings,
+        recipe=recipe,
+        films=films.fingerprint(),
+        heatmap_logits=heatmap_logits(model, _dataset(recipe, unseen or seen, packs, augmented=False), films.findings),
+        gate=_gate(recipe, seen, packs),
+        training=_what_happened(trainer, films, kept, minutes=(time.monotonic() - started) / 60),
+    )
+    if unseen is not None:
+        bundle = calibrate(bundle, unseen, packs=packs)
+    save_bundle(bundle, out)
+    return bundle
+
+
+def check_protocol(recipe: Recipe, films: Films) -> None:
+    """Refuse films whose split leaks more than the recipe allows.
+
+    Raises:
+        RecipeError: if the recipe keeps patients apart and the films' split does not.
+    """
+    protocol = films.notes.get("protocol")
+    if protocol == "image" and recipe.protocol != "image":
+        raise RecipeError(
+            f"films must be split by patient for the recipe {recipe.name}, got protocol image. Split them with: "
+            "hilum split films.parquet --protocol patient; or accept the leak with: --set protocol=image"
+        )
+    if protocol is not None and protocol != recipe.protocol:
+        messages().print(f"The recipe says protocol {recipe.protocol}; the films are split by {protocol}, which holds.")
+
+
+def _checked(claim: dict[str, Any], out: Path, *, resume: bool) -> Path | None:
+    """Check that the run's folder is new, or holds this very run; return the checkpoint to resume from."""
+    path, last = out / "run.json", out / "checkpoints" / "last.ckpt"
+    if not resume:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise RecipeError(f"out must be a new or empty folder, got {out}. Choose another, or go on with --resume")
+        return None
+    if not path.is_file():
+        raise RecipeError(f"out must hold a run to resume, but there is no {path}. Start it without --resume")
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RecipeError(f"run.json must be JSON, but {path} cannot be read: {error}") from None
+    for key, name in (("recipe", "recipe and --set"), ("films", "films and their split")):
+        if not isinstance(before, dict) or before.get(key) != claim[key]:
+            raise RecipeError(f"{name} must be those that the run in {out} was started with. Choose another --out")
+    return last if last.is_file() else None
+
+
+def _new_model(recipe: Recipe, films: Films, packs: Path, *, resumed: bool) -> Classifier:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        try:
+            model = build(recipe.architecture, findings=len(films.findings), channels=recipe.preprocessing.channels)
+        except ValueError as error:
+            raise RecipeError(f"architecture of {recipe.name}: {error}") from None
+    if resumed:
+        return model  # the checkpoint holds its weights
+    if recipe.weights == "phantom":
+        try:
+            learned = phantom_bundle(recipe, packs, train)
+        except TrainingStoppedError:
+            raise TrainingStoppedError(
+                f"training on phantom films was stopped and is saved in {packs}. Go on with the same command"
+            ) from None
+        untrained = load_weights(model, str(learned), keep_classifier=False)  # phantom prevalences are not real ones
+    else:
+        untrained = load_weights(model, recipe.weights)
+    if recipe.training.start_from_prevalence and "classifier.bias" in untrained:
+        start_from_prevalence(model, films.all_labels)
+    return model
+
+
+def _batches(recipe: Recipe, films: Films) -> ShuffledBatches:
+    rank, ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))  # torchrun's
+    try:
+        return ShuffledBatches(len(films), recipe.training.batch, seed=recipe.seed, rank=rank, ranks=ranks)
+    except ValueError as error:
+        raise RecipeError(f"training.{error}. Use: --set training.batch=...") from None
+
+
+def _has_both(films: Films | None) -> bool:
+    """Whether a finding is both present and absent in these films, so that it can be learnt, and has an AUC."""
+    return films is not None and bool(((films.all_labels == 0).any(0) & (films.all_labels == 1).any(0)).any())
+
+
+def _dataset(recipe: Recipe, films: Films, packs: Path, *, augmented: bool = True) -> FilmDataset:
+    pack = open_pack(films, recipe.preprocessing, packs)
+    return FilmDataset(films, pack.read, recipe.augmentation if augmented else Augmentation())
+
+
+def _gate(recipe: Recipe, films: Films, packs: Path) -> Gate | None:
+    if len(films) < LEAST_FILMS:
+        return None
+    pack = open_pack(films, recipe.preprocessing, packs)
+    return fit_gate(lambda row: pack.read(row)[0], len(films), seed=recipe.seed)
+
+
+def _trainer(recipe: Recipe, out: Path, *, validated: bool, bar: bool, log_every: int) -> pl.Trainer:
+    wanted, folder = recipe.training, out / "checkpoints"
+    callbacks: list[Callback] = []
+    if wanted.ema_decay is not None:
+        callbacks.append(MovingAverage(wanted.ema_decay))
+    if wanted.stop_patience is not None:
+        callbacks.append(StopEarly(wanted.stop_patience))
+    if bar:
+        seen = messages().is_terminal
+        callbacks.append(RichProgressBar(console_kwargs={"stderr": True}) if seen else _SayEpochs())
+    callbacks.append(SaveBeforeStopping(folder / "last.ckpt"))
+    if validated:
+        callbacks.append(ModelCheckpoint(folder, "best", monitor="val_auroc", mode="max", enable_version_counter=False))
+    # After `best`, so that it knows of it.
+    callbacks.append(ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False))
+    return pl.Trainer(
+        max_epochs=wanted.epochs,
+        precision="bf16-mixed" if computes_in_bf16(wanted.precision) else "32-true",
+        gradient_clip_val=wanted.gradient_clip,
+        callbacks=callbacks,
+        logger=_loggers(out),
+        log_every_n_steps=log_every,
+        enable_progress_bar=bar and messages().is_terminal,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # ShuffledBatches shares the batches out
+    )
+
+
+class _SayEpochs(Callback):
+    """A line for each epoch, where standard error is a file and shows no bar."""
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Learner)
+        known = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val_")}
+        figures = {"train_loss": pl_module.mean_loss, **known}  # Lightning lets the learner log it after this
+        told = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+        messages().print(f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: {told}", soft_wrap=True)
+
+
+def computes_in_bf16(precision: str) -> bool:
+    """Whether to train in bf16; `auto` asks the hardware, since emulated bf16 is slower than fp32."""
+    if precision != "auto":
+        return precision == "bf16"
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+
+
+def _loggers(out: Path) -> list[Logger]:
+    log = out / "logs" / "metrics.csv"
+    if log.is_file():  # of the run that is resumed: Lightning would delete it
+        log.rename(log.with_name(f"metrics.{len(list(log.parent.glob('metrics.*.csv'))):03d}.csv"))
+    loggers: list[Logger] = [CSVLogger(out, name="logs", version="", flush_logs_every_n_steps=1)]
+    try:
+        from pytorch_lightning.loggers import TensorBoardLogger
+
+        loggers.append(TensorBoardLogger(out, name="logs", version=""))
+    except ModuleNotFoundError:
+        messages().print("tensorboard is not installed: the run is logged to CSV alone")
+    return loggers
+
+
+def _take_weights(learner: Learner, checkpoint: Path) -> dict[str, float | int]:
+    """Give the model the weights of a checkpoint, the averaged ones if there are; return the figures of its epoch."""
+    kept = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    learner.load_state_dict(kept["state_dict"])
+    figures = {"kept_epoch": kept["epoch"] + 1, **kept["figures"]}
+    return {name: value for name, value in figures.items() if name != "train_loss" and np.isfinite(value)}  # a batch's
+
+
+def _what_happened(
+    trainer: pl.Trainer, films: Films, kept: dict[str, float | int], *, minutes: float
+) -> dict[str, Any]:
+    return {
+        "protocol": films.notes.get("protocol"),
+        "train_films": int((films.table["split"] == "train").sum()),
+        "train_patients": int(films.table.loc[films.table["split"] == "train", "patient"].nunique()),
+        "epochs": trainer.current_epoch,
+        "steps": trainer.global_step,
+        "minutes_since_start_or_resume": round(minutes, 2),
+        "precision": str(trainer.precision),
+        **{name: round(value, 5) for name, value in kept.items()},
+    }

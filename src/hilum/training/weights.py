@@ -1,0 +1,105 @@
+"""The weights that a training starts from: none, ImageNet's, a file, or another bundle."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torchvision.models import (
+    AlexNet_Weights,
+    DenseNet121_Weights,
+    GoogLeNet_Weights,
+    ResNet50_Weights,
+    ResNet152_Weights,
+    VGG16_Weights,
+    WeightsEnum,
+)
+
+from hilum.errors import BundleError
+from hilum.model.bundle import load_bundle
+from hilum.nn.baselines import ChestNet, Wang2017
+from hilum.nn.classifier import Classifier, load_backbone
+from hilum.nn.densenet import DenseNet
+
+
+def load_weights(model: Classifier, weights: str, *, keep_classifier: bool = True) -> list[str]:
+    """Fill a new model with the weights that its training starts from; return the keys left at random.
+
+    Args:
+        model: the new model.
+        weights: `none`; `imagenet` for torchvision's weights of the model's backbone; or a path: .pth, .pt,
+            .safetensors, or the folder of a bundle.
+        keep_classifier: take the classifier too, where its shape fits; else it stays new.
+
+    Raises:
+        BundleError: if they cannot be had or read, or a key other than the classifier's and the system's own parts
+            does not match.
+    """
+    if weights == "none":
+        return sorted(model.state_dict())
+    state = _imagenet(model) if weights == "imagenet" else _local(Path(weights))
+    if not keep_classifier:
+        state = {key: value for key, value in state.items() if not key.startswith("classifier.")}
+    try:
+        return load_backbone(model, state)
+    except ValueError as error:
+        raise BundleError(f"{error} [in {weights}]. Choose the architecture that the weights were made for.") from None
+
+
+def _imagenet(model: Classifier) -> dict[str, Tensor]:
+    weights = imagenet_weights(model)
+    try:
+        state: dict[str, Tensor] = dict(weights.get_state_dict(progress=True, check_hash=True, weights_only=True))
+    except Exception as error:  # no network, no disk, or a damaged file in the cache: see _local
+        cache = Path(torch.hub.get_dir()) / "checkpoints"
+        raise BundleError(
+            f"ImageNet weights could not be had ({_reason(error)}). Offline, fetch {weights.url} elsewhere and put it "
+            f"in {cache} as {Path(weights.url).name}, or give its path with --set weights=FILE, or start from random "
+            "weights with --set weights=none"
+        ) from None
+    return state
+
+
+def imagenet_weights(model: Classifier) -> WeightsEnum:
+    """Torchvision's first ImageNet weights for the model's backbone: those of the time of the publications.
+
+    Raises:
+        BundleError: if torchvision has none for such a network.
+    """
+    match model:
+        case DenseNet():  # DNetLoc among them
+            return DenseNet121_Weights.IMAGENET1K_V1
+        case ChestNet():
+            return ResNet152_Weights.IMAGENET1K_V1
+        case Wang2017(backbone_name="alexnet"):
+            return AlexNet_Weights.IMAGENET1K_V1
+        case Wang2017(backbone_name="googlenet"):
+            return GoogLeNet_Weights.IMAGENET1K_V1
+        case Wang2017(backbone_name="vgg16"):
+            return VGG16_Weights.IMAGENET1K_V1
+        case Wang2017(backbone_name="resnet50"):
+            return ResNet50_Weights.IMAGENET1K_V1
+    raise BundleError(f"weights must be none or a path for {type(model).__name__}, which has no ImageNet weights")
+
+
+def _local(path: Path) -> dict[str, Tensor]:
+    if (path / "bundle.json").is_file():
+        return dict(load_bundle(path).model.state_dict())
+    if not path.is_file():
+        raise BundleError(f"weights must be none, imagenet, a file or the folder of a bundle, got {str(path)!r}")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)  # never runs code from the file
+    except Exception as error:  # on hostile bytes the decoders fail with whatever exception comes handy
+        raise BundleError(
+            f"weights must be a .safetensors, .pth or .pt file, but {path} cannot be read: {_reason(error)}"
+        ) from None
+    state = content.get("state_dict", content) if isinstance(content, dict) else content
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise BundleError(f"weights must be a table of tensors, but {path} holds something else")
+    return {str(key): value for key, value in state.items()}
+
+
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

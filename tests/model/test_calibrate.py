@@ -1,0 +1,133 @@
+"""Calibration of a bundle on validation films, from the fit to the scores that predict gives."""
+
+import copy
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from hilum.cli import app
+from hilum.data.films import Films
+from hilum.errors import HilumError
+from hilum.metrics.calibration import calibration, logit
+from hilum.model.bundle import Bundle, load_bundle, save_bundle
+from hilum.model.calibrate import calibrate, calibration_method
+from hilum.model.engines import TorchEngine
+from hilum.predict.scoring import score_files, score_films
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_run: Path) -> Bundle:
+    return load_bundle(tiny_run)
+
+
+def far_too_sure(bundle: Bundle, films: Films) -> tuple[Bundle, Films]:
+    """The model with logits that spread by 3, and films whose labels bear out half of each logit, and 0.3."""
+    plain = replace(bundle, calibration=None, calibration_set=None)
+    own = logit(score_films(TorchEngine(plain), films)[list(films.findings)].to_numpy(np.float64))
+    factor = (3 / own.std(axis=0)).astype(np.float32)
+    model = copy.deepcopy(bundle.model)
+    with torch.no_grad():
+        model.classifier.weight.mul_(torch.from_numpy(factor)[:, None])
+        model.classifier.bias.sub_(torch.from_numpy(own.mean(axis=0).astype(np.float32))).mul_(torch.from_numpy(factor))
+    truth = 1 / (1 + np.exp(-(0.5 * (own - own.mean(axis=0)) * factor + 0.3)))
+    labels = (np.random.default_rng(0).random(truth.shape) < truth).astype(np.float32)
+    table = films.table.assign(**dict(zip(films.findings, labels.T, strict=True)))
+    return replace(plain, model=model), replace(films, table=table)
+
+
+def test_training_calibrates_on_its_validation_films(bundle: Bundle, phantom_films: Films) -> None:
+    unseen = phantom_films.select("val")
+    assert bundle.calibration is not None
+    assert bundle.calibration_set is not None
+    assert set(bundle.calibration) == set(bundle.calibration_set.how) == set(bundle.findings)
+    assert all(slope > 0 for slope, _ in bundle.calibration.values())
+    assert bundle.calibration_set.fingerprint == unseen.fingerprint()
+    assert (bundle.calibration_set.films, bundle.calibration_set.method) == (len(unseen), "platt")
+
+
+def test_predict_applies_slope_and_intercept_to_scores_and_not_to_maps(bundle: Bundle, phantom_films: Films) -> None:
+    lines = {name: (1.5 - k / 20, k / 10 - 1) for k, name in enumerate(bundle.findings)}
+    paths = [phantom_films.path(row) for row in range(5)]
+    plain = list(score_files(TorchEngine(replace(bundle, calibration=None)), paths))
+    calibrated = list(score_files(TorchEngine(replace(bundle, calibration=lines)), paths))
+    for before, after in zip(plain, calibrated, strict=True):
+        assert before.scores is not None
+        assert after.scores is not None
+        expected = [slope * x + shift for x, (slope, shift) in zip(logit(before.scores), lines.values(), strict=True)]
+        np.testing.assert_allclose(logit(after.scores), expected, atol=1e-4)
+        np.testing.assert_array_equal(after.maps, before.maps)
+
+
+def test_a_deliberately_miscalibrated_bundle_comes_back(bundle: Bundle, phantom_films: Films, packs: Path) -> None:
+    wrong, films = far_too_sure(bundle, phantom_films)
+    fitted = calibrate(wrong, films, packs=packs)
+    assert fitted.calibration_set is not None
+    assert fitted.calibration is not None
+    assert set(fitted.calibration_set.how.values()) == {"its own slope and intercept"}
+    slopes, intercepts = np.array(list(fitted.calibration.values())).T
+    assert np.median(slopes) == pytest.approx(0.5, abs=0.12)
+    assert np.median(intercepts) == pytest.approx(0.3, abs=0.25)
+    assert error_of(fitted, films) < 0.7 * error_of(wrong, films)  # of 60 films, where chance alone makes 0.1
+
+
+def error_of(bundle: Bundle, films: Films) -> float:
+    """Mean calibration error over the findings."""
+    scores, patients = score_films(TorchEngine(bundle), films), films.table["patient"].to_numpy(str)
+    errors = []
+    for name in films.findings:
+        numbers, labels = (table[name].to_numpy(np.float64) for table in (scores, films.table))
+        errors.append(calibration(numbers, labels, patients, draws=2, seed=0, bins=4).ece.value)
+    return float(np.mean(errors))
+
+
+def test_a_temperature_changes_no_order_and_is_one_for_all(bundle: Bundle, phantom_films: Films, packs: Path) -> None:
+    fitted = calibrate(bundle, phantom_films.select("val"), packs=packs, method="temperature")
+    assert fitted.calibration is not None
+    assert len(set(fitted.calibration.values())) == 1
+    scores = [
+        score_films(TorchEngine(one), phantom_films.select("test"))
+        for one in (fitted, replace(bundle, calibration=None))
+    ]
+    for name in bundle.findings:
+        assert scores[0][name].rank().tolist() == scores[1][name].rank().tolist()
+
+
+def test_a_second_calibration_starts_from_the_network_and_not_from_the_first(
+    bundle: Bundle, phantom_films: Films, packs: Path
+) -> None:
+    unseen = phantom_films.select("val")
+    once = calibrate(bundle, unseen, packs=packs)
+    assert calibrate(once, unseen, packs=packs).calibration == once.calibration
+
+
+def test_films_of_another_vocabulary_and_unknown_methods_are_refused(
+    bundle: Bundle, phantom_films: Films, packs: Path
+) -> None:
+    fewer = replace(phantom_films, findings=("Mass",))
+    with pytest.raises(HilumError, match=r"films must have the bundle's findings .* got Mass"):
+        calibrate(bundle, fewer, packs=packs)
+    with pytest.raises(HilumError, match="method must be platt or temperature, got 'isotonic'"):
+        calibration_method("isotonic")
+
+
+def test_the_command_rewrites_the_bundle(tiny_run: Path, films_file: Path, packs: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    save_bundle(replace(load_bundle(tiny_run), calibration=None, calibration_set=None, thresholds=None), run)
+    arguments = ["calibrate", str(run), "--films", str(films_file), "--packs", str(packs)]
+    said = CliRunner().invoke(app, [*arguments, "--json"])
+    assert said.exit_code == 0
+    content = json.loads(said.stdout)
+    after, trained = load_bundle(run), load_bundle(tiny_run)
+    assert after.calibration_set == trained.calibration_set
+    assert after.calibration is not None
+    assert trained.calibration is not None
+    for name in after.findings:  # up to the order in which the processor adds
+        assert after.calibration[name] == pytest.approx(trained.calibration[name], abs=1e-4)
+    assert content["calibration_set"]["films"] == after.calibration_set.films  # type: ignore[union-attr]
+    assert "calibrated (platt) on" in (run / "MODEL_CARD.md").read_text()
+    assert CliRunner().invoke(app, arguments).stdout.count("intercept") >= len(after.findings)

@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hilum.data.images import Preprocessing
+from hilum.model.export import Resize
+from hilum.nn.densenet import DenseNet
+
+SIDES = [(64, 64), (100, 333), (1024, 1000), (50, 40), (17, 16), (500, 224), (448, 1024), (20, 9000)]
+
+
+def resized(resize: Resize, pixels: np.ndarray) -> np.ndarray:
+    full_scale = np.float32(np.iinfo(pixels.dtype).max)
+    films: torch.Tensor = resize(torch.from_numpy(pixels.astype(np.float32))[None]) / torch.tensor(full_scale)
+    return films[0].numpy()
+
+
+@pytest.mark.parametrize("interpolation", ["area", "nearest"])
+@pytest.mark.parametrize("size", [64, 100, 224])
+def test_the_resize_is_preprocessings(size: int, interpolation: str) -> None:
+    preprocessing = Preprocessing(size, interpolation)  # type: ignore[arg-type]
+    resize, generator = Resize(preprocessing), np.random.default_rng(0)
+    for height, width in SIDES:
+        pixels = generator.integers(0, 65536, (height, width), dtype=np.uint16)
+        tolerance = 0 if interpolation == "nearest" else 1e-6
+        np.testing.assert_allclose(resized(resize, pixels), preprocessing.apply(pixels)[0], rtol=0, atol=tolerance)
+
+
+@settings(max_examples=40)
+@given(st.integers(16, 3000), st.sampled_from([Resize(Preprocessing(n, "nearest")) for n in (96, 100, 224)]))
+def test_nearest_takes_pillows_pixel_also_on_edges(side: int, resize: Resize) -> None:
+    ramp = np.arange(side, dtype=np.uint16)[None].repeat(16, axis=0)
+    expected = Preprocessing(resize.size, "nearest").apply(ramp)[0]
+    assert np.array_equal(resized(resize, ramp), expected)
+
+
+@settings(max_examples=40)
+@given(st.integers(16, 20_000), st.sampled_from([Resize(Preprocessing(n)) for n in (64, 512)]))
+def test_every_new_pixel_shares_out_one_whole(side: int, resize: Resize) -> None:
+    shares = resize._shares(side)
+    assert (shares >= 0).all()
+    torch.testing.assert_close(shares.sum(1), torch.ones(resize.size), rtol=0, atol=2e-6)
+
+
+def test_averaging_before_the_transitions_convolution_is_the_same_network() -> None:
+    from torchvision.models import DenseNet as Torchvision
+
+    torch.manual_seed(0)
+    ours = DenseNet(findings=3, block_layers=(1, 1, 1, 1), growth=8, stem=16)
+    theirs = Torchvision(8, (1, 1, 1, 1), 16, num_classes=3)
+    theirs.load_state_dict(ours.state_dict())
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    images = torch.rand(2, 3, 70, 90)  # odd sides on the way
+    torch.testing.assert_close(ours.eval()(images), theirs.eval()(images), rtol=1e-5, atol=1e-6)

@@ -1,0 +1,269 @@
+"""Results as DICOM objects: what stands in them, that validators take them, and that a repeat is the same object."""
+
+import json
+import shutil
+import subprocess
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from dicom_files import written
+from fake_node import model_with_calls
+from PIL import Image
+from pydicom import Dataset, dcmread
+from pydicom.sr._concepts_dict import concepts
+
+from hilum.data.images import Preprocessing, read_grey
+from hilum.errors import HilumError, ImageError, MissingExtraError
+from hilum.findings import CHESTXRAY14, CODES, PRIVATE, RADLEX, code_of
+from hilum.pacs.results import (
+    ResultModel,
+    derived_uid,
+    encoded,
+    is_uid,
+    result_model,
+    result_objects,
+    result_picture,
+    scores_of,
+    write_results,
+)
+from hilum.pacs.writer import results_writer
+from hilum.predict.scoring import Scored
+
+NOON = datetime(2026, 1, 2, 12, 30)
+
+
+@pytest.fixture(scope="module")
+def model() -> ResultModel:
+    return model_with_calls()
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 4096, (90, 80)).astype(np.uint16)
+    named = {"PatientName": "Müller^Jürgen", "SpecificCharacterSet": "ISO_IR 100", "StudyDescription": "Thorax"}
+    return written(tmp_path_factory.mktemp("film") / "film.dcm", pixels, "jpeg-ls", bits=12, **named)
+
+
+def scored(path: Path, *, fit: str = "ok") -> Scored:
+    numbers = np.linspace(0.05, 0.95, 14, dtype=np.float32)
+    maps = np.random.default_rng(1).random((14, 4, 4), dtype=np.float32)
+    return Scored(path, "", Preprocessing(64).grey(read_grey(path)), numbers, maps, fit)
+
+
+@pytest.fixture(scope="module")
+def results(film: Path, model: ResultModel) -> list[Dataset]:
+    """A report and a picture; read only."""
+    return objects(film, model)
+
+
+def objects(film: Path, model: ResultModel, **changes: Any) -> list[Dataset]:
+    return result_objects(film, replace(scored(film), **changes), model, now=NOON)
+
+
+def everything(dataset: Dataset) -> list[Dataset]:
+    """A content tree, flat."""
+    below = [everything(item) for item in dataset.get("ContentSequence", [])]
+    return [dataset, *(item for items in below for item in items)]
+
+
+def test_the_report_read_again_says_what_was_scored(film: Path, model: ResultModel, tmp_path: Path) -> None:
+    paths = write_results(film, scored(film), model, tmp_path / "out", film="deep/film.dcm", now=NOON)
+    assert [path.relative_to(tmp_path / "out").as_posix() for path in paths] == [
+        "deep/film.dcm.sr.dcm",
+        "deep/film.dcm.sc.dcm",
+    ]
+    said = scores_of(dcmread(paths[0]))
+    assert list(said) == list(CHESTXRAY14)
+    expected = scored(film).scores
+    assert expected is not None
+    for name, number in zip(CHESTXRAY14, expected, strict=True):
+        score, threshold, answer = said[name]
+        assert np.float32(score) == number
+        assert threshold == (None if name == "Hernia" else 0.5)
+        band = "" if name == "Hernia" else "unsure" if 0.4 <= number < 0.6 else "present" if number > 0.5 else "absent"
+        assert answer == band
+
+
+def test_the_report_is_coded_and_says_what_made_it(film: Path, results: list[Dataset]) -> None:
+    report = results[0]
+    assert report.SOPClassUID.name == "Comprehensive 3D SR Storage"
+    assert report.ContentTemplateSequence[0].TemplateIdentifier == "1500"
+    assert (report.CompletionFlag, report.PreliminaryFlag, report.VerificationFlag) == (
+        "PARTIAL",
+        "PRELIMINARY",
+        "UNVERIFIED",
+    )
+    items = everything(report)
+    named = [item.ConceptCodeSequence[0].CodeMeaning for item in items if "ConceptCodeSequence" in item]
+    assert {code_of(name).meaning for name in CHESTXRAY14} <= set(named)
+    found = [item.ConceptCodeSequence[0] for item in items if "ConceptCodeSequence" in item]
+    others = [code.EquivalentCodeSequence[0] for code in found if "EquivalentCodeSequence" in code]
+    assert [(code.CodeValue, code.CodingSchemeDesignator) for code in others] == [
+        (RADLEX[name].value, "RADLEX") for name in CHESTXRAY14 if name in RADLEX
+    ]
+    texts = " ".join(str(item.TextValue) for item in items if "TextValue" in item)
+    for words in ("Hilum test", "abababababab", "ab" * 32, "not a medical device", "calls at youden"):
+        assert words in texts
+    sources = [
+        item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for item in items if "ReferencedSOPSequence" in item
+    ]
+    assert sources == [dcmread(film).SOPInstanceUID] * 14
+
+
+def test_results_lie_in_the_patient_s_own_study(film: Path, results: list[Dataset]) -> None:
+    header = dcmread(film)
+    series = {header.SeriesInstanceUID}
+    for result in results:
+        for name in ("StudyInstanceUID", "PatientID", "AccessionNumber", "StudyDate", "PatientSex", "StudyDescription"):
+            assert result[name].value == header[name].value
+        assert str(result.PatientName) == "Müller^Jürgen"
+        series.add(result.SeriesInstanceUID)
+        assert is_uid(result.SOPInstanceUID)
+    assert len(series) == 3
+
+
+def test_a_repeat_is_the_same_object_and_another_model_s_is_not(
+    film: Path, model: ResultModel, results: list[Dataset]
+) -> None:
+    first = [result.SOPInstanceUID for result in results]
+    again = result_objects(film, scored(film), model, now=datetime(2027, 5, 5))
+    assert [result.SOPInstanceUID for result in again] == first
+    other = [result.SOPInstanceUID for result in objects(film, replace(model, bundle_sha256="cd" * 32))]
+    assert not set(other) & set(first)
+    assert derived_uid("a", "b") == derived_uid("a", "b") != derived_uid("ab", "")
+
+
+def test_the_picture_holds_heatmaps_table_and_disclaimer(
+    film: Path, model: ResultModel, results: list[Dataset]
+) -> None:
+    capture = results[1]
+    pixels = capture.pixel_array
+    np.testing.assert_array_equal(pixels, result_picture(scored(film), model))
+    assert pixels.shape[1] == 1536
+    assert (pixels[-60:] == [255, 255, 0]).all(axis=2).sum() > 500  # the disclaimer, in yellow
+    assert capture.Modality == "OT"
+    assert "not a medical device" in capture.DerivationDescription
+    assert capture.SourceImageSequence[0].ReferencedSOPInstanceUID == dcmread(film).SOPInstanceUID
+
+
+def test_a_film_that_does_not_fit_has_no_results(film: Path, model: ResultModel) -> None:
+    assert objects(film, model, fit="turned: it lies on a side") == []
+
+
+@pytest.mark.parametrize("name", ["StudyInstanceUID", "SeriesInstanceUID"])
+def test_a_film_without_identifiers_is_refused(tmp_path: Path, model: ResultModel, name: str) -> None:
+    path = written(tmp_path / "a.dcm", np.zeros((70, 70), np.uint8), "explicit", **{name: None})
+    with pytest.raises(ImageError, match=f"film must say its {name}"):
+        objects(path, model)
+
+
+@pytest.mark.parametrize("element", [b"\x10\0\x30\0DA", b"\x10\0\x10\0PN", b"\x18\0\x01\x51CS", b"\x08\0\x60\0CS"])
+def test_a_header_that_cannot_be_read_is_refused(tmp_path: Path, model: ResultModel, element: bytes) -> None:
+    """Birth date, name, view and modality of a kind that there is not, which pydicom sees when it is asked for them."""
+    path = written(tmp_path / "a.dcm", np.zeros((70, 70), np.uint8))
+    content = path.read_bytes()
+    assert content.count(element) == 1
+    path.write_bytes(content.replace(element, element[:4] + b"\x43\x0b"))
+    with pytest.raises(ImageError, match="film must be a DICOM file, got NotImplementedError"):
+        objects(path, model)
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
+def test_a_value_that_no_result_can_hold_is_refused(film: Path) -> None:
+    result = Dataset()
+    result.SOPClassUID, result.SOPInstanceUID, result.Rows = "1.2", "1.3", "many"
+    with pytest.raises(ImageError, match="film must have a header that a result can take over, got"):
+        encoded(result, film)
+
+
+def test_what_is_a_uid() -> None:
+    good, bad = (
+        ["1.2.3", "2.25.0", "1.0.10"],
+        ["", "1", "1..2", "1.02", "../1.2", "1.2/3", "1.2\n", ".1", "1." + "2" * 63],
+    )
+    assert [is_uid(text) for text in good + bad] == [True] * 3 + [False] * len(bad)
+
+
+def test_codes_of_dicom_s_own_tables_mean_there_what_they_mean_here() -> None:
+    assert set(CODES) == set(CHESTXRAY14)
+    tables: Any = concepts
+    known = {
+        code: words[0] for scheme in ("SCT", "DCM") for one in tables[scheme].values() for code, words in one.items()
+    }
+    for name in ("Effusion", "Infiltration", "Mass", "Nodule", "Pneumothorax", "Edema"):
+        assert known[CODES[name].value].lower().startswith(CODES[name].meaning.lower())
+    assert code_of("Fracture") == ("Fracture", PRIVATE, "Fracture")
+
+
+@pytest.mark.skipif(not shutil.which("dciodvfy"), reason="dciodvfy is not here: apt-get install dicom3tools")
+def test_a_validator_finds_no_error(film: Path, model: ResultModel, tmp_path: Path) -> None:
+    for chosen in (model, replace(model, point=None)):
+        for path in write_results(film, scored(film), chosen, tmp_path, film="a", now=NOON):
+            said = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False)
+            assert "Error" not in said.stderr + said.stdout, said.stderr
+
+
+@pytest.mark.skipif(not shutil.which("dsrdump"), reason="dsrdump is not here: apt-get install dcmtk")
+def test_dcmtk_reads_the_report_whole(film: Path, model: ResultModel, tmp_path: Path) -> None:
+    """It checks every item and relation against the standard's tables for a Comprehensive 3D SR."""
+    report, _ = write_results(film, scored(film), model, tmp_path, film="a", now=NOON)
+    said = subprocess.run(["dsrdump", report], capture_output=True, text=True, check=True)
+    assert "E: " not in said.stderr
+    assert said.stdout.count('"Measurement Group"') == 14
+    assert said.stdout.count('"Presence of property"') == 13  # Hernia has no threshold
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not shutil.which("dciodvfy"), reason="dciodvfy is not here: apt-get install dicom3tools")
+@pytest.mark.parametrize("name", ["RG1_J2KI", "rsna_jpegbaseline_mono2"])
+def test_a_validator_finds_no_error_beside_real_films(
+    real_data: Path, model: ResultModel, tmp_path: Path, name: str
+) -> None:
+    path = real_data / "dicom" / f"{name}.dcm"
+    for result in write_results(path, scored(path), model, tmp_path, film="a", now=NOON):
+        said = subprocess.run(["dciodvfy", result], capture_output=True, text=True, check=False)
+        assert "Error" not in said.stderr + said.stdout, said.stderr
+
+
+def test_a_bundle_s_own_name_and_hash(untrained_run: Path) -> None:
+    model = result_model(untrained_run, None)
+    assert model.name == "Hilum tiny"
+    assert len(model.bundle_sha256) == 64
+
+
+def test_predict_writes_results_and_says_which_film_can_have_none(
+    untrained_run: Path, tmp_path: Path, hilum: Any
+) -> None:
+    films, out = tmp_path / "films", tmp_path / "results"
+    films.mkdir()
+    ramp = np.add.outer(np.arange(90) * 20, np.arange(80) * 20).astype(np.uint16)
+    written(films / "a.dcm", ramp, bits=12)
+    Image.fromarray((ramp >> 4).astype(np.uint8)).save(films / "b.png")
+    said = hilum("predict", untrained_run, films, "--dicom-out", out, "--engine", "torch", "--json")
+    rows = {row["film"]: row for row in json.loads(said.out)}
+    assert sorted(path.name for path in out.rglob("*.dcm")) == ["a.dcm.sc.dcm", "a.dcm.sr.dcm"]
+    assert (rows["a.dcm"]["error"], said.code) == ("", 1)
+    assert "film must be a DICOM file" in rows["b.png"]["error"]
+    scores = scores_of(dcmread(out / "a.dcm.sr.dcm"))
+    assert all(abs(scores[name][0] - rows["a.dcm"][name]) < 1e-6 for name in CHESTXRAY14)
+
+
+def test_a_png_comes_back_as_a_bad_film(untrained_run: Path, tmp_path: Path) -> None:
+    write = results_writer(untrained_run, None, dicom=tmp_path, fhir=None, top=3)
+    path = tmp_path / "b.png"
+    Image.new("L", (64, 64), 9).save(path)
+    assert "film must be a DICOM file" in write(scored(path), "b.png").error
+    with pytest.raises(HilumError, match="operating point must come from thresholds"):
+        results_writer(untrained_run, "best", dicom=tmp_path, fhir=None, top=3)
+
+
+def test_without_the_extra_a_sentence_names_it(
+    untrained_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("hilum.pacs.writer._MODULES", ("json", "no_such_module"))
+    with pytest.raises(MissingExtraError, match=r"no_such_module must be installed .* 'hilum\[dicom\]'"):
+        results_writer(untrained_run, None, dicom=tmp_path, fhir=None, top=3)

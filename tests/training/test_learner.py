@@ -1,0 +1,213 @@
+"""One training step, the schedule, and what a checkpoint says of where it was written."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from hilum.errors import BundleError
+from hilum.messages import quiet_lightning
+from hilum.nn.build import build
+from hilum.recipe import Loss, load_recipe
+from hilum.training.learner import Batch, Learner, loss_of, prevalence_of, resume_point, start_from_prevalence
+from hilum.training.losses import bce_loss, class_weighted_bce_loss, focal_loss, weighted_cross_entropy_loss
+
+SIMPLE = ("schedule.name=constant", "optimizer.weight_decay=0.0", "training.ema_decay=none")
+
+
+def learner(tiny: Path, *changes: str, steps: int = 12) -> Learner:
+    recipe = load_recipe(tiny, [*SIMPLE, *changes])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Learner(build(recipe.architecture, findings=3, channels=1), recipe, steps=steps)
+
+
+def batch(films: int = 8, size: int = 64) -> Batch:
+    generator = torch.Generator().manual_seed(5)
+    labels = (torch.rand(films, 3, generator=generator) < 0.4).float()
+    labels[0, 0] = float("nan")
+    return [torch.rand(films, 1, size, size, generator=generator), labels]
+
+
+def fit(one: Learner, batches: list[Batch], *, epochs: int = 1) -> pl.Trainer:
+    with quiet_lightning():
+        trainer = pl.Trainer(
+            max_epochs=epochs,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            accelerator="cpu",
+        )
+        trainer.fit(one, DataLoader(cast(Any, batches), batch_size=None))
+    return trainer
+
+
+@pytest.mark.parametrize("loss", ["bce", "focal"])
+def test_one_batch_is_learned_by_heart(tiny: Path, loss: str) -> None:
+    one, films = learner(tiny, f"loss.name={loss}", "optimizer.lr=5e-3"), batch()
+    before = loss_of(one(films[0]), films[1], one.recipe.loss).item()
+    fit(one, [films] * 80)
+    one.train()
+    logits, labels = one(films[0]).detach(), films[1]
+    assert loss_of(logits, labels, one.recipe.loss).item() < 0.05 * before
+    known = ~labels.isnan()
+    assert torch.equal(logits[known] > 0, labels[known] == 1)
+
+
+def test_plateau_lowers_the_learning_rate(tiny: Path) -> None:
+    plateau = ("schedule.name=plateau", "schedule.patience=1", "schedule.factor=0.1", "optimizer.lr=1e-12")
+    rates = [
+        fit(learner(tiny, *plateau), [batch()], epochs=epochs).optimizers[0].param_groups[0]["lr"]
+        for epochs in (1, 2, 3, 5)
+    ]
+    assert rates == pytest.approx([1e-12, 1e-12, 1e-13, 1e-14], rel=1e-6)
+
+
+def test_one_cycle_ends_at_almost_nothing(tiny: Path) -> None:
+    one = learner(tiny, "schedule.name=one-cycle", "schedule.warmup=0.25", "optimizer.lr=1e-3", steps=12)
+    seen: list[float] = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *rest: object) -> None:
+            seen.append(trainer.optimizers[0].param_groups[1]["lr"])
+
+    with quiet_lightning():
+        trainer = pl.Trainer(
+            max_epochs=3,
+            callbacks=[Watch()],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            accelerator="cpu",
+        )
+        trainer.fit(one, DataLoader(cast(Any, [batch()] * 4), batch_size=None))
+    assert len(seen) == 12
+    assert seen.index(max(seen)) == 2  # a quarter of the steps
+    assert max(seen) == pytest.approx(1e-3)
+    assert seen[-1] < 1e-7
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 5, 6])
+def test_one_cycle_of_a_few_steps(tiny: Path, steps: int) -> None:
+    one = learner(tiny, "schedule.name=one-cycle", "schedule.warmup=0.2", "optimizer.lr=1e-3", steps=steps)
+    fit(one, [batch(2, 32)] * steps)
+    assert all(p.isfinite().all() for p in one.parameters())
+
+
+def test_weights_decay_but_biases_and_norms_do_not(tiny: Path) -> None:
+    one = learner(tiny, "optimizer.weight_decay=0.05")
+    decaying, kept = one.configure_optimizers().param_groups
+    assert (decaying["weight_decay"], kept["weight_decay"]) == (0.05, 0.0)
+    assert all(p.ndim > 1 for p in decaying["params"])
+    assert sum(p.numel() for group in (decaying, kept) for p in group["params"]) == sum(
+        p.numel() for p in one.parameters()
+    )
+
+
+def test_a_step_leaves_the_random_state_as_it_was_and_draws_by_step(tiny: Path) -> None:
+    class Watched(Learner):
+        def training_step(self, films: Batch, batch_index: int) -> torch.Tensor:
+            state = torch.get_rng_state()
+            loss = super().training_step(films, batch_index)
+            assert torch.equal(torch.get_rng_state(), state)
+            return loss
+
+    recipe = load_recipe(tiny, [*SIMPLE, "architecture.dropout=0.5"])
+    results = []
+    for seed in (1, 2):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            one = Watched(build(recipe.architecture, findings=3, channels=1), recipe, steps=2)
+            torch.manual_seed(seed)
+            fit(one, [batch()] * 2)
+        results.append(list(one.parameters()))
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_gradients_are_clipped_by_their_norm(tiny: Path) -> None:
+    one = learner(tiny)
+    films = batch()
+    torch.autograd.backward(loss_of(one(films[0]), films[1], one.recipe.loss))
+    one.configure_gradient_clipping(torch.optim.Adam(one.parameters()), None, None)
+    gradients = [p.grad for p in one.parameters() if p.grad is not None]
+    before = torch.stack([g.norm() for g in gradients]).norm().item()
+    one.configure_gradient_clipping(torch.optim.Adam(one.parameters()), before / 2, None)
+    assert torch.stack([g.norm() for g in gradients]).norm().item() == pytest.approx(before / 2, rel=1e-3)
+
+
+def test_small_films_first(tiny: Path) -> None:
+    sides: list[int] = []
+
+    class Watched(Learner):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            sides.append(images.shape[-1])
+            return super().forward(images)
+
+    recipe = load_recipe(
+        tiny, [*SIMPLE, "training.progressive_size=32", "training.progressive_until=0.5", "training.epochs=4"]
+    )
+    fit(Watched(build(recipe.architecture, findings=3, channels=1), recipe, steps=4), [batch()], epochs=4)
+    assert sides == [32, 32, 64, 64]
+
+
+def test_logits_are_fp32_in_bf16_too(tiny: Path) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        assert learner(tiny)(batch()[0]).dtype == torch.float32
+
+
+def test_the_loss_is_the_recipes() -> None:
+    logits, labels = torch.tensor([[0.3, -2.0]]), torch.tensor([[1.0, 0.0]])
+    assert loss_of(logits, labels, Loss(name="bce")) == bce_loss(logits, labels)
+    focal = Loss(name="focal", alpha=0.3, gamma=3.0)
+    assert loss_of(logits, labels, focal) == focal_loss(logits, labels, gamma=3.0, alpha=0.3)
+
+
+def test_a_new_classifier_says_the_prevalence() -> None:
+    nan = np.float32("nan")
+    labels = np.array([[1, 0, 1, nan], [0, 0, 1, nan], [0, 0, nan, nan], [0, 0, 1, nan]], dtype=np.float32)
+    model = nn.Module()
+    model.classifier = nn.Linear(5, 4)
+    weight = model.classifier.weight.clone()
+    start_from_prevalence(model, labels)
+    # a quarter; never: half a film of four; always: two and a half of three; unknown: even
+    expected = torch.tensor([1 / 4, 0.5 / 4, 2.5 / 3, 1 / 2])
+    torch.testing.assert_close(model.classifier.bias.sigmoid(), expected)
+    assert torch.equal(model.classifier.weight, weight)
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04"])
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "last.ckpt"
+    path.write_bytes(content)
+    with pytest.raises(BundleError, match=r"last\.ckpt cannot be read"):
+        resume_point(path)
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(BundleError, match=r"other\.ckpt cannot be read"):
+        resume_point(tmp_path / "other.ckpt")
+
+
+def test_prevalence_is_never_0_or_1() -> None:
+    nan = float("nan")
+    labels = np.array([[1, 0, 1, nan], [0, 0, 1, nan], [0, 0, nan, nan], [nan, 0, 1, nan]], dtype=np.float32)
+    expected = [1 / 3, 0.5 / 4, 2.5 / 3, 0.5]
+    np.testing.assert_allclose(prevalence_of(labels), np.array(expected, dtype=np.float32), rtol=1e-6)
+
+
+def test_the_losses_of_the_other_systems() -> None:
+    logits, labels = torch.tensor([[0.5, -1.0], [2.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, float("nan")]])
+    assert loss_of(logits, labels, Loss(name="w-cel")) == weighted_cross_entropy_loss(logits, labels)
+    part = torch.tensor([0.25, 0.5])
+    weighted = loss_of(logits, labels, Loss(name="class-weighted-bce"), part)
+    assert weighted == class_weighted_bce_loss(logits, labels, prevalence=part)
+    with pytest.raises(ValueError, match="prevalence must be given for the loss class-weighted-bce, got None"):
+        loss_of(logits, labels, Loss(name="class-weighted-bce"))
