@@ -1,7 +1,7 @@
-"""The whole of `hilum evaluate predictions.csv` at full size: 22,433 films, 14 findings, 2,000 draws of patients.
+"""The whole of `hilum evaluate predictions.csv` at full size: 22,433 films, 14 findings, 2,000 bootstrap samples.
 
-Everything that a table of scores can be asked is on: groups, a second opinion on 2,000 films, and a report on as many
-other films, with thresholds, to be set against. Once with the few patients of ChestX-ray14's test list, or as many
+All sections of a table of scores are on: subgroups, a second opinion on 2,000 films, and a report on as many other
+films, with thresholds, to be set against. Once with the few patients of ChestX-ray14's test list, or as many
 simulated, who have most of the films, and once with a patient of its own for every film. Seconds and memory are of the
 command as a process of its own; processor seconds depend less on what else runs.
 
@@ -28,7 +28,8 @@ from hilum.evaluation.evaluate import evaluate_to_folder
 from hilum.evaluation.inputs import read_report
 from hilum.evaluation.operating_points import operating_section
 from hilum.findings import CHESTXRAY14
-from hilum.metrics.thresholds import RULES, Threshold
+from hilum.metrics.operating_points import OPERATING_POINTS
+from hilum.metrics.thresholds import Threshold
 from hilum.model.thresholds import OperatingPoints
 
 MOST_SECONDS, MOST_MIB = 60, 2048
@@ -68,8 +69,10 @@ def report_elsewhere(folder: Path, patients: Patients, generator: np.random.Gene
     films = write_hospital(folder, "elsewhere", patients, generator)
     evaluate_to_folder(folder / "predictions.csv", films, folder / "report", draws=100)
     stored = read_report(folder / "report")
-    points = OperatingPoints("", {name: dict.fromkeys(CHESTXRAY14, Threshold(0.3, 0.28, 0.32)) for name in RULES})
-    calls = operating_section(stored.judged, points, prevalence={}, draws=100, seed=0)
+    points = OperatingPoints(
+        "", {name: dict.fromkeys(CHESTXRAY14, Threshold(0.3, 0.28, 0.32)) for name in OPERATING_POINTS}
+    )
+    calls = operating_section(stored.evaluated, points, prevalence={}, draws=100, seed=0)
     path = folder / "report" / "report.json"
     path.write_text(json.dumps({**stored.content, "operating_points": calls}), encoding="utf-8")
     return folder / "report"

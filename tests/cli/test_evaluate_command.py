@@ -35,9 +35,9 @@ def test_other_peoples_files_are_judged_as_scikit_learn_would(
     )
     assert said.code == 0, said.err
     truth = phantom_films.table.set_index("film").loc[scores["film"]]
-    judged = json.loads(said.out)["findings"]
-    assert list(judged) == list(phantom_films.findings)
-    for name, finding in judged.items():
+    evaluated = json.loads(said.out)["findings"]
+    assert list(evaluated) == list(phantom_films.findings)
+    for name, finding in evaluated.items():
         if finding["auroc"]["value"] is None:
             assert truth[name].nunique() == 1
         else:
@@ -48,7 +48,7 @@ def test_a_misspelled_column_is_said(hilum: Hilum, scores: pd.DataFrame, films_f
     scores.rename(columns={"Mass": "Masss"}).to_csv(tmp_path / "typo.csv", index=False)
     said = hilum("evaluate", tmp_path / "typo.csv", "--films", films_file, "--out", tmp_path / "out", "--draws", 100)
     assert said.code == 0
-    assert "Not judged, because there are no scores: Mass." in said.err
+    assert "Not evaluated, because there are no scores: Mass." in said.err
     assert "Columns that are no scores were not used: Masss." in said.err
 
 

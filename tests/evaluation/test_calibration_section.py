@@ -4,24 +4,25 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hilum.evaluation.calibration import calibration_section, calibration_view
-from hilum.evaluation.inputs import Judged
+from hilum.evaluation.calibration import calibration_section
+from hilum.evaluation.calibration import view as calibration_view
+from hilum.evaluation.inputs import EvaluationSet
 
 FINDINGS = ("Mass", "Edema")
 
 
-def some_judged(films: int = 300, *, slope: float = 1.0) -> Judged:
+def some_evaluation_set(films: int = 300, *, slope: float = 1.0) -> EvaluationSet:
     generator = np.random.default_rng(0)
     logits = generator.normal(-1, 1.5, (films, 2))
     labels = (generator.random((films, 2)) < 1 / (1 + np.exp(-slope * logits))).astype(np.float64)
     names = [f"{film}.png" for film in range(films)]
     scores = pd.DataFrame(1 / (1 + np.exp(-logits)), columns=list(FINDINGS)).assign(film=names)
     truth = pd.DataFrame(labels, columns=list(FINDINGS)).assign(film=names, patient=np.arange(films) // 3)
-    return Judged(truth, scores, FINDINGS)
+    return EvaluationSet(truth, scores, FINDINGS)
 
 
 def test_every_number_has_its_interval_and_counts() -> None:
-    section = calibration_section(some_judged(), draws=50, seed=0)
+    section = calibration_section(some_evaluation_set(), draws=50, seed=0)
     assert json.loads(json.dumps(section, allow_nan=False)) == section
     assert set(section["findings"]) == set(FINDINGS)
     for finding in section["findings"].values():
@@ -36,9 +37,9 @@ def test_every_number_has_its_interval_and_counts() -> None:
 
 
 def test_scores_that_are_no_probabilities_have_no_calibration_and_a_reason() -> None:
-    judged = some_judged()
-    judged.scores["Mass"] *= 5
-    section = calibration_section(judged, draws=50, seed=0)
+    evaluated = some_evaluation_set()
+    evaluated.scores["Mass"] *= 5
+    section = calibration_section(evaluated, draws=50, seed=0)
     assert section["undefined"].startswith("Scores outside [0, 1]")
     assert section["mean"]["ece"] == {"value": None, "low": None, "high": None, "undefined": 50}
     assert section["findings"] == {}
@@ -46,14 +47,16 @@ def test_scores_that_are_no_probabilities_have_no_calibration_and_a_reason() -> 
 
 
 def test_the_page_names_what_is_off_and_draws_each_finding() -> None:
-    view = calibration_view({"calibration": calibration_section(some_judged(2000, slope=0.3), draws=50, seed=0)})
+    view = calibration_view(
+        {"calibration": calibration_section(some_evaluation_set(2000, slope=0.3), draws=50, seed=0)}
+    )
     assert "Further off than chance explains: Mass and Edema." in view.sentences
     assert [figure.title for figure in view.figures] == list(FINDINGS)
     assert all(0 <= number <= 100 for figure in view.figures for point in figure.points for number in point)
     assert len(view.tables[0].rows[0]) == len(view.tables[0].header)
-    judged = some_judged(60)
-    judged.truth["Mass"] = np.nan
-    section = calibration_section(judged, draws=20, seed=0)
+    evaluated = some_evaluation_set(60)
+    evaluated.truth["Mass"] = np.nan
+    section = calibration_section(evaluated, draws=20, seed=0)
     assert section["findings"]["Mass"]["ece"]["value"] is None
     assert section["mean"]["ece"]["value"] == section["findings"]["Edema"]["ece"]["value"]
     view = calibration_view({"calibration": section})

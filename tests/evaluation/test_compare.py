@@ -11,7 +11,7 @@ from hilum.data.films import Films
 from hilum.errors import HilumError
 from hilum.evaluation.compare import compare_reports, comparison_tables
 from hilum.evaluation.evaluate import evaluate_to_folder
-from hilum.evaluation.inputs import judged_films, read_judged
+from hilum.evaluation.inputs import evaluation_set, read_evaluation_set
 from hilum.findings import CHESTXRAY14
 from hilum.metrics.compare import compare
 
@@ -59,8 +59,8 @@ def strong(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_report_s_folder_holds_all_that_a_comparison_needs(weak: Path) -> None:
     names = {path.name for path in weak.iterdir()}
     assert names == {"judged.parquet", "predictions.csv", "report.html", "report.json", "roc.png"}
-    chosen = judged_films(FILMS, some_scores(0.1, 1), split="test")
-    read = read_judged(weak, FINDINGS)
+    chosen = evaluation_set(FILMS, some_scores(0.1, 1), split="test")
+    read = read_evaluation_set(weak, FINDINGS)
     order = np.argsort(chosen.truth["film"].to_numpy(str))
     np.testing.assert_array_equal(read.numbers, chosen.numbers[order])  # every digit
     np.testing.assert_array_equal(read.labels, chosen.labels[order])
@@ -76,7 +76,7 @@ def test_values_are_those_of_the_reports_and_of_compare(weak: Path, strong: Path
         for name, finding in content["findings"].items():
             assert system["findings"][name]["auroc"]["value"] == finding["auroc"]["value"]
             assert result["findings"][name] == {key: finding[key] for key in ("films", "patients", "positives")}
-    sides = [read_judged(folder, FINDINGS) for folder in (weak, strong)]
+    sides = [read_evaluation_set(folder, FINDINGS) for folder in (weak, strong)]
     direct = compare([side.numbers for side in sides], sides[0].labels, sides[0].patients, draws=300, seed=7)
     (pair,) = result["differences"]
     assert (pair["first"], pair["second"]) == ("weak.csv", "strong.csv")

@@ -1,8 +1,8 @@
 import numpy as np
 import pandas as pd
 
-from hilum.evaluation.inputs import Judged
-from hilum.evaluation.operating_points import confusions_section
+from hilum.evaluation.confusions import confusions_section
+from hilum.evaluation.inputs import EvaluationSet
 from hilum.metrics.thresholds import Threshold
 from hilum.model.thresholds import OperatingPoints
 
@@ -13,10 +13,10 @@ def test_false_calls_are_counted_by_hand() -> None:
     scores = np.array([[0.9, 0.9, 0.9], [0.1, 0.9, 0], [0.7, 0.1, 0], [0.1, 0.6, 0], [0.9, 0.9, 0]])
     names, films = ["Mass", "Edema", "Hernia"], [f"{row}.png" for row in range(5)]
     truth = pd.DataFrame(labels, columns=names).assign(film=films, patient=films)
-    judged = Judged(truth, pd.DataFrame(scores, columns=names).assign(film=films), tuple(names))
+    evaluated = EvaluationSet(truth, pd.DataFrame(scores, columns=names).assign(film=films), tuple(names))
     at_half = Threshold(0.5, 0.4, 0.6)
     points = OperatingPoints("ab", {"youden": {"Mass": at_half, "Edema": at_half, "Hernia": None}})
-    section = confusions_section(judged, points)
+    section = confusions_section(evaluated, points)
     assert section["point"] == "youden"
     assert section["true"] == {
         "Mass": {"Mass": {"films": 2, "called": 1}, "Edema": {"films": 1, "called": 1}},

@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from hilum.data.films import Films
 from hilum.errors import FilmsError, PredictionsError
-from hilum.evaluation.evaluate import judge
+from hilum.evaluation.evaluate import evaluate_scores
 from hilum.evaluation.inputs import read_predictions
 from hilum.evaluation.page import write_report
 from hilum.findings import CHESTXRAY14
@@ -53,7 +53,7 @@ TEST = FILMS.table["split"] == "test"
 
 
 def test_values_equal_scikit_learn() -> None:
-    report = judge(FILMS, SCORES, draws=50)
+    report = evaluate_scores(FILMS, SCORES, draws=50)
     for finding in CHESTXRAY14:
         labels, numbers = FILMS.table[finding][TEST], SCORES[finding][TEST]
         ours = report.findings[finding]
@@ -68,10 +68,12 @@ def test_values_equal_scikit_learn() -> None:
 
 
 def test_report_is_plain_json_and_the_same_for_the_same_seed() -> None:
-    report = judge(FILMS, SCORES, draws=30, seed=4, system="AM_DenseNet").to_dict()
-    again = judge(FILMS, SCORES.sample(frac=1, random_state=0), draws=30, seed=4, system="AM_DenseNet").to_dict()
+    report = evaluate_scores(FILMS, SCORES, draws=30, seed=4, system="AM_DenseNet").to_dict()
+    again = evaluate_scores(
+        FILMS, SCORES.sample(frac=1, random_state=0), draws=30, seed=4, system="AM_DenseNet"
+    ).to_dict()
     assert json.loads(json.dumps(report, allow_nan=False)) == report == again
-    assert judge(FILMS, SCORES, draws=30, seed=5).to_dict()["mean"] != report["mean"]
+    assert evaluate_scores(FILMS, SCORES, draws=30, seed=5).to_dict()["mean"] != report["mean"]
     assert set(report["mean"]["auroc"]) == {"value", "low", "high", "undefined"}
     assert (report["protocol"], report["split"], report["draws"], report["seed"]) == ("patient", "test", 30, 4)
     assert report["films_fingerprint"] == FILMS.fingerprint()
@@ -84,7 +86,7 @@ def test_undefined_findings_are_named_and_not_averaged(tmp_path: Path) -> None:
     films = some_films()
     films.table["Hernia"] = np.float32(0)
     films.table["Edema"] = np.float32("nan")
-    report = judge(films, SCORES, draws=20)
+    report = evaluate_scores(films, SCORES, draws=20)
     assert report.undefined_findings == ("Edema", "Hernia")
     defined = [report.findings[name].auroc.value for name in CHESTXRAY14 if name not in report.undefined_findings]
     assert report.mean_auroc.value == pytest.approx(np.mean(defined))
@@ -99,7 +101,7 @@ def test_unknown_labels_are_left_out_of_that_finding_only() -> None:
     films = some_films()
     unknown = films.table.index[TEST][:10]
     films.table.loc[unknown, "Mass"] = np.float32("nan")
-    report = judge(films, SCORES, draws=20)
+    report = evaluate_scores(films, SCORES, draws=20)
     assert report.findings["Mass"].films == TEST.sum() - 10
     assert report.findings["Nodule"].films == TEST.sum()
 
@@ -107,7 +109,7 @@ def test_unknown_labels_are_left_out_of_that_finding_only() -> None:
 def test_image_split_counts_siblings() -> None:
     films = some_films(protocol="image")
     films.table["split"] = np.where(np.arange(len(films)) % 3 == 0, "test", "train")
-    report = judge(films, SCORES, draws=5)
+    report = evaluate_scores(films, SCORES, draws=5)
     training = set(films.table["patient"][films.table["split"] == "train"])
     test = films.table[films.table["split"] == "test"]
     assert report.films_with_siblings_in_training == test["patient"].isin(training).sum() > 0
@@ -122,7 +124,7 @@ def image_split(number: int = 200) -> Films:
 
 def test_controls_stand_in_reports_of_splits_that_leak_and_in_no_other() -> None:
     films = image_split()
-    report = judge(films, SCORES, draws=40, seed=2)
+    report = evaluate_scores(films, SCORES, draws=40, seed=2)
     assert set(report.controls) == {"identity", "view_age_sex"}
     content = report.to_dict()
     assert json.loads(json.dumps(content, allow_nan=False)) == content
@@ -133,9 +135,9 @@ def test_controls_stand_in_reports_of_splits_that_leak_and_in_no_other() -> None
     assert identity.mean_difference.value == pytest.approx(expected)
     assert identity.mean_difference.low < expected < identity.mean_difference.high
     undeclared = replace(films, notes={"protocol": None})
-    assert judge(undeclared, SCORES, draws=5).controls  # the films tell that it leaks
-    assert judge(FILMS, SCORES, draws=5).to_dict()["controls"] == {}
-    assert judge(films, SCORES, draws=5, split="train").controls == {}
+    assert evaluate_scores(undeclared, SCORES, draws=5).controls  # the films tell that it leaks
+    assert evaluate_scores(FILMS, SCORES, draws=5).to_dict()["controls"] == {}
+    assert evaluate_scores(films, SCORES, draws=5, split="train").controls == {}
 
 
 def test_a_finding_that_no_control_can_learn_is_undefined_and_counted() -> None:
@@ -145,7 +147,7 @@ def test_a_finding_that_no_control_can_learn_is_undefined_and_counted() -> None:
     films.table.loc[0:9, ["Mass", "Edema"]] = np.float32(1)
     films.table.loc[10:, ["Mass", "Edema"]] = np.float32(0)
     films.table.loc[films.table["split"] == "train", "Mass"] = np.float32("nan")
-    report = judge(films, SCORES[:20].assign(film=films.table["film"]), draws=12)
+    report = evaluate_scores(films, SCORES[:20].assign(film=films.table["film"]), draws=12)
     for control in report.to_dict()["controls"].values():
         assert control["findings"]["Mass"]["auroc"] == {"value": None, "low": None, "high": None, "undefined": 12}
         assert "Mass" in control["undefined_findings"]
@@ -154,17 +156,17 @@ def test_a_finding_that_no_control_can_learn_is_undefined_and_counted() -> None:
 
 
 def test_published_values_stand_beside_the_same_protocol_only() -> None:
-    content = judge(FILMS, SCORES, draws=5).to_dict()
+    content = evaluate_scores(FILMS, SCORES, draws=5).to_dict()
     assert [system["system"] for system in content["published"]] == ["DNetLoc"]
     assert content["published"][0]["mean"] == 0.841
     assert len(content["published"][0]["findings"]) == 14
     assert "112,120 films" in content["published_incomparable"]  # 200 films are not ChestX-ray14
     assert {system["protocol"] for system in content["published_elsewhere"]} == {"official", "image"}
-    assert judge(some_films(protocol=None), SCORES, draws=5).to_dict()["published"] == []
+    assert evaluate_scores(some_films(protocol=None), SCORES, draws=5).to_dict()["published"] == []
 
 
 def test_findings_without_scores_are_not_judged() -> None:
-    report = judge(FILMS, SCORES.drop(columns=["Mass", "Hernia"]), draws=5)
+    report = evaluate_scores(FILMS, SCORES.drop(columns=["Mass", "Hernia"]), draws=5)
     assert report.not_judged == ("Mass", "Hernia")
     assert "Mass" not in report.findings
 
@@ -172,7 +174,7 @@ def test_findings_without_scores_are_not_judged() -> None:
 def test_one_patient_has_no_interval() -> None:
     films = some_films()
     films.table["patient"] = "the only one"
-    report = judge(films, SCORES, draws=5)
+    report = evaluate_scores(films, SCORES, draws=5)
     assert report.mean_auroc.value > 0.5
     assert np.isnan([report.mean_auroc.low, report.mean_auroc.high]).all()
     assert report.mean_auroc.undefined == 5
@@ -189,31 +191,31 @@ def test_one_patient_has_no_interval() -> None:
     ],
 )
 def test_unusual_scores_are_noted(change: Any, note: str) -> None:
-    report = judge(FILMS, change(SCORES.copy()), draws=50)
+    report = evaluate_scores(FILMS, change(SCORES.copy()), draws=50)
     assert any(re.search(note, sentence) for sentence in report.notes), report.notes
 
 
 def test_other_splits_say_so() -> None:
-    assert "flatter" in judge(FILMS, SCORES, split="train", draws=5).notes[0]
+    assert "flatter" in evaluate_scores(FILMS, SCORES, split="train", draws=5).notes[0]
 
 
 def test_films_without_scores_are_refused_or_counted() -> None:
     first = FILMS.table["film"][TEST].iloc[0]
     scores = SCORES[SCORES["film"] != first]
     with pytest.raises(PredictionsError, match=f"got none for 1 of {TEST.sum()}, the first of which is '{first}'"):
-        judge(FILMS, scores)
-    report = judge(FILMS, scores, draws=5, allow_missing=True)
+        evaluate_scores(FILMS, scores)
+    report = evaluate_scores(FILMS, scores, draws=5, allow_missing=True)
     assert report.missing_films == (first,)
     assert report.films == TEST.sum() - 1
     with pytest.raises(PredictionsError, match="Check the column 'film'"):
-        judge(FILMS, SCORES[~TEST], allow_missing=True)
+        evaluate_scores(FILMS, SCORES[~TEST], allow_missing=True)
 
 
 def test_unknown_films_are_refused_or_counted() -> None:
     extra = pd.concat([SCORES, SCORES.iloc[:1].assign(film="stranger.png")], ignore_index=True)
     with pytest.raises(PredictionsError, match=r"got 'stranger\.png' in the table of scores, row 200, column 'film'"):
-        judge(FILMS, extra)
-    report = judge(FILMS, extra, draws=5, allow_unknown=True)
+        evaluate_scores(FILMS, extra)
+    report = evaluate_scores(FILMS, extra, draws=5, allow_unknown=True)
     assert "1 films are not in the manifest and were left out, the first is stranger.png." in report.notes
 
 
@@ -231,14 +233,14 @@ def test_unknown_films_are_refused_or_counted() -> None:
 )
 def test_tables_that_cannot_be_judged_are_named(change: Any, message: str) -> None:
     with pytest.raises(PredictionsError, match=message):
-        judge(FILMS, change(SCORES.copy()))
+        evaluate_scores(FILMS, change(SCORES.copy()))
 
 
 def test_films_never_split_are_refused() -> None:
     films = some_films()
     films.table["split"] = None
     with pytest.raises(FilmsError, match="split"):
-        judge(films, SCORES)
+        evaluate_scores(films, SCORES)
 
 
 @pytest.mark.parametrize(
@@ -270,7 +272,7 @@ def test_other_peoples_files_give_the_same_values(tmp_path: Path, form: str) -> 
             encoding="utf-8-sig" if form == "bom" else "utf-8",
         )
     read = read_predictions(path)
-    report = judge(FILMS, read, draws=2)
+    report = evaluate_scores(FILMS, read, draws=2)
     assert set(read.columns) == {"film", *CHESTXRAY14}
     for finding in CHESTXRAY14:
         expected = roc_auc_score(FILMS.table[finding][TEST], SCORES[finding][TEST])
@@ -287,7 +289,7 @@ def test_the_same_film_under_two_names_is_named(tmp_path: Path) -> None:
     (tmp_path / "scores.csv").write_text(text)
     read = read_predictions(tmp_path / "scores.csv")
     with pytest.raises(PredictionsError, match=r"again in .*scores\.csv, row 3, column 'film' \(first in row 2\)"):
-        judge(FILMS, read)
+        evaluate_scores(FILMS, read)
 
 
 def test_a_name_that_fits_two_films_is_named() -> None:
@@ -295,7 +297,7 @@ def test_a_name_that_fits_two_films_is_named() -> None:
     films.table.loc[0, "film"], films.table.loc[1, "film"] = "a/1.png", "b/1.png"
     scores = some_scores(films).assign(film=["1", *films.table["film"][1:]])
     with pytest.raises(PredictionsError, match=r"fits a/1\.png and b/1\.png"):
-        judge(films, scores)
+        evaluate_scores(films, scores)
 
 
 @pytest.mark.real
@@ -310,7 +312,7 @@ def test_a_wide_file_of_the_real_films_is_judged_as_scikit_learn_does(real_data:
     films.table["split"] = "test"
     scores = some_scores(films)
     scores.add_prefix("prob_").rename(columns={"prob_film": "path"}).to_csv(tmp_path / "wide.csv", index=False)
-    report = judge(films, read_predictions(tmp_path / "wide.csv"), draws=20)
+    report = evaluate_scores(films, read_predictions(tmp_path / "wide.csv"), draws=20)
     for finding in CHESTXRAY14:
         expected = roc_auc_score(films.table[finding], scores[finding])
         assert report.findings[finding].auroc.value == pytest.approx(expected, abs=1e-12)

@@ -14,7 +14,7 @@ from hilum.data.films import Films
 from hilum.data.splits import split_films
 from hilum.errors import BundleError, FilmsError, PredictionsError
 from hilum.evaluation.evaluate import evaluate_to_folder
-from hilum.evaluation.training import training_history
+from hilum.evaluation.model import training_history
 
 
 def test_a_bundle_becomes_a_report(tiny_run: Path, phantom_films: Films, tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_films_that_do_not_fit_the_model_are_judged_and_counted(
     film = upright.table["film"].iloc[0]
     assert report["unfit_films"][film].startswith("inverted: ")
     assert report["films"] == len(upright)
-    said = f"{len(report['unfit_films'])} of {len(upright)} judged films do not look like those"
+    said = f"{len(report['unfit_films'])} of {len(upright)} evaluated films do not look like those"
     assert any(note.startswith(said) for note in report["notes"])
 
 

@@ -9,7 +9,8 @@ import pytest
 from hilum.data.films import Films
 from hilum.errors import HilumError
 from hilum.evaluation.evaluate import evaluate_to_folder
-from hilum.evaluation.external import shift_section, shift_table, shift_view
+from hilum.evaluation.external import shift_section, shift_table
+from hilum.evaluation.external import view as shift_view
 from hilum.evaluation.inputs import StoredReport, read_report
 from hilum.evaluation.operating_points import operating_section
 from hilum.metrics.ranking import auroc
@@ -47,7 +48,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> StoredReport:
 
 
 def shifted(now: StoredReport, there: StoredReport) -> dict[str, Any]:
-    section = shift_section(now.content, now.judged, there)
+    section = shift_section(now.content, now.evaluated, there)
     assert json.loads(json.dumps(section, allow_nan=False)) == section
     view = shift_view({"shift": section})
     assert all(len(row) == len(table.header) for table in view.tables for row in table.rows)
@@ -62,9 +63,9 @@ def test_a_model_that_ranks_worse_on_sicker_films_is_told_from_chance(home: Stor
     assert section["mean"]["findings"] == list(FINDINGS)
     assert section["mean"]["auroc"]["difference"]["high"] < -0.1
     for k, one in enumerate(section["findings"].values()):
-        was, is_now = (auroc(report.judged.numbers[:, k], report.judged.labels[:, k]) for report in (home, now))
+        was, is_now = (auroc(report.evaluated.numbers[:, k], report.evaluated.labels[:, k]) for report in (home, now))
         assert one["auroc"]["difference"]["value"] == pytest.approx(is_now - was)
-        share = [report.judged.labels[:, k].mean() for report in (home, now)]
+        share = [report.evaluated.labels[:, k].mean() for report in (home, now)]
         assert one["prevalence"]["difference"]["value"] == pytest.approx(share[1] - share[0])
         for measure in ("auroc", "prevalence", "excess"):
             assert one[measure]["p_value"] <= one[measure]["p_value_holm"] < 0.01
@@ -95,16 +96,16 @@ def test_the_thresholds_of_the_other_report_are_used_as_they_were(home: StoredRe
     section = shifted(now, home)
     assert section["operating_points"] == {}
     assert "The other report has no thresholds, so no calls are compared." in section["notes"]
-    points = operating_section(home.judged, POINTS, prevalence={}, draws=200, seed=0)
+    points = operating_section(home.evaluated, POINTS, prevalence={}, draws=200, seed=0)
     there = home._replace(content={**home.content, "operating_points": points})
     mass = shifted(now, there)["operating_points"]["youden"]["Mass"]
-    truth, called = now.judged.labels[:, 0] == 1, now.judged.numbers[:, 0] >= 0.4
+    truth, called = now.evaluated.labels[:, 0] == 1, now.evaluated.numbers[:, 0] >= 0.4
     assert mass["threshold"] == 0.4
     assert mass["sensitivity"]["here"]["value"] == pytest.approx((truth & called).sum() / truth.sum())
     assert mass["ppv"]["difference"]["high"] < 0  # rarer findings, more false alarms among the calls
     assert mass["ppv"]["p_value_holm"] < 0.01
     moved = OperatingPoints("cd", {"youden": dict.fromkeys(FINDINGS, Threshold(0.5, 0.4, 0.6))})
-    own = operating_section(now.judged, moved, prevalence={}, draws=200, seed=0)
+    own = operating_section(now.evaluated, moved, prevalence={}, draws=200, seed=0)
     section = shifted(now._replace(content={**now.content, "operating_points": own}), there)
     assert section["operating_points"] == {}
     assert "Thresholds were chosen anew since the other report, so calls at them are not compared." in section["notes"]
@@ -112,7 +113,7 @@ def test_the_thresholds_of_the_other_report_are_used_as_they_were(home: StoredRe
 
 def test_means_are_over_the_findings_that_both_define(home: StoredReport, tmp_path: Path) -> None:
     now = hospital(tmp_path, "away", 4)
-    now.judged.truth["Edema"] = 0.0
+    now.evaluated.truth["Edema"] = 0.0
     now.content["findings"]["Edema"]["auroc"] = {"value": None, "low": None, "high": None, "undefined": 200}
     now.content["mean"]["auroc"] = {"value": 0.1, "low": 0.1, "high": 0.1, "undefined": 0}
     section = shifted(now, home)
@@ -127,15 +128,15 @@ def test_reports_that_cannot_be_set_against_each_other_are_refused(home: StoredR
 
     def refused(there: StoredReport, match: str, here: StoredReport = now) -> None:
         with pytest.raises(HilumError, match=match):
-            shift_section(here.content, here.judged, there)
+            shift_section(here.content, here.evaluated, there)
 
     refused(now, "of different films, got the same split of the same manifest in .* hilum compare REPORT REPORT")
     elsewhere = now._replace(content={**now.content, "films_fingerprint": "another manifest with the same films"})
-    refused(elsewhere, "of different films, got 500 films that both judged in .* hilum compare REPORT REPORT")
+    refused(elsewhere, "of different films, got 500 films that both evaluated in .* hilum compare REPORT REPORT")
     models = [{**home.content, "model": {"weights_sha256": sha}} for sha in ("a", "b")]
     refused(home._replace(content=models[0]), "one model, got weights of another one", now._replace(content=models[1]))
     of_one = {**now.content, "model": {"weights_sha256": "a"}}
-    same = shift_section(of_one, now.judged, home._replace(content=models[0]))
+    same = shift_section(of_one, now.evaluated, home._replace(content=models[0]))
     assert same["same_model"] is True
     only = home._replace(content={**home.content, "findings": {"Hernia": home.content["findings"]["Mass"]}})
     refused(only, "a finding in common, got Mass, Edema, Effusion here and Hernia in")

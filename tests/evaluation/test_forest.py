@@ -15,9 +15,9 @@ def test_marks_lie_around_the_middle() -> None:
     )
     assert plot is not None
     assert plot.limit == pytest.approx(0.15)
-    assert plot.rows[0].marks == pytest.approx((40.0, 70.0, 90.0))
+    assert plot.rows[0].marks == pytest.approx((40.0, 70.0, 90.0, 50.0))
     assert plot.rows[0].difference == Cell("+0.060", "-0.030 to +0.120")
-    assert plot.rows[1].marks == pytest.approx((0.0, 0.0, 0.0))
+    assert plot.rows[1].marks == pytest.approx((0.0, 0.0, 0.0, 50.0))
     assert (plot.rows[2].marks, plot.rows[2].difference.text) == (None, "too small")
 
 

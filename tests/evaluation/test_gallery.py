@@ -9,7 +9,8 @@ from PIL import Image
 
 from hilum.data.films import Films
 from hilum.data.images import Preprocessing
-from hilum.evaluation.localization import LONGER_SIDE, SHOWN, Boxed, gallery_section
+from hilum.evaluation.gallery import LONGER_SIDE, SHOWN, gallery_section
+from hilum.evaluation.localization import Boxed
 from hilum.model.metadata import Description
 
 FINDINGS = ("Mass", "Nodule")

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from hilum.data.films import Films
-from hilum.evaluation.localization import Boxed, boxed_maps, localization_section, localization_view
+from hilum.evaluation.case import score_with_maps
+from hilum.evaluation.localization import Boxed, boxed_findings, localization_section
+from hilum.evaluation.localization import view as localization_view
 from hilum.metrics.localization import MEASURES
-from hilum.model.engines import open_engine
+from hilum.model.bundle import load_bundle
 
 UPPER_LEFT = [0.0, 0.0, 0.25, 0.25]
 
@@ -69,8 +71,8 @@ def test_without_a_box_there_is_no_section() -> None:
 
 
 def test_the_phantom_s_own_maps_find_its_boxes(tiny_run: Path, phantom_films: Films) -> None:
-    films, engine = phantom_films.select("test"), open_engine(tiny_run)
-    boxed = boxed_maps(engine, films)
+    films, bundle = phantom_films.select("test"), load_bundle(tiny_run)
+    boxed = boxed_findings(films, bundle.findings, score_with_maps(bundle, films).class_maps)
     listed = [box for box in films.notes["boxes"] if box["film"] in set(films.table["film"])]
     assert sum(len(one.truths) for one in boxed) == len(listed) > 5
     perfect = [one._replace(class_map=_drawn(one)) for one in boxed]
@@ -93,7 +95,7 @@ def _drawn(one: Boxed) -> np.ndarray:
 def test_the_page_says_what_the_heatmaps_are_worth() -> None:
     view = localization_view({"localization": localization_section(some_cases(), draws=200, seed=0)})
     text = " ".join(view.sentences)
-    assert "Pointed at no better than by the film's centre: Nodule." in text
+    assert "Localized no better than by always pointing at the image centre: Nodule." in text
     assert "1 map had one value everywhere" in text
     assert [len(table.rows) for table in view.tables] == [3, 3, 3, 3]
     assert all(len(row) == len(table.header) for table in view.tables for row in table.rows)
@@ -104,4 +106,4 @@ def test_the_page_says_what_the_heatmaps_are_worth() -> None:
 def test_heatmaps_that_point_worse_than_the_film_s_centre_are_named() -> None:
     cases = [case("Mass", str(patient), peak(0, 0), [0.4, 0.4, 0.2, 0.2]) for patient in range(30)]
     view = localization_view({"localization": localization_section(cases, draws=50, seed=0)})
-    assert "do not take these heatmaps for places" in " ".join(view.sentences)
+    assert "do not use these heatmaps for location" in " ".join(view.sentences)

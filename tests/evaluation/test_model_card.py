@@ -67,7 +67,7 @@ def test_the_card_has_what_a_hospital_asks_for() -> None:
         "## Use",
         "## Intended use",
         "## Not intended",
-        "## What it learned from, and was judged on",
+        "## What it learned from, and was evaluated on",
         "## Performance",
         "## What a score means: calibration",
         "## Calls: what thresholds chosen on validation do here",

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import precision_score, recall_score
 
-from hilum.evaluation.inputs import Judged
-from hilum.evaluation.operating_points import operating_section, operating_view
+from hilum.evaluation.inputs import EvaluationSet
+from hilum.evaluation.operating_points import operating_section
+from hilum.evaluation.operating_points import view as operating_view
 from hilum.metrics.thresholds import Threshold
 from hilum.model.thresholds import OperatingPoints
 
@@ -16,31 +17,31 @@ POINTS = OperatingPoints(
 )
 
 
-def some_judged(films: int = 200) -> Judged:
+def some_evaluation_set(films: int = 200) -> EvaluationSet:
     generator = np.random.default_rng(0)
     labels = (generator.random((films, 2)) < 0.3).astype(np.float64)
     labels[:5] = np.nan
     names = [f"{film}.png" for film in range(films)]
     scores = pd.DataFrame(generator.random((films, 2)) * 0.8 + 0.2 * np.nan_to_num(labels), columns=["Mass", "Edema"])
     truth = pd.DataFrame(labels, columns=["Mass", "Edema"]).assign(film=names, patient=np.arange(films) // 3)
-    return Judged(truth, scores.assign(film=names), ("Mass", "Edema"))
+    return EvaluationSet(truth, scores.assign(film=names), ("Mass", "Edema"))
 
 
 def test_rates_are_scikit_learns_and_every_one_has_its_interval() -> None:
-    judged = some_judged()
-    section = operating_section(judged, POINTS, prevalence={"Mass": 0.02}, draws=100, seed=0)
+    evaluated = some_evaluation_set()
+    section = operating_section(evaluated, POINTS, prevalence={"Mass": 0.02}, draws=100, seed=0)
     assert json.loads(json.dumps(section, allow_nan=False)) == section
     assert set(section) == {"youden", "alarms-10"}
     assert section["alarms-10"] == {}
     mass = section["youden"]["Mass"]
-    truth, called = judged.labels[5:, 0], (judged.numbers[5:, 0] >= 0.6).astype(float)
+    truth, called = evaluated.labels[5:, 0], (evaluated.numbers[5:, 0] >= 0.6).astype(float)
     assert mass["sensitivity"]["value"] == pytest.approx(recall_score(truth, called))
     assert mass["specificity"]["value"] == pytest.approx(recall_score(1 - truth, 1 - called))
     assert mass["ppv"]["value"] == pytest.approx(precision_score(truth, called))
     assert mass["npv"]["value"] == pytest.approx(precision_score(1 - truth, 1 - called))
     assert mass["alarms_per_100"]["value"] == pytest.approx(100 * called.mean())
     assert mass["true_positives"] + mass["false_negatives"] == truth.sum()
-    inside = (judged.numbers[5:, 0] >= 0.5) & (judged.numbers[5:, 0] < 0.7)
+    inside = (evaluated.numbers[5:, 0] >= 0.5) & (evaluated.numbers[5:, 0] < 0.7)
     assert mass["unsure"]["value"] == pytest.approx(inside.mean())
     assert mass["unsure_films"] == inside.sum()
     for name in MEASURES:
@@ -53,9 +54,9 @@ def test_rates_are_scikit_learns_and_every_one_has_its_interval() -> None:
 
 
 def test_unanimous_films_are_no_certainty_at_another_prevalence_either() -> None:
-    judged = some_judged()
-    judged.scores.loc[judged.truth["Mass"] == 0, "Mass"] = 0.1
-    mass = operating_section(judged, POINTS, prevalence={"Mass": 0.02}, draws=50, seed=0)["youden"]["Mass"]
+    evaluated = some_evaluation_set()
+    evaluated.scores.loc[evaluated.truth["Mass"] == 0, "Mass"] = 0.1
+    mass = operating_section(evaluated, POINTS, prevalence={"Mass": 0.02}, draws=50, seed=0)["youden"]["Mass"]
     assert mass["specificity"]["value"] == 1
     assert mass["specificity"]["low"] < 1
     assert mass["at_prevalence"]["ppv"]["value"] == 1
@@ -63,11 +64,11 @@ def test_unanimous_films_are_no_certainty_at_another_prevalence_either() -> None
 
 
 def test_the_page_shows_points_that_exist_and_says_when_there_are_none() -> None:
-    section = operating_section(some_judged(), POINTS, prevalence={}, draws=20, seed=0)
-    view = operating_view({"operating_points": section})
+    section = operating_section(some_evaluation_set(), POINTS, prevalence={}, draws=20, seed=0)
+    view = operating_view({"operating_points": section, "findings": {}})
     assert [table.title for table in view.tables] == ["Largest sensitivity + specificity (Youden)"]
     assert len(view.tables[0].header) == len(view.tables[0].rows[0]) == 8
-    stated = operating_section(some_judged(), POINTS, prevalence={"Mass": 0.1}, draws=20, seed=0)
-    table = operating_view({"operating_points": stated}).tables[0]
+    stated = operating_section(some_evaluation_set(), POINTS, prevalence={"Mass": 0.1}, draws=20, seed=0)
+    table = operating_view({"operating_points": stated, "findings": {}}).tables[0]
     assert len(table.header) == len(table.rows[0]) == 11
-    assert operating_view({"operating_points": None}).sentences[0].startswith("No thresholds came with these scores")
+    assert operating_view({"operating_points": None, "findings": {}}).sentences[0].startswith("No thresholds came with these scores")

@@ -11,8 +11,9 @@ from PIL import Image
 
 from hilum import DISCLAIMER
 from hilum.errors import HilumError
-from hilum.evaluation.figures import roc_png, scaled, svg_path
+from hilum.evaluation.curves import roc_png
 from hilum.evaluation.page import PROTOCOLS, render_page, write_report
+from hilum.evaluation.views import scaled, svg_path
 from hilum.findings import CHESTXRAY14
 
 VOID = {"meta", "link", "br", "rect", "line", "path", "ellipse", "input", "image"}
@@ -100,10 +101,10 @@ def test_page_says_what_is_undefined_not_judged_and_missing() -> None:
     report = some_report(not_judged=["Mass_X"], missing_films=["a.png"], notes=["Scores lie outside [0, 1]."])
     text = outline(render_page(report)).text
     assert "Hernia is undefined, because these films do not show both presence and absence" in text
-    assert "Not judged, because the system gave no scores: Mass X." in text
+    assert "Not evaluated, because the system gave no scores: Mass X." in text
     assert "1 film of the split had no score and was left out." in text
     assert "Scores lie outside [0, 1]." in text
-    assert "the mean is over the 13 defined findings; it did not exist in 2 of 50 resamples" in text
+    assert "the mean is over the 13 defined findings; it did not exist in 2 of 50 bootstrap samples" in text
     assert DISCLAIMER in text
     assert "nan" not in text.lower().replace("finan", "")
 
@@ -177,10 +178,10 @@ def test_training_history_is_drawn() -> None:
     assert "over 5 epochs, from 0.52 to 0.55" in page
 
 
-def test_groups_are_drawn_around_no_difference() -> None:
+def test_subgroups_are_drawn_around_no_difference() -> None:
     page = render_page(full_report())
     text = outline(page).text
-    assert "AUROC: group minus the rest" in text
+    assert "AUROC: subgroup minus the rest" in text
     assert "F sex, 60 films -0.050 -0.080 to -0.030" in text
     assert "unknown sex, 60 films too small" in text
     assert 'x1="10.0" y1="6" x2="35.0"' in page  # of 0.1 to either side
@@ -208,7 +209,7 @@ def test_controls_stand_in_a_section_of_their_own_with_a_plain_sentence_each() -
     [
         ({"value": -0.03, "low": -0.05, "high": -0.01}, "lies 0.030 below it (-0.050 to -0.010)."),
         ({"low": None, "high": None}, "lies 0.020 above it (no interval)."),
-        ({"value": None, "low": None, "high": None}, "it shares no defined finding with AM_DenseNet."),
+        ({"value": None, "low": None, "high": None}, "it has no defined finding in common with AM_DenseNet."),
     ],
 )
 def test_controls_below_and_beyond_judgement_are_said(difference: dict[str, Any], sentence: str) -> None:
@@ -219,7 +220,7 @@ def test_a_control_that_learned_nothing_is_said() -> None:
     controls = some_controls()
     controls["identity"] = controls["identity"] | {"mean": {key: estimate(None) for key in ("auroc", "difference")}}
     text = outline(render_page(some_report("image", controls=controls))).text
-    assert "training films could not be judged: no finding defines it." in text
+    assert "training films could not be evaluated: no finding defines it." in text
 
 
 def test_write_report_leaves_three_whole_files(tmp_path: Path) -> None:

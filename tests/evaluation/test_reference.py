@@ -47,10 +47,10 @@ def test_films_are_found_by_their_names_or_base_names(tmp_path: Path) -> None:
     found = read_reference(path).of(["x/b.png", "c.png", "a.png"])["Mass"]
     assert np.array_equal(found, [0, np.nan, 1], equal_nan=True)
     with pytest.raises(
-        PredictionsError, match=r"judged films, whose names are such as 'c\.png', got none among 2 such"
+        PredictionsError, match=r"evaluated films, whose names are such as 'c\.png', got none among 2 such"
     ):
         read_reference(path).of(["c.png"])
-    with pytest.raises(PredictionsError, match="got 'a', which fits several judged films"):
+    with pytest.raises(PredictionsError, match="got 'a', which fits several evaluated films"):
         read_reference(path).of(["x/a.png", "y/a.png"])
     path.write_text("film,Mass\nx/a.png,1\ny/a.png,0\n")
     assert read_reference(path).of(["y/a.png"])["Mass"].tolist() == [0]

@@ -8,27 +8,28 @@ import pytest
 from sklearn.metrics import precision_score, recall_score, roc_auc_score
 
 from hilum.errors import PredictionsError
-from hilum.evaluation.inputs import Judged, Reference, read_reference
-from hilum.evaluation.reference import reference_section, reference_table, reference_view
+from hilum.evaluation.inputs import EvaluationSet, Reference, read_reference
+from hilum.evaluation.reference import reference_section, reference_table
+from hilum.evaluation.reference import view as reference_view
 from hilum.findings import CHESTXRAY14
 
 FINDINGS = ("Mass", "Nodule", "Pneumothorax")
 
 
-def some_judged(films: int = 300, findings: Sequence[str] = FINDINGS) -> Judged:
+def some_evaluation_set(films: int = 300, findings: Sequence[str] = FINDINGS) -> EvaluationSet:
     generator = np.random.default_rng(0)
     labels = (generator.random((films, len(findings))) < 0.3).astype(np.float64)
     names = [f"{film}.png" for film in range(films)]
     scores = pd.DataFrame(0.8 * generator.random(labels.shape) + 0.2 * labels, columns=list(findings))
     truth = pd.DataFrame(labels, columns=list(findings)).assign(film=names, patient=np.arange(films) // 2)
-    return Judged(truth, scores.assign(film=names), tuple(findings))
+    return EvaluationSet(truth, scores.assign(film=names), tuple(findings))
 
 
-def second_opinion(judged: Judged) -> Reference:
+def second_opinion(evaluated: EvaluationSet) -> Reference:
     """Of the last 200 films, and of strangers: others' labels in a fifth of them."""
     generator = np.random.default_rng(1)
-    films = [*judged.truth["film"][100:], "stranger.png"]
-    mass, nodule, air = (judged.truth[name].to_numpy() for name in FINDINGS)
+    films = [*evaluated.truth["film"][100:], "stranger.png"]
+    mass, nodule, air = (evaluated.truth[name].to_numpy() for name in FINDINGS)
     theirs = {"Pneumothorax": air, "Nodule or mass": np.maximum(mass, nodule), "Airspace opacity": air}
     labels = {
         name: np.append(np.where(generator.random(200) < 0.2, 1 - column[100:], column[100:]), 1.0)
@@ -39,9 +40,9 @@ def second_opinion(judged: Judged) -> Reference:
 
 
 def test_numbers_are_scikit_learns_on_the_same_films() -> None:
-    judged = some_judged()
-    opinion = second_opinion(judged)
-    section = reference_section(judged, opinion, draws=60, seed=0)
+    evaluated = some_evaluation_set()
+    opinion = second_opinion(evaluated)
+    section = reference_section(evaluated, opinion, draws=60, seed=0)
     assert json.loads(json.dumps(section, allow_nan=False)) == section
     assert (section["file"], section["films"], section["patients"]) == ("readers.csv", 200, 100)
     assert set(section["findings"]) == {"Pneumothorax", "Nodule or mass"}
@@ -52,8 +53,8 @@ def test_numbers_are_scikit_learns_on_the_same_films() -> None:
     for name, (films, parts) in expected.items():
         found, theirs = section["findings"][name], opinion.labels[name][:-1]
         theirs = theirs[~np.isnan(theirs)]
-        mined = judged.truth[parts].max(axis=1)[films]
-        scores = judged.scores[parts].max(axis=1)[films]
+        mined = evaluated.truth[parts].max(axis=1)[films]
+        scores = evaluated.scores[parts].max(axis=1)[films]
         assert found["made_of"] == parts
         assert (found["films"], found["positives"]) == (len(theirs), theirs.sum())
         assert found["manifest_positives"] == mined.sum()
@@ -73,8 +74,8 @@ def test_numbers_are_scikit_learns_on_the_same_films() -> None:
 
 
 def test_what_cannot_be_compared_is_said() -> None:
-    judged = some_judged()
-    section = reference_section(judged, second_opinion(judged), draws=20, seed=0)
+    evaluated = some_evaluation_set()
+    section = reference_section(evaluated, second_opinion(evaluated), draws=20, seed=0)
     assert section["not_compared"]["Fracture"] == "no finding of the manifest stands for it"
     assert section["not_compared"]["Airspace opacity"].startswith("no scores or labels of Atelectasis, ")
     view = reference_view({"reference": section})
@@ -85,21 +86,21 @@ def test_what_cannot_be_compared_is_said() -> None:
     assert all(len(row) == len(header) for row in rows)
     only = Reference(Path("r.csv"), ("1.png",), {"Edema": np.array([1.0])}, ())
     with pytest.raises(PredictionsError, match=r"findings that were scored, got only others in r\.csv \(Edema: "):
-        reference_section(judged, only, draws=20, seed=0)
+        reference_section(evaluated, only, draws=20, seed=0)
     unknown = Reference(Path("r.csv"), ("1.png",), {"Mass": np.array([np.nan])}, ())
     with pytest.raises(PredictionsError, match="got only unknown ones"):
-        reference_section(judged, unknown, draws=20, seed=0)
+        reference_section(evaluated, unknown, draws=20, seed=0)
 
 
 def test_labels_of_one_class_are_undefined_and_of_one_patient_without_interval() -> None:
-    judged = some_judged()
+    evaluated = some_evaluation_set()
     one_class = Reference(Path("r.csv"), ("1.png", "2.png"), {"Mass": np.zeros(2)}, ())
-    section = reference_section(judged, one_class, draws=20, seed=0)
+    section = reference_section(evaluated, one_class, draws=20, seed=0)
     assert section["findings"]["Mass"]["auroc"]["value"] is None
     assert section["mean"]["auroc"]["value"] is None
     assert reference_view({"reference": section}).tables[0].rows[0][4].text == "undefined"
     of_one = Reference(Path("r.csv"), ("0.png", "1.png"), {"Mass": np.array([0.0, 1.0])}, ())
-    found = reference_section(judged, of_one, draws=20, seed=0)["findings"]["Mass"]
+    found = reference_section(evaluated, of_one, draws=20, seed=0)["findings"]["Mass"]
     assert found["auroc"]["value"] is not None
     assert found["auroc"]["low"] is None
 
@@ -112,8 +113,8 @@ def test_nihs_labels_reach_what_is_known_of_them(real_data: Path) -> None:
     truth = pd.DataFrame(
         {name: [float(name in text.split("|")) for text in table["Finding Labels"]] for name in CHESTXRAY14}
     ).assign(film=listed, patient=table["Patient ID"].astype(str).to_numpy())
-    judged = Judged(truth, truth[["film", *CHESTXRAY14]], CHESTXRAY14)
-    section = reference_section(judged, reference, draws=20, seed=0)
+    evaluated = EvaluationSet(truth, truth[["film", *CHESTXRAY14]], CHESTXRAY14)
+    section = reference_section(evaluated, reference, draws=20, seed=0)
     assert (len(reference.films), section["films"]) == (4376, 1962)
     assert set(section["findings"]) == {"Pneumothorax", "Nodule or mass", "Airspace opacity"}
     for name, sensitivity, ppv in (("Pneumothorax", 0.50, 0.49), ("Nodule or mass", 0.45, 0.57)):

@@ -62,9 +62,9 @@ def test_a_value_that_no_report_has_is_a_line(tmp_path: Path, hilum: Hilum, key:
 
 def test_an_older_report_must_be_judged_again(tmp_path: Path) -> None:
     older = some_report()
-    del older["gallery"]
+    del older["mean"]
     (tmp_path / "report.json").write_text(json.dumps(older))
-    with pytest.raises(HilumError, match=r"report\.json must be of Hilum's present form, got one without 'gallery'"):
+    with pytest.raises(HilumError, match=r"report\.json must be of Hilum's present form, got one without 'mean'"):
         render_saved(tmp_path, tmp_path)
     assert not (tmp_path / "report.html").exists()
 

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hilum.evaluation.inputs import Judged
-from hilum.evaluation.subgroups import subgroups_section, subgroups_view
+from hilum.evaluation.inputs import EvaluationSet
+from hilum.evaluation.subgroups import subgroups_section
+from hilum.evaluation.subgroups import view as subgroups_view
 from hilum.metrics.thresholds import Threshold
 from hilum.model.thresholds import OperatingPoints
 
@@ -15,13 +16,13 @@ THRESHOLD = Threshold(0.3, 0.25, 0.35)
 POINTS = OperatingPoints("ab", {"specificity-90": {"Mass": THRESHOLD, "Edema": THRESHOLD}})
 
 
-def some_judged(people: int = 240, *, worse_for: str = "") -> Judged:
+def some_evaluation_set(people: int = 240, *, worse_for: str = "") -> EvaluationSet:
     generator = np.random.default_rng(0)
     patients = np.repeat(np.arange(people), np.where(np.arange(people) % 4 == 0, 3, 1))
     sexes = np.where(patients % 2 == 0, "F", "M")
     risk = generator.beta(1, 2, (len(patients), 2))
     labels = (generator.random(risk.shape) < risk).astype(np.float64)
-    spoilt = np.where((sexes == worse_for)[:, np.newaxis], generator.permuted(risk, axis=0), risk)
+    shuffled = np.where((sexes == worse_for)[:, np.newaxis], generator.permuted(risk, axis=0), risk)
     names = [f"{film}.png" for film in range(len(patients))]
     truth = pd.DataFrame(labels, columns=["Mass", "Edema"]).assign(
         film=names,
@@ -31,7 +32,7 @@ def some_judged(people: int = 240, *, worse_for: str = "") -> Judged:
         age=np.where(patients == 5, np.nan, 20.0 + patients % 60),
         sex=sexes,
     )
-    return Judged(truth, pd.DataFrame(spoilt, columns=["Mass", "Edema"]).assign(film=names), ("Mass", "Edema"))
+    return EvaluationSet(truth, pd.DataFrame(shuffled, columns=["Mass", "Edema"]).assign(film=names), ("Mass", "Edema"))
 
 
 def by_name(section: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -39,8 +40,8 @@ def by_name(section: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def test_every_film_is_in_one_group_of_each_attribute() -> None:
-    judged = some_judged()
-    section = subgroups_section(judged, POINTS)
+    evaluated = some_evaluation_set()
+    section = subgroups_section(evaluated, POINTS)
     assert json.loads(json.dumps(section, allow_nan=False)) == section
     groups = by_name(section)
     assert list(groups) == [
@@ -57,11 +58,11 @@ def test_every_film_is_in_one_group_of_each_attribute() -> None:
     ]
     assert section["single"] == {"source": "nih"}
     for attribute in ("sex", "age", "view", "films_per_patient"):
-        assert sum(one["films"] for key, one in groups.items() if key[0] == attribute) == len(judged.truth)
-    men = judged.truth["sex"] == "M"
+        assert sum(one["films"] for key, one in groups.items() if key[0] == attribute) == len(evaluated.truth)
+    men = evaluated.truth["sex"] == "M"
     mass = groups["sex", "M"]["findings"]["Mass"]
-    assert mass["positives"] == judged.truth["Mass"][men].sum()
-    assert mass["patients"] == groups["sex", "M"]["patients"] == judged.truth["patient"][men].nunique()
+    assert mass["positives"] == evaluated.truth["Mass"][men].sum()
+    assert mass["patients"] == groups["sex", "M"]["patients"] == evaluated.truth["patient"][men].nunique()
     assert (
         groups["films_per_patient", "2 to 4 films"]["films"]
         == 3 * groups["films_per_patient", "2 to 4 films"]["patients"]
@@ -69,17 +70,17 @@ def test_every_film_is_in_one_group_of_each_attribute() -> None:
 
 
 def test_a_planted_bias_is_named_on_the_page_and_equality_is_not_claimed() -> None:
-    found = {"subgroups": subgroups_section(some_judged(worse_for="M"), POINTS)}
+    found = {"subgroups": subgroups_section(some_evaluation_set(worse_for="M"), POINTS)}
     view = subgroups_view(found)
     assert "sex M: AUROC -0." in view.sentences[0]
-    assert [table.title for table in view.tables][1] == "Single findings in which a group differs"
-    equal = subgroups_view({"subgroups": subgroups_section(some_judged(), POINTS)})
-    assert equal.sentences[0].startswith("No group differs")
+    assert [table.title for table in view.tables][1] == "Single findings in which a subgroup differs"
+    equal = subgroups_view({"subgroups": subgroups_section(some_evaluation_set(), POINTS)})
+    assert equal.sentences[0].startswith("No subgroup differs")
     assert len(equal.tables) == 1
 
 
 def test_too_small_groups_say_so_instead_of_a_number() -> None:
-    section = subgroups_section(some_judged(), POINTS)
+    section = subgroups_section(some_evaluation_set(), POINTS)
     unknown = by_name(section)["view", "unknown"]
     assert unknown["auroc"]["too_small"] == "the group is too small"
     assert unknown["auroc"]["group"] == {"value": None, "low": None, "high": None, "undefined": 0}
@@ -89,24 +90,24 @@ def test_too_small_groups_say_so_instead_of_a_number() -> None:
     view = subgroups_view({"subgroups": section})
     row = next(row for row in view.tables[0].rows if row[0].text == "unknown" and row[0].small == "view")
     assert [cell.text for cell in row[2:]] == ["too small", ""] * 4
-    assert "Too small to be judged: age unknown and view unknown." in view.sentences
+    assert "Too small to be evaluated: age unknown and view unknown." in view.sentences
     assert all(len(row) == len(table.header) for table in view.tables for row in table.rows)
 
 
 def test_what_cannot_be_measured_has_no_column() -> None:
-    judged = some_judged()
-    logits = replace(judged, scores=judged.scores.assign(Mass=judged.scores["Mass"] * 9))
+    evaluated = some_evaluation_set()
+    logits = replace(evaluated, scores=evaluated.scores.assign(Mass=evaluated.scores["Mass"] * 9))
     section = subgroups_section(logits, None)
     assert set(section["not_measured"]) == {"excess", "missed", "undiagnosed"}
     assert section["operating_point"] is None
     view = subgroups_view({"subgroups": section})
-    assert view.tables[0].header == ("Group", "Films", "AUROC", "minus the rest")
+    assert view.tables[0].header == ("Subgroup", "Films", "AUROC", "minus the rest")
     assert "No thresholds came with these scores, so missed findings cannot be counted." in view.sentences
 
 
 @pytest.mark.parametrize("missing", ["Mass", "Edema"])
 def test_a_finding_without_threshold_is_not_counted_as_missed(missing: str) -> None:
     points = OperatingPoints("ab", {"specificity-90": {"Mass": THRESHOLD, "Edema": THRESHOLD} | {missing: None}})
-    women = by_name(subgroups_section(some_judged(), points))["sex", "F"]
+    women = by_name(subgroups_section(some_evaluation_set(), points))["sex", "F"]
     assert women["missed"]["findings"] == 1
     assert women["findings"][missing]["missed"]["group"]["value"] is None

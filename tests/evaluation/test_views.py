@@ -3,10 +3,10 @@
 import pytest
 from made_reports import full_report, some_report
 
-from hilum.evaluation.cohort import manifest_view
+from hilum.evaluation.cohort import view as manifest_view
+from hilum.evaluation.confusions import confusions_table
 from hilum.evaluation.curves import Step, curve_views, rates, steps, threshold_view
-from hilum.evaluation.localization import gallery_view
-from hilum.evaluation.operating_points import confusions_view
+from hilum.evaluation.gallery import gallery_view
 
 
 def test_curves_of_defined_findings() -> None:
@@ -33,7 +33,7 @@ def test_rates_at_a_threshold_by_hand() -> None:
         "specificity": 0.75,
         "ppv": pytest.approx(9 / 31),
         "npv": pytest.approx(66 / 69),
-        "alarms": 31.0,
+        "positive_calls": 31.0,
     }
     assert rates(Step(0.1, 12, 88), 12, 88)["npv"] is None  # all are called
 
@@ -42,8 +42,8 @@ def test_the_table_for_paper_stands_at_the_first_threshold_that_finds_enough() -
     view = threshold_view(some_report())
     assert [row["sensitivity"] for row in view["rows"]] == [1.0] * 13
     assert not view["chosen"]
-    assert view["data"]["Mass"]["start"] == 0.4  # sensitivity + specificity - 1 is 0.5 here, 0 there
-    assert view["data"]["Mass"]["steps"] == [[0.4, 9, 22], [0.1, 12, 88]]
+    assert view["findings"]["Mass"]["start"] == 0.4  # sensitivity + specificity - 1 is 0.5 here, 0 there
+    assert view["findings"]["Mass"]["steps"] == [[0.4, 9, 22], [0.1, 12, 88]]
 
 
 def test_the_slider_starts_at_the_threshold_of_validation() -> None:
@@ -51,11 +51,11 @@ def test_the_slider_starts_at_the_threshold_of_validation() -> None:
     report["operating_points"]["youden"]["Mass"] = report["operating_points"]["youden"]["Mass"] | {"threshold": 0.33}
     view = threshold_view(report)
     assert view["chosen"]
-    assert view["data"]["Mass"]["start"] == 0.33
+    assert view["findings"]["Mass"]["start"] == 0.33
 
 
 def test_confusions_are_shares_with_their_counts() -> None:
-    view = confusions_view(full_report())
+    view = confusions_table(full_report())
     assert view is not None
     assert view["header"] == ["Mass", "Edema"]
     assert [name for name, _ in view["rows"]] == ["Mass", "Edema", "No finding"]
@@ -68,10 +68,10 @@ def test_confusions_are_shares_with_their_counts() -> None:
 
 
 def test_confusions_without_films_or_calls() -> None:
-    assert confusions_view(some_report()) is None
-    assert confusions_view(some_report(confusions={"point": "youden", "true": {"none": {}}})) is None
+    assert confusions_table(some_report()) is None
+    assert confusions_table(some_report(confusions={"point": "youden", "true": {"none": {}}})) is None
     nothing = {"Mass": {"films": 0, "called": 0}}
-    view = confusions_view(some_report(confusions={"point": "youden", "true": {"Mass": nothing, "none": nothing}}))
+    view = confusions_table(some_report(confusions={"point": "youden", "true": {"Mass": nothing, "none": nothing}}))
     assert view is not None
     assert view["rows"][0][1][0].text == ""
     assert view["sentences"] == []
@@ -89,7 +89,7 @@ def test_gallery_places_are_pixels_and_hits_come_first() -> None:
 def test_films_are_audited_in_words() -> None:
     view = manifest_view(full_report())
     said = " ".join(view.sentences)
-    assert "3 patients with films in both training and test: values are inflated." in said
+    assert "Patient leakage: 3 patients with films in training and test. Values are inflated." in said
     assert "7 films that the label file lists have no image" in said
     assert "2 groups of files are copies of each other, 1 of them across splits; the first is a.png = b.png." in said
     assert [row[0].text for row in view.tables[0].rows] == ["All", "PA", "AP"]

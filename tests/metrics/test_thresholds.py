@@ -6,7 +6,8 @@ from oracle import tried_threshold
 from sklearn.metrics import roc_curve
 
 from hilum.metrics.bootstrap import patient_counts
-from hilum.metrics.thresholds import RULES, Rule, Threshold, choose, predictive_values
+from hilum.metrics.operating_points import OPERATING_POINTS, Rule
+from hilum.metrics.thresholds import Threshold, choose, predictive_values
 
 
 def some_films(films: int = 400, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -21,7 +22,7 @@ def chosen(scores: np.ndarray, labels: np.ndarray, patients: np.ndarray, rule: R
     return threshold
 
 
-@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+@pytest.mark.parametrize("rule", [point.rule for point in OPERATING_POINTS.values()], ids=[*OPERATING_POINTS])
 @pytest.mark.parametrize("seed", range(4))
 def test_thresholds_and_their_bands_are_those_of_trying_all(rule: Rule, seed: int) -> None:
     scores, labels, patients = some_films(120, seed)
@@ -42,25 +43,28 @@ def test_thresholds_and_their_bands_are_those_of_trying_all(rule: Rule, seed: in
 def test_youden_is_scikit_learns() -> None:
     scores, labels, patients = some_films()
     false_rate, true_rate, thresholds = roc_curve(labels, scores, drop_intermediate=False)
-    assert chosen(scores, labels, patients, RULES["youden"]).value == thresholds[np.argmax(true_rate - false_rate)]
+    assert (
+        chosen(scores, labels, patients, OPERATING_POINTS["youden"].rule).value
+        == thresholds[np.argmax(true_rate - false_rate)]
+    )
 
 
 def test_what_is_aimed_at_is_reached_and_a_step_further_would_miss_it() -> None:
     scores, labels, patients = some_films()
     present, absent = scores[labels == 1], scores[labels == 0]
-    sensitive = chosen(scores, labels, patients, RULES["sensitivity-90"]).value
+    sensitive = chosen(scores, labels, patients, OPERATING_POINTS["sensitivity-90"].rule).value
     assert (present >= sensitive).mean() >= 0.9 > (present > sensitive).mean()
-    specific = chosen(scores, labels, patients, RULES["specificity-90"]).value
+    specific = chosen(scores, labels, patients, OPERATING_POINTS["specificity-90"].rule).value
     below = scores[scores < specific].max()
     assert (absent < specific).mean() >= 0.9 > (absent < below).mean()
-    quiet = chosen(scores, labels, patients, RULES["alarms-10"]).value
+    quiet = chosen(scores, labels, patients, OPERATING_POINTS["alarms-10"].rule).value
     assert (scores >= quiet).mean() <= 0.1 < (scores >= scores[scores < quiet].max()).mean()
 
 
 def test_a_band_holds_the_threshold_and_narrows_with_more_films() -> None:
     widths = []
     for films in (100, 6400):
-        found = chosen(*some_films(films), RULES["specificity-90"], draws=200)
+        found = chosen(*some_films(films), OPERATING_POINTS["specificity-90"].rule, draws=200)
         assert found.low <= found.value <= found.high
         widths.append(found.high - found.low)
     assert widths[1] < widths[0] / 3
@@ -68,7 +72,7 @@ def test_a_band_holds_the_threshold_and_narrows_with_more_films() -> None:
 
 def test_nobody_may_be_called() -> None:
     scores, labels, patients = np.full(20, 0.5), np.repeat([0.0, 1.0], 10), np.arange(20)
-    found = chosen(scores, labels, patients, RULES["alarms-10"])
+    found = chosen(scores, labels, patients, OPERATING_POINTS["alarms-10"].rule)
     assert 0.5 < found.value < 0.500001
     assert np.float32(0.5) < found.value  # also for scores in 32 bits
 
@@ -83,17 +87,29 @@ def test_nobody_may_be_called() -> None:
 )
 def test_what_films_do_not_show_has_no_threshold(labels: list[float], possible: set[str]) -> None:
     scores, patients = np.array([0.1, 0.2, 0.3]), np.arange(3)
-    found = {name for name, rule in RULES.items() if choose(scores, np.array(labels), patients, rule, draws=5, seed=0)}
+    found = {
+        name
+        for name, point in OPERATING_POINTS.items()
+        if choose(scores, np.array(labels), patients, point.rule, draws=5, seed=0)
+    }
     assert found == possible
 
 
 @settings(max_examples=30)
-@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=30), st.sampled_from(list(RULES)))
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=30),
+    st.sampled_from(list(OPERATING_POINTS)),
+)
 def test_unknown_labels_change_nothing(films: list[tuple[int, bool]], name: str) -> None:
     scores, labels = np.array([score / 5 for score, _ in films]), np.array([float(label) for _, label in films])
-    plain = choose(scores, labels, np.arange(len(films)), RULES[name], draws=1, seed=0)
+    plain = choose(scores, labels, np.arange(len(films)), OPERATING_POINTS[name].rule, draws=1, seed=0)
     more = choose(
-        np.append(scores, 0.99), np.append(labels, np.nan), np.arange(len(films) + 1), RULES[name], draws=1, seed=0
+        np.append(scores, 0.99),
+        np.append(labels, np.nan),
+        np.arange(len(films) + 1),
+        OPERATING_POINTS[name].rule,
+        draws=1,
+        seed=0,
     )
     assert (plain and plain.value) == (more and more.value)
 

@@ -15,7 +15,8 @@ from hilum.cli import app
 from hilum.data.films import Films
 from hilum.errors import HilumError
 from hilum.evaluation.inputs import read_predictions
-from hilum.metrics.thresholds import RULES, Threshold, choose
+from hilum.metrics.operating_points import OPERATING_POINTS
+from hilum.metrics.thresholds import Threshold, choose
 from hilum.model.bundle import load_bundle, save_bundle
 from hilum.model.engines import TorchEngine
 from hilum.model.thresholds import OperatingPoints, call, choose_points, stated_prevalence
@@ -34,7 +35,7 @@ def test_calls_are_present_absent_unsure_or_none() -> None:
 def test_training_chooses_every_point_on_its_validation_films(tiny_run: Path, phantom_films: Films) -> None:
     bundle, unseen = load_bundle(tiny_run), phantom_films.select("val")
     assert bundle.thresholds is not None
-    assert set(bundle.thresholds.points) == set(RULES)
+    assert set(bundle.thresholds.points) == set(OPERATING_POINTS)
     scores = score_films(TorchEngine(bundle), unseen)
     quiet = bundle.thresholds.thresholds("alarms-10")
     for name, threshold in quiet.items():
@@ -48,7 +49,7 @@ def test_films_keep_their_calls_when_their_scores_are_computed_anew() -> None:
     labels, patients = (generator.random((60, 1)) < scores).astype(np.float64), np.arange(60)
     anew = scores + generator.uniform(-1e-5, 1e-5, size=(60, 1))
     points = choose_points(scores, labels, patients, ("Mass",), draws=50)
-    for name, rule in RULES.items():
+    for name, rule in ((name, point.rule) for name, point in OPERATING_POINTS.items()):
         found, ours = choose(scores[:, 0], labels[:, 0], patients, rule, draws=50, seed=0), points[name]["Mass"]
         assert found is not None
         assert ours is not None

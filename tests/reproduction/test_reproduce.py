@@ -173,7 +173,7 @@ def test_a_suite_is_stopped_everywhere_and_ends_as_if_it_had_not_been(
     whole = run_suite(tmp_path / "whole", seeds=2, systems=systems)
     assert whole["finished"]
     trained: list[Path] = []
-    judged: list[Path] = []
+    evaluated: list[Path] = []
 
     def interrupted(recipe: Any, films: Films, out: Path, **more: Any) -> Any:
         trained.append(out)
@@ -188,8 +188,8 @@ def test_a_suite_is_stopped_everywhere_and_ends_as_if_it_had_not_been(
         return train(recipe, films, out, **more)
 
     def unjudged(*arguments: Any, **more: Any) -> Any:
-        judged.append(arguments[0])
-        if len(judged) == 2:  # trained, and killed before it was judged
+        evaluated.append(arguments[0])
+        if len(evaluated) == 2:  # trained, and killed before it was evaluated
             raise KeyboardInterrupt
         return evaluate_to_folder(*arguments, **more)
 
@@ -206,12 +206,12 @@ def test_a_suite_is_stopped_everywhere_and_ends_as_if_it_had_not_been(
     assert any("Go on with the same command" in stop for stop in stops)
     assert ended["protocols"] == whole["protocols"]
     assert not list((tmp_path / "parts").glob("runs/*/*/checkpoints"))
-    assert (len(trained), len(judged)) == (4 + 2, 4 + 1)
+    assert (len(trained), len(evaluated)) == (4 + 2, 4 + 1)
 
     shutil.rmtree(tmp_path / "parts" / "reports" / "patient" / "densenet-seed1")
     again = run_suite(tmp_path / "parts", seeds=2, systems=systems)
     assert again["protocols"] == whole["protocols"]
-    assert (len(trained), len(judged)) == (4 + 2, 4 + 2)  # judged again, not trained
+    assert (len(trained), len(evaluated)) == (4 + 2, 4 + 2)  # evaluated again, not trained
     _check_page(tmp_path / "parts", again)
 
 

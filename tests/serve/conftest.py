@@ -12,13 +12,14 @@ from serving import HeldEngine, opened
 @pytest.fixture(scope="session")
 def calling_run(untrained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The untrained bundle with thresholds: half of the findings are always present, the others never."""
-    from hilum.metrics.thresholds import RULES, Threshold
+    from hilum.metrics.operating_points import OPERATING_POINTS
+    from hilum.metrics.thresholds import Threshold
     from hilum.model.bundle import binding_of, load_bundle, save_bundle
     from hilum.model.thresholds import OperatingPoints
 
     bundle = load_bundle(untrained_run)
     at = {name: Threshold(*([0.0001] * 3 if k % 2 else [0.9999] * 3)) for k, name in enumerate(bundle.findings)}
-    points = OperatingPoints(binding_of(bundle), {name: dict(at) for name in RULES})
+    points = OperatingPoints(binding_of(bundle), {name: dict(at) for name in OPERATING_POINTS})
     out = tmp_path_factory.mktemp("calling") / "run"
     save_bundle(replace(bundle, thresholds=points), out)
     return out

@@ -13,7 +13,7 @@ import torch
 
 from hilum.data.films import Films
 from hilum.errors import BundleError, TrainingStoppedError
-from hilum.evaluation.training import training_history
+from hilum.evaluation.model import training_history
 from hilum.model.bundle import load_bundle
 from hilum.recipe import Recipe, load_recipe
 from hilum.training.learner import SIGNALS, Batch, Learner

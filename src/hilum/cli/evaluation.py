@@ -1,4 +1,4 @@
-"""Commands that judge models and compare them."""
+"""Commands that evaluate models and compare them."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,11 +12,11 @@ def evaluate(
     model: Annotated[Path, typer.Argument(metavar="RUN|PREDICTIONS", help="A bundle, or CSV or Parquet of scores.")],
     films: FilmsFile,
     out: Annotated[Path, typer.Option(help="Folder for report.json, report.html and roc.png.")] = Path("report"),
-    split: Annotated[str, typer.Option(help="Which films to judge.")] = "test",
+    split: Annotated[str, typer.Option(help="Which films to evaluate.")] = "test",
     draws: Annotated[int, typer.Option(min=100, help="Bootstrap draws of patients, for the intervals.")] = 1000,
     seed: Seed = 0,
     allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Judge what has scores; the rest is counted.")
+        bool, typer.Option("--allow-missing", help="Evaluate what has scores; the rest is counted.")
     ] = False,
     allow_unknown: Annotated[
         bool, typer.Option("--allow-unknown", help="Leave out scores of films that the manifest lacks.")
@@ -27,7 +27,7 @@ def evaluate(
     ] = None,
     reference: Annotated[
         Path | None,
-        typer.Option(help="Radiologists' labels of some of the films, CSV or Parquet, to judge by as well."),
+        typer.Option(help="Radiologists' labels of some of the films, CSV or Parquet, to evaluate by as well."),
     ] = None,
     against: Annotated[
         Path | None,
@@ -38,7 +38,7 @@ def evaluate(
     ] = True,
     as_json: Json = False,
 ) -> None:
-    """Judge a bundle, or anyone's predictions, on the test split. Writes report.json and report.html.
+    """Evaluate a bundle, or anyone's predictions, on the test split. Writes report.json and report.html.
 
     Example: hilum evaluate runs/nih-small --films films.parquet --out report
     """
@@ -142,7 +142,7 @@ def reproduce(
     packs: Annotated[Path | None, typer.Option(help="Folder for packed films; beside FILMS if not given.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Train and judge the paper's systems. Its tables 1 to 3 and figures, beside the published values.
+    """Train and evaluate the paper's systems. Its tables 1 to 3 and figures, beside the published values.
 
     The same command goes on where it was stopped; OUT/reproduce.html can be read at any time.
 

@@ -8,6 +8,7 @@ import typer
 
 from hilum.cli.console import Changes, FilmsFile, Json, Seed, check_choice, print_json, print_table, say
 from hilum.errors import HilumError
+from hilum.metrics.operating_points import POINT_NAMES
 
 
 def demo(
@@ -108,7 +109,7 @@ def predict(
     ] = None,
     calls: Annotated[
         str | None,
-        typer.Option(metavar="POINT", help="Add calls at youden, sensitivity-90, specificity-90 or alarms-10."),
+        typer.Option(metavar="POINT", help=f"Add calls at {POINT_NAMES}."),
     ] = None,
     dicom_out: Annotated[
         Path | None, typer.Option(help="Folder for FILM.sr.dcm and FILM.sc.dcm: report and picture, in its study.")

@@ -13,6 +13,7 @@ import typer
 
 from hilum.cli.console import Json, check_choice, print_json, print_table, say
 from hilum.errors import HilumError
+from hilum.metrics.operating_points import POINT_NAMES
 
 
 def serve(
@@ -90,7 +91,7 @@ def dicomweb(
     send: Annotated[bool, typer.Option("--send", help="Store a report and a picture beside each film.")] = False,
     calls: Annotated[
         str | None,
-        typer.Option(metavar="POINT", help="Add calls at youden, sensitivity-90, specificity-90 or alarms-10."),
+        typer.Option(metavar="POINT", help=f"Add calls at {POINT_NAMES}."),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Heatmaps in a picture.")] = 3,
     user: Annotated[str | None, typer.Option(help="The password is read from HILUM_WEB_PASSWORD.")] = None,

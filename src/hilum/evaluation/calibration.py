@@ -1,33 +1,52 @@
-"""The calibration section of a report.
-
-The page's section on calibration.
-"""
+"""The section on calibration: whether scores are probabilities."""
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hilum.evaluation.inputs import Judged
-from hilum.evaluation.views import Cell, FigureView, Section, TableView, cell, decimal, interval, listed, words
+from hilum.evaluation.case import Case
+from hilum.evaluation.inputs import EvaluationSet
+from hilum.evaluation.views import Cell, FigureView, TableView, View, cell, decimal, interval, listed, words
 from hilum.metrics.bootstrap import estimate, estimate_json, macro_mean
 from hilum.metrics.calibration import BINS, Bin, Calibration, Measured, calibration
+
+if TYPE_CHECKING:
+    from hilum.model.bundle import Bundle
+
+key = "calibration"
 
 _MEANS = ("ece", "brier")
 _MEASURES = ("ece", "brier", "brier_skill", "excess", "slope")
 
 
-def calibration_section(judged: Judged, *, draws: int, seed: int) -> dict[str, Any]:
+def measure(case: Case) -> dict[str, Any]:
     """Calibration error, Brier score and reliability table per finding, in the form of report.json.
 
-    `undefined` says why there is none; it is empty if there is. `how` the scores were calibrated, if they were, is for
-    the caller to add.
+    `undefined` says why there is none; it is empty if there is. `how` says how the scores were calibrated, if that is
+    known.
     """
-    numbers, labels, patients = judged.numbers, judged.labels, judged.patients
+    how = _how_calibrated(case.model.bundle, case) if case.model else ""
+    return calibration_section(case.evaluated, draws=case.draws, seed=case.seed) | {"how": how}
+
+
+def _how_calibrated(bundle: "Bundle", case: Case) -> str:
+    used = bundle.calibration_set
+    if used is None:
+        return "This model's scores were never calibrated."
+    text = f"They were calibrated ({used.method}) on {used.films:,} validation films of {used.patients:,} patients."
+    if used.fingerprint == case.films.select(case.split).fingerprint():
+        return f"{text} These are the films evaluated here, so their calibration is flattered."
+    return text
+
+
+def calibration_section(evaluated: EvaluationSet, *, draws: int, seed: int) -> dict[str, Any]:
+    """What `measure` gives, from an evaluation set alone."""
+    numbers, labels, patients = evaluated.numbers, evaluated.labels, evaluated.patients
     if (numbers < 0).any() or (numbers > 1).any():
         nothing = estimate_json(estimate(float("nan"), np.full(draws, np.nan)))
         return {
-            "undefined": "Scores outside [0, 1] are no probabilities, so their calibration cannot be judged.",
+            "undefined": "Scores outside [0, 1] are no probabilities, so their calibration cannot be evaluated.",
             "how": "",
             "bins": BINS,
             "mean": dict.fromkeys(_MEANS, nothing),
@@ -35,7 +54,7 @@ def calibration_section(judged: Judged, *, draws: int, seed: int) -> dict[str, A
         }
     found = {
         name: calibration(numbers[:, k], labels[:, k], patients, draws=draws, seed=seed)
-        for k, name in enumerate(judged.findings)
+        for k, name in enumerate(evaluated.findings)
     }
     return {
         "undefined": "",
@@ -69,24 +88,24 @@ _HEADER = (
     "By chance",
     "Brier score",
     "Brier skill",
-    "Mean score minus share",
+    "Mean score minus proportion",
     "Slope",
 )
 
 
-def calibration_view(report: dict[str, Any]) -> Section:
+def view(report: dict[str, Any]) -> View:
     """What the scores mean as probabilities: sentences, the table of measures, a reliability diagram per finding."""
     section = report["calibration"]
     title = "What a score means: calibration"
     if section["undefined"]:
-        return Section("calibration", title, (section["undefined"],))
+        return View("calibration", title, (section["undefined"],))
     error, findings = section["mean"]["ece"], section["findings"]
     sentences = ["Where scores are calibrated, 30 of 100 films with a score of 0.30 have the finding."]
     if section["how"]:
         sentences.append(section["how"])
     if error["value"] is not None:
         sentences.append(
-            f"Here the share of films with a finding lies {decimal(error['value'])} from the mean score "
+            f"Here the proportion of films with a finding lies {decimal(error['value'])} from the mean score "
             f"({interval(error)}), on average over bins of films and over findings."
         )
     off = [name for name, one in findings.items() if _above(one["ece"]["value"], one["ece_by_chance"]["high"])]
@@ -107,15 +126,15 @@ def calibration_view(report: dict[str, Any]) -> Section:
         )
         for name, one in findings.items()
     )
-    return Section(
+    return View(
         "calibration",
         title,
         tuple(sentences),
         tables=(TableView("Calibration per finding", _HEADER, rows),),
         figures=tuple(_figure(name, one) for name, one in findings.items() if one["reliability"]),
         legend=(
-            "Reliability. Across: the mean score of a tenth of the films; up: the share of them with the finding, with "
-            "its 95 % interval. Both run from 0 to the number given; on the dotted diagonal scores are calibrated. "
+            "Reliability. Across: the mean score of a tenth of the films; up: the proportion of them with the finding, "
+            "with its 95 % interval. Both run from 0 to the number given; calibrated scores lie on the diagonal. "
             "Calibration error: the distance from it, averaged over films; on few films it is never 0, so compare it "
             "with the column By chance, which calibrated scores would show on as many independent films. Brier skill: "
             "1 is perfect, 0 is what one same score for all films reaches. Slope: below 1 scores are too extreme, "
@@ -145,6 +164,6 @@ def _figure(name: str, finding: dict[str, Any]) -> FigureView:
         title=words(name),
         value=decimal(finding["ece"]["value"]),
         small=f"0 to {limit:.1f}",
-        label=f"Reliability of {words(name)}, mean score: share of films with the finding: {pairs}",
+        label=f"Reliability of {words(name)}, mean score: proportion of films with the finding: {pairs}",
         points=tuple((100 * x, *(100 * (1 - y) for y in ups)) for x, *ups in points),
     )

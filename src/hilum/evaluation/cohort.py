@@ -1,7 +1,4 @@
-"""The section of a report on its manifest: films of whom and with what; what is missing, doubled or leaking.
-
-The page's section on the films: the audit of the manifest.
-"""
+"""The section on the films: patients, views and prevalence by split; what is missing, doubled or leaking."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,10 +8,18 @@ import pandas as pd
 from hilum.data.audit import same_files
 from hilum.data.films import SPLITS, VIEWS, Films
 from hilum.data.splits import shared_patients
-from hilum.evaluation.views import Cell, Section, TableView, count, plural, words
+from hilum.evaluation.case import Case
+from hilum.evaluation.views import Cell, TableView, View, count, plural, words
+
+key = "manifest"
 
 _PROBLEMS = ("missing", "same_name", "unlisted", "age", "unsplit")
 _NAMED = 20
+
+
+def measure(case: Case) -> dict[str, Any]:
+    """The whole manifest, split by split; copies are looked for where a model has read the files."""
+    return manifest_section(case.films, look=case.model is not None)
 
 
 def manifest_section(films: Films, *, look: bool) -> dict[str, Any]:
@@ -70,15 +75,19 @@ _PROBLEM_WORDS = {
 }
 
 
-def manifest_view(report: dict[str, Any]) -> Section:
+def view(report: dict[str, Any]) -> View | None:
     """Films, patients, views and prevalence by split, and what is missing, doubled or leaking."""
     section = report["manifest"]
+    if not section:
+        return None
     splits = section["splits"]
     sentences = [f"{plural(section['films'], 'film')} of {plural(section['patients'], 'patient')}."]
     for pair, shared in section["shared_patients"].items():
         one, other = (_SPLITS[name].lower() for name in pair.split("/"))
         if shared:
-            sentences.append(f"{plural(shared, 'patient')} with films in both {one} and {other}: values are inflated.")
+            sentences.append(
+                f"Patient leakage: {plural(shared, 'patient')} with films in {one} and {other}. Values are inflated."
+            )
     if not any(section["shared_patients"].values()):
         sentences.append("No patient has films in two splits.")
     sentences.append(_copies_sentence(section["copies"]))
@@ -93,15 +102,15 @@ def manifest_view(report: dict[str, Any]) -> Section:
     films = [
         (Cell("All"), *(Cell(count(one["films"]), plural(one["patients"], "patient")) for one in splits)),
         *(
-            (Cell(_VIEWS.get(view, view)), *(_share(one["views"][view], one["films"]) for one in splits))
+            (Cell(_VIEWS.get(view, view)), *(_proportion(one["views"][view], one["films"]) for one in splits))
             for view in views
         ),
     ]
     findings = [
-        (Cell(words(name)), *(_share(one["positives"][name], one["known"][name]) for one in splits))
+        (Cell(words(name)), *(_proportion(one["positives"][name], one["known"][name]) for one in splits))
         for name in splits[0]["positives"]
     ]
-    return Section(
+    return View(
         "films",
         "The films",
         tuple(sentences),
@@ -112,7 +121,7 @@ def manifest_view(report: dict[str, Any]) -> Section:
     )
 
 
-def _share(number: int, of: int) -> Cell:
+def _proportion(number: int, of: int) -> Cell:
     return Cell(f"{100 * number / of:.1f} %", f"{number:,} of {of:,}") if of else Cell("none known")
 
 

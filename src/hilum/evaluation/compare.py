@@ -1,10 +1,6 @@
-"""Reports of the same films set against each other: paired differences of AUROC, from the reports' folders alone.
-
-comparison.json, its table as CSV and the page that people read, all from one comparison and from nothing else.
-"""
+"""Compare reports on the same films: paired differences of AUROC as JSON, CSV, page and tables."""
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,22 +10,21 @@ import pandas as pd
 
 from hilum import DISCLAIMER, __version__
 from hilum.errors import HilumError
-from hilum.evaluation.figures import scaled
 from hilum.evaluation.inputs import StoredReport, read_report
 from hilum.evaluation.page import PROTOCOLS, page_environment
-from hilum.evaluation.views import shown_p, signed_interval
+from hilum.evaluation.views import half_width, marks, shown_p, signed_interval, signed_number, words
 from hilum.files import write_whole
 from hilum.metrics.bootstrap import estimate_json, number_json
 from hilum.metrics.compare import FindingDifference, Pair, compare
 
 DRAWS = 2000
 
-_REMEDY = "Judge each system's scores on one manifest: hilum evaluate REPORT/predictions.csv --films F --out REPORT"
+_REMEDY = "Evaluate each system's scores on one manifest: hilum evaluate REPORT/predictions.csv --films F --out REPORT"
 
 _NOTES = (
-    "Differences are the second system minus the first, paired: a resample has the same patients for all systems.",
-    "Intervals and p-values come from the resamples of patients. Holm's correction is over the findings of one pair of "
-    "systems; it does not cover several pairs, nor the mean.",
+    "Differences are the second system minus the first, paired: a bootstrap sample has the same patients for all.",
+    "Intervals and p-values come from patient-clustered bootstrap samples. Holm's correction is over the findings of "
+    "one pair of systems; it does not cover several pairs, nor the mean.",
     "DeLong's test takes every film for independent. Where patients have several films its p-values are too small; it "
     "stands here only because others report it.",
 )
@@ -44,7 +39,7 @@ class TextTable(NamedTuple):
 
 
 def compare_reports(folders: Sequence[Path], *, draws: int = DRAWS, seed: int = 0) -> dict[str, Any]:
-    """Differences of AUROC between all pairs of systems, over the findings that every report judged.
+    """Differences of AUROC between all pairs of systems, over the findings that every report evaluated.
 
     The result is plain JSON in which NaN is null; an ESTIMATE is {value, low, high, undefined}, as in report.json:
 
@@ -53,12 +48,12 @@ def compare_reports(folders: Sequence[Path], *, draws: int = DRAWS, seed: int = 
         findings: {FINDING: {films, patients, positives}}
         differences: [{first, second (names), mean: {auroc: ESTIMATE, p_value}, findings: {FINDING: {auroc: ESTIMATE,
             p_value, p_value_holm, delong: {standard_error, p_value}}}}]    second minus first
-        not_compared, undefined_findings: [FINDING]    judged by some only; of one class
+        not_compared, undefined_findings: [FINDING]    evaluated by some only; of one class
         notes: [sentence]
 
     Args:
-        folders: of reports that `hilum evaluate` wrote, at least two; the first is the one that others are set against.
-        draws: resamples of the patients; no p-value can be below 2 / (draws + 1).
+        folders: of reports that `hilum evaluate` wrote, at least two.
+        draws: patient-clustered bootstrap samples; no p-value can be below 2 / (draws + 1).
 
     Raises:
         HilumError: if there are fewer than two reports, one is not whole, or their films, split or labels differ.
@@ -74,8 +69,8 @@ def compare_reports(folders: Sequence[Path], *, draws: int = DRAWS, seed: int = 
     first = reports[0]
     for other in reports[1:]:
         _refuse_other_films(first, other)
-    every = list(dict.fromkeys(name for report in reports for name in report.judged.findings))
-    findings = [name for name in every if all(name in report.judged.findings for report in reports)]
+    every = list(dict.fromkeys(name for report in reports for name in report.evaluated.findings))
+    findings = [name for name in every if all(name in report.evaluated.findings for report in reports)]
     if not findings:
         raise HilumError(
             f"reports must have a finding in common, got none in {', '.join(map(str, folders))}. "
@@ -83,8 +78,8 @@ def compare_reports(folders: Sequence[Path], *, draws: int = DRAWS, seed: int = 
         )
     for other in reports[1:]:
         _refuse_other_labels(first, other, findings)
-    labels, patients = first.judged.truth[findings].to_numpy(dtype=np.float64), first.judged.patients
-    scores = [report.judged.scores[findings].to_numpy(dtype=np.float64) for report in reports]
+    labels, patients = first.evaluated.truth[findings].to_numpy(dtype=np.float64), first.evaluated.patients
+    scores = [report.evaluated.scores[findings].to_numpy(dtype=np.float64) for report in reports]
     compared = compare(scores, labels, patients, draws=draws, seed=seed)
     names = _names(reports)
     known = ~np.isnan(labels)
@@ -129,9 +124,11 @@ def compare_reports(folders: Sequence[Path], *, draws: int = DRAWS, seed: int = 
 
 def comparison_tables(comparison: dict[str, Any]) -> list[TextTable]:
     """A table of the systems' means, then one for each pair, from what `compare_reports` gives."""
-    judged = f"{comparison['films']:,} films of {comparison['patients']:,} patients, split by {comparison['protocol']}"
+    evaluated = (
+        f"{comparison['films']:,} films of {comparison['patients']:,} patients, split by {comparison['protocol']}"
+    )
     systems = [[system["name"], _shown(system["mean"]["auroc"])] for system in comparison["systems"]]
-    tables = [TextTable(f"Mean AUROC: {judged}", ["system", "AUROC [95 %]"], systems)]
+    tables = [TextTable(f"Mean AUROC: {evaluated}", ["system", "AUROC [95 %]"], systems)]
     for pair in comparison["differences"]:
         rows = [
             [
@@ -159,13 +156,13 @@ def _refuse_other_films(first: StoredReport, other: StoredReport) -> None:
                 f"reports must have one {what}, got {str(values[0])[:12]} in {first.folder} and "
                 f"{str(values[1])[:12]} in {other.folder}. {_REMEDY}"
             )
-    films = set(first.judged.truth["film"]), set(other.judged.truth["film"])
+    films = set(first.evaluated.truth["film"]), set(other.evaluated.truth["film"])
     differing = sorted(films[0] ^ films[1])
     if differing:
         where = first.folder if differing[0] in films[0] else other.folder
         raise HilumError(
-            f"reports must judge the same films, got {len(differing):,} that only one of {first.folder} and "
-            f"{other.folder} judged, the first of which is {differing[0]!r} in {where}. Score the films that are "
+            f"reports must evaluate the same films, got {len(differing):,} that only one of {first.folder} and "
+            f"{other.folder} evaluated, the first of which is {differing[0]!r} in {where}. Score the films that are "
             "missing, and evaluate again."
         )
 
@@ -173,7 +170,7 @@ def _refuse_other_films(first: StoredReport, other: StoredReport) -> None:
 def _refuse_other_labels(first: StoredReport, other: StoredReport, findings: list[str]) -> None:
     """One fingerprint vouches for one truth, unless a file was changed."""
     columns = ["film", "patient", *findings]
-    if not first.judged.truth[columns].equals(other.judged.truth[columns]):
+    if not first.evaluated.truth[columns].equals(other.evaluated.truth[columns]):
         raise HilumError(
             f"reports must hold the same patients and labels, got others in {other.folder} than in {first.folder}. "
             f"{_REMEDY}"
@@ -233,7 +230,7 @@ _ENDS = ("value", "low", "high")
 
 
 def write_comparison(comparison: dict[str, Any], folder: Path) -> None:
-    """Write comparison.json, comparison.csv and comparison.html (one file that loads nothing else).
+    """Write comparison.json, comparison.csv and comparison.html (a self-contained page).
 
     Args:
         comparison: what `hilum.evaluation.compare.compare_reports` gives.
@@ -251,7 +248,6 @@ def write_comparison(comparison: dict[str, Any], folder: Path) -> None:
 def render_comparison(comparison: dict[str, Any]) -> str:
     """The page as HTML."""
     environment = page_environment()
-    environment.filters["signed"] = _signed
     title, meaning = PROTOCOLS.get(comparison["protocol"], PROTOCOLS[None])
     limit = _limit(comparison)
     pairs = [
@@ -259,16 +255,21 @@ def render_comparison(comparison: dict[str, Any]) -> str:
             "first": pair["first"],
             "second": pair["second"],
             "sentences": pair_sentences(pair),
-            "mean": {**pair["mean"], "bar": _bar(pair["mean"]["auroc"], limit)},
+            "mean": {**pair["mean"], "bar": marks(pair["mean"]["auroc"], -limit, limit, chance=0.0)},
             "rows": [
-                {"name": name, **one, **comparison["findings"][name], "bar": _bar(one["auroc"], limit)}
+                {
+                    "name": name,
+                    **one,
+                    **comparison["findings"][name],
+                    "bar": marks(one["auroc"], -limit, limit, chance=0.0),
+                }
                 for name, one in pair["findings"].items()
             ],
         }
         for pair in comparison["differences"]
     ]
     return environment.get_template("comparison.html").render(
-        comparison=comparison, protocol_title=title, protocol_meaning=meaning, pairs=pairs, limit=limit
+        content=comparison, kind="comparison", protocol_title=title, protocol_meaning=meaning, pairs=pairs, limit=limit
     )
 
 
@@ -277,7 +278,7 @@ def pair_sentences(pair: dict[str, Any]) -> list[str]:
     first, second, mean = pair["first"], pair["second"], pair["mean"]["auroc"]
     if mean["value"] is None:
         return [f"{second} and {first} cannot be compared: no finding occurs both present and absent."]
-    measured = f"{_signed(mean['value'])} ({signed_interval(mean)}, p {shown_p(pair['mean']['p_value'])})"
+    measured = f"{signed_number(mean['value'])} ({signed_interval(mean)}, p {shown_p(pair['mean']['p_value'])})"
     if mean["low"] is None or mean["low"] <= 0 <= mean["high"]:
         sentences = [f"These films do not tell the mean AUROC of {second} from that of {first}: {measured}."]
     else:
@@ -285,7 +286,7 @@ def pair_sentences(pair: dict[str, Any]) -> list[str]:
         sentences = [f"{second} has a {higher} mean AUROC than {first}: {measured}."]
     differing = {name: one for name, one in pair["findings"].items() if (one["p_value_holm"] or 1.0) < LEVEL}
     for word, sign in (("better", 1), ("worse", -1)):
-        names = [name.replace("_", " ") for name, one in differing.items() if sign * one["auroc"]["value"] > 0]
+        names = [words(name) for name, one in differing.items() if sign * one["auroc"]["value"] > 0]
         if names:
             sentences.append(f"After Holm's correction it ranks {word} in {', '.join(names)}.")
     if not differing:
@@ -318,17 +319,4 @@ def _limit(comparison: dict[str, Any]) -> float:
     """Half the width of the interval graphics: the farthest end of any interval, rounded up to a twentieth."""
     every = [one["auroc"] for pair in comparison["differences"] for one in (*pair["findings"].values(), pair["mean"])]
     ends = [abs(auroc[key]) for auroc in every for key in _ENDS if auroc[key] is not None]
-    return max(1, math.ceil(max(ends, default=0.0) / 0.05)) * 0.05
-
-
-def _bar(auroc: dict[str, Any], limit: float) -> dict[str, float] | None:
-    """Where an interval graphic's marks lie, from 0 to 100, no difference being at 50; None for an undefined value."""
-    if auroc["value"] is None:
-        return None
-    ends = [auroc[key] if auroc[key] is not None else auroc["value"] for key in _ENDS]
-    value, low, high = (100 * part for part in scaled(ends, -limit, limit))
-    return {"low": low, "value": value, "high": high}
-
-
-def _signed(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:+.3f}"
+    return half_width(ends)

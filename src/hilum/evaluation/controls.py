@@ -1,55 +1,115 @@
-"""Controls that see no pixel, judged on the same films as a system."""
+"""The section on controls that see no pixel: what patient identity, or view, age and sex, reach on the same films."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from hilum.metrics.bootstrap import Estimate, estimate, estimate_json, macro_mean
-from hilum.metrics.controls import Control, Records
-from hilum.metrics.ranking import PerFinding, Table
+from hilum.evaluation.case import Case, Ranking
+from hilum.evaluation.views import Cell, TableView, View, cell, decimal, interval, signed_interval, words
+from hilum.metrics.bootstrap import estimate, estimate_json, macro_mean
+from hilum.metrics.controls import Control, Records, run_controls
+
+key = "controls"
+
+CONTROLS = {
+    "identity": ("Patient identity", "the labels of the same patient's training films"),
+    "view_age_sex": ("View, age, sex", "the view and the patient's age and sex"),
+}
+"""What each control that sees no pixel is called, and what it knows instead."""
 
 
-@dataclass(frozen=True)
-class ControlReport:
-    """What a predictor without pixels reaches on the same films, and how far the system's mean lies above it."""
+def measure(case: Case) -> dict[str, Any]:
+    """Each control beside the system, in the same bootstrap samples; empty where no patient can be on both sides.
 
-    mean_auroc: Estimate
-    mean_difference: Estimate  # system minus control, paired, over the findings that both define
-    findings: dict[str, Estimate]
+    In the form of report.json: {CONTROL: {mean: {auroc, difference: ESTIMATE (system minus control, paired, over the
+    findings that both define)}, findings: {FINDING: {auroc}}, undefined_findings}}.
+    """
+    table = case.films.table
+    training = table[table["split"] == "train"]
+    if case.split == "train" or not len(training):
+        return {}
+    leaks = case.evaluated.truth["patient"].isin(set(training["patient"])).any()
+    if not leaks and case.films.notes.get("protocol") != "image":
+        return {}
+    findings = case.evaluated.findings
+    pair = (_records(films, findings) for films in (training, case.evaluated.truth))
+    found = run_controls(*pair, draws=case.draws, seed=case.seed)
+    return {name: _control_json(control, case.ranking) for name, control in found.items()}
 
-    def to_dict(self) -> dict[str, Any]:
-        """The form of report.json."""
-        return {
-            "mean": {"auroc": estimate_json(self.mean_auroc), "difference": estimate_json(self.mean_difference)},
-            "findings": {name: {"auroc": estimate_json(auroc)} for name, auroc in self.findings.items()},
-            "undefined_findings": [name for name, auroc in self.findings.items() if math.isnan(auroc.value)],
-        }
+
+def _control_json(control: Control, system: Ranking) -> dict[str, Any]:
+    mean = estimate(*macro_mean(control.auroc, control.per_draw))
+    difference = estimate(*macro_mean(system.values - control.auroc, system.per_draw - control.per_draw))
+    found = {name: estimate(float(control.auroc[i]), control.per_draw[:, i]) for i, name in enumerate(system.findings)}
+    return {
+        "mean": {"auroc": estimate_json(mean), "difference": estimate_json(difference)},
+        "findings": {name: {"auroc": estimate_json(auroc)} for name, auroc in found.items()},
+        "undefined_findings": [name for name, auroc in found.items() if math.isnan(auroc.value)],
+    }
 
 
-def control_report(control: Control, judged: Sequence[str], values: PerFinding, drawn: Table) -> ControlReport:
-    """A control beside the system that is judged in the same resamples.
+def _records(table: pd.DataFrame, findings: Sequence[str]) -> Records:
+    """What a manifest's rows say about their films, for the controls."""
+    patients, views, sexes = (table[name].to_numpy(dtype=str) for name in ("patient", "view", "sex"))
+    labels, ages = table[list(findings)].to_numpy(dtype=np.float64), table["age"].to_numpy(np.float64)
+    return Records(labels, patients, views, ages, sexes)
+
+
+def view(report: dict[str, Any]) -> View | None:
+    """What the controls reach, a sentence each, and a table per finding."""
+    controls = report["controls"]
+    if not controls:
+        return None
+    rows = [(Cell("Mean"), cell(report["mean"]["auroc"]), *(cell(one["mean"]["auroc"]) for one in controls.values()))]
+    rows += [
+        (
+            Cell(words(name)),
+            cell(finding["auroc"]),
+            *(cell(control["findings"][name]["auroc"]) for control in controls.values()),
+        )
+        for name, finding in report["findings"].items()
+    ]
+    header = ("AUROC", report["system"], *(CONTROLS[name][0] for name in controls))
+    return View(
+        "controls",
+        "What can be had without pixels",
+        (
+            "Controls that see no image were evaluated on the same films. What a system does not reach beyond them, "
+            "it need not have learned from the films.",
+            *control_sentences(report),
+        ),
+        tables=(TableView("AUROC of the controls per finding", header, tuple(rows)),),
+        legend=(
+            "Controls are learned from the training films and evaluated in the same patient-clustered bootstrap "
+            "samples. Patient identity: the mean label of the patient's training films and one more film of the "
+            "training prevalence. View, age, sex: a logistic regression per finding. A finding is undefined for a "
+            "control whose training labels are of one class. Means are over defined findings; differences are over "
+            "the findings that both define."
+        ),
+        contents="Without pixels",
+    )
+
+
+def control_sentences(report: dict[str, Any]) -> list[str]:
+    """What the controls reach and where the system stands, a sentence for each control.
 
     Args:
-        judged: names of the findings.
-        values: the system's AUROC per finding.
-        drawn: the same in each resample.
+        report: with `system` and `controls` of a report.json.
     """
-    auroc, per_draw = control
-    return ControlReport(
-        mean_auroc=estimate(*macro_mean(auroc, per_draw)),
-        mean_difference=estimate(*macro_mean(values - auroc, drawn - per_draw)),
-        findings={name: estimate(float(auroc[i]), per_draw[:, i]) for i, name in enumerate(judged)},
-    )
-
-
-def records(table: pd.DataFrame, findings: Sequence[str]) -> Records:
-    """What a manifest's rows say about their films, for the controls."""
-    texts = (table[name].to_numpy(dtype=str) for name in ("patient", "view", "sex"))
-    patients, views, sexes = texts
-    return Records(
-        table[list(findings)].to_numpy(dtype=np.float64), patients, views, table["age"].to_numpy(np.float64), sexes
-    )
+    sentences = []
+    for name, control in report["controls"].items():
+        auroc, difference, knows = control["mean"]["auroc"], control["mean"]["difference"], CONTROLS[name][1]
+        if auroc["value"] is None:
+            sentences.append(f"A control that knows only {knows} could not be evaluated: no finding defines it.")
+            continue
+        reached = f"reaches a mean AUROC of {decimal(auroc['value'])} ({interval(auroc)})"
+        sentence = f"A control that sees no pixel and knows only {knows} {reached}"
+        if difference["value"] is None:
+            sentences.append(f"{sentence}; it has no defined finding in common with {report['system']}.")
+            continue
+        above = f"{abs(difference['value']):.3f} {'above' if difference['value'] >= 0 else 'below'} it"
+        sentences.append(f"{sentence}; {report['system']} lies {above} ({signed_interval(difference)}).")
+    return sentences

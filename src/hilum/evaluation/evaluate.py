@@ -1,150 +1,80 @@
-"""Judge scores on a split: every number that a report shows, with its interval and what it was computed from.
-
-From a bundle or a table of scores to a report in a folder.
-"""
+"""Evaluate a bundle, or anyone's scores, on a split: one case is prepared, every section measures it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
-from jaxtyping import Shaped
 
 from hilum import DISCLAIMER, __version__
 from hilum.data.films import Films
 from hilum.errors import HilumError, PredictionsError
-from hilum.evaluation.calibration import calibration_section
-from hilum.evaluation.cohort import manifest_section
-from hilum.evaluation.controls import ControlReport, control_report, records
-from hilum.evaluation.curves import curve_json
-from hilum.evaluation.external import check_report, shift_section
-from hilum.evaluation.inputs import Judged, judged_films, read_predictions, read_reference, read_report
-from hilum.evaluation.localization import Boxed, boxed_maps, gallery_section, localization_section
-from hilum.evaluation.operating_points import confusions_section, operating_section
+from hilum.evaluation.case import Case, FindingReport, Model, ScoredFilms, prepare, score_with_maps
+from hilum.evaluation.external import check_report
+from hilum.evaluation.inputs import EvaluationSet, read_predictions, read_reference, read_report
 from hilum.evaluation.page import write_report
 from hilum.evaluation.published import MEAN, Published, others, peers
-from hilum.evaluation.reference import reference_section
 from hilum.evaluation.render import model_card
-from hilum.evaluation.subgroups import subgroups_section
-from hilum.evaluation.training import model_section
+from hilum.evaluation.sections import SECTIONS
 from hilum.files import write_whole
 from hilum.findings import CHESTXRAY14
 from hilum.messages import messages
-from hilum.metrics.bootstrap import Estimate, bootstrap, estimate, estimate_json, macro_mean
-from hilum.metrics.controls import Control, run_controls
-from hilum.metrics.ranking import RocCurve, auroc_per_finding, average_precision_per_finding, roc_curve, thin
-from hilum.model.bundle import CARD, Bundle, load_bundle, weights_sha256
-from hilum.model.engines import TorchEngine
-from hilum.predict.scoring import score_films
+from hilum.metrics.bootstrap import Estimate, estimate_json
 
-CURVE_POINTS = 200
+if TYPE_CHECKING:
+    from hilum.model.bundle import Bundle
+
 CHESTXRAY14_FILMS = 112_120
 
 
 @dataclass(frozen=True)
-class FindingReport:
-    """What is known of one finding; both measures are NaN if its films with known labels are of one class."""
-
-    auroc: Estimate
-    average_precision: Estimate
-    films: int  # with a known label
-    patients: int
-    positives: int
-    positive_patients: int
-    curve: RocCurve
-
-    def to_dict(self) -> dict[str, Any]:
-        """The form of report.json; the curve of an undefined finding is empty."""
-        return {
-            "auroc": estimate_json(self.auroc),
-            "average_precision": estimate_json(self.average_precision),
-            "films": self.films,
-            "patients": self.patients,
-            "positives": self.positives,
-            "positive_patients": self.positive_patients,
-            "curve": curve_json(self.curve, self.films, self.positives),
-        }
-
-
-@dataclass(frozen=True)
 class Report:
-    """One system on one split. Means are over the findings that are neither `undefined` nor `not_judged`."""
+    """One system on one evaluation set.
 
-    system: str
-    protocol: str | None
-    split: str
-    films: int
-    patients: int
-    seed: int
-    draws: int
-    films_fingerprint: str
-    manifest_films: int
+    Attributes:
+        content: all that was measured, in the form of report.json.
+        evaluated: the films, their labels and scores.
+        findings: AUROC, average precision, counts and curve of each finding.
+        mean_auroc, mean_average_precision: over the findings that are defined.
+    """
+
+    content: dict[str, Any]
+    evaluated: EvaluationSet
+    findings: dict[str, FindingReport]
     mean_auroc: Estimate
     mean_average_precision: Estimate
-    findings: dict[str, FindingReport]
-    undefined_findings: tuple[str, ...]
-    not_judged: tuple[str, ...]
-    missing_films: tuple[str, ...]
-    shared_patients: int  # of this split, who also have films in training
-    films_with_siblings_in_training: int
-    controls: dict[str, ControlReport]  # empty where no patient can be on both sides
-    calibration: dict[str, Any]
-    localization: dict[str, Any]  # empty without maps and boxes
-    notes: tuple[str, ...]  # what a reader should know about the scores, in sentences
+
+    @property
+    def auroc(self) -> dict[str, Estimate]:
+        """AUROC by finding, as value, low and high end of the 95 % interval."""
+        return {name: finding.auroc for name, finding in self.findings.items()}
+
+    @property
+    def average_precision(self) -> dict[str, Estimate]:
+        """Average precision by finding, as value, low and high end of the 95 % interval."""
+        return {name: finding.average_precision for name, finding in self.findings.items()}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know about the scores, in sentences."""
+        return tuple(self.content["notes"])
 
     def to_dict(self) -> dict[str, Any]:
         """report.json: plain JSON in which NaN is null."""
-        incomparable = self._incomparable()
-        return {
-            "hilum": __version__,
-            "system": self.system,
-            "protocol": self.protocol,
-            "split": self.split,
-            "films": self.films,
-            "patients": self.patients,
-            "seed": self.seed,
-            "draws": self.draws,
-            "films_fingerprint": self.films_fingerprint,
-            "manifest_films": self.manifest_films,
-            "mean": {
-                "auroc": estimate_json(self.mean_auroc),
-                "average_precision": estimate_json(self.mean_average_precision),
-            },
-            "findings": {name: finding.to_dict() for name, finding in self.findings.items()},
-            "undefined_findings": list(self.undefined_findings),
-            "not_judged": list(self.not_judged),
-            "missing_films": list(self.missing_films),
-            "shared_patients": self.shared_patients,
-            "films_with_siblings_in_training": self.films_with_siblings_in_training,
-            "controls": {name: control.to_dict() for name, control in self.controls.items()},
-            "calibration": self.calibration,
-            "localization": self.localization,
-            # what follows comes with a bundle or with the manifest's files; see hilum.evaluation.evaluate
-            **dict.fromkeys(("operating_points", "confusions", "unfit_films", "manifest", "model")),
-            **{name: {} for name in ("subgroups", "reference", "shift")},
-            "gallery": [],
-            "notes": list(self.notes),
-            "disclaimer": DISCLAIMER,
-            "published": _systems(peers(self.protocol)),
-            "published_incomparable": incomparable,
-            "published_elsewhere": _systems(others(self.protocol)),
-        }
+        return self.content
 
-    def _incomparable(self) -> str:
-        """Why even values of the same protocol do not compare with this report; empty if they do."""
-        if self.manifest_films < 0.99 * CHESTXRAY14_FILMS or tuple(self.findings) != CHESTXRAY14:
-            return (
-                f"Published values were measured on all {CHESTXRAY14_FILMS:,} films and 14 findings of ChestX-ray14; "
-                f"here the manifest holds {self.manifest_films:,} films and {len(self.findings)} findings were judged."
-            )
-        if self.split != "test" or self.missing_films:
-            return "Published values were measured on the whole test split, which this report did not judge."
-        return ""
+    def save(self, folder: str | Path) -> None:
+        """Write report.json, report.html, roc.png, and the scores and labels for `hilum compare`.
+
+        Raises:
+            HilumError: if the folder cannot be written to.
+        """
+        self.evaluated.write(Path(folder))
+        write_report(self.content, Path(folder))
 
 
-def judge(
+def evaluate_scores(
     films: Films,
     scores: pd.DataFrame,
     *,
@@ -155,119 +85,32 @@ def judge(
     allow_missing: bool = False,
     allow_unknown: bool = False,
 ) -> Report:
-    """AUROC and average precision per finding and their means, with 95 % intervals from resampled patients.
+    """Evaluate scores on a split: AUROC, average precision, calibration, subgroups, with 95 % intervals.
+
+    Intervals are from patient-clustered bootstrap samples.
 
     Args:
         scores: a column `film`, then a column per finding; any finite numbers that rise with the finding.
-        split: which films are judged; scores of other films of the manifest are not looked at.
+        split: which films are evaluated; scores of other films of the manifest are not looked at.
+        draws: number of bootstrap samples.
         system: what gave the scores, for the heading.
-        allow_missing: judge the films that have scores, and name the others, where some have none.
+        allow_missing: evaluate the films that have scores, and name the others, where some have none.
         allow_unknown: leave out scores of films that the manifest does not hold.
 
     Raises:
         FilmsError: if the manifest has no such split.
-        PredictionsError: if the scores cannot be judged, with file, row and column.
+        PredictionsError: if the scores cannot be evaluated, with file, row and column.
     """
-    chosen = judged_films(films, scores, split=split, allow_missing=allow_missing, allow_unknown=allow_unknown)
-    judged, numbers, labels, patients = chosen.findings, chosen.numbers, chosen.labels, chosen.patients
-    drawn = bootstrap(numbers, labels, patients, draws=draws, seed=seed)
-    values = auroc_per_finding(numbers, labels), average_precision_per_finding(numbers, labels)
-    if len(set(patients)) < 2:  # resampling one patient gives that patient: no news, not certainty
-        drawn.auroc[:], drawn.average_precision[:] = np.nan, np.nan
-    findings = {
-        name: FindingReport(
-            auroc=estimate(float(values[0][i]), drawn.auroc[:, i]),
-            average_precision=estimate(float(values[1][i]), drawn.average_precision[:, i]),
-            films=int((~np.isnan(labels[:, i])).sum()),
-            patients=len(set(patients[~np.isnan(labels[:, i])])),
-            positives=int((labels[:, i] == 1).sum()),
-            positive_patients=len(set(patients[labels[:, i] == 1])),
-            curve=thin(roc_curve(numbers[:, i], labels[:, i]), CURVE_POINTS),
-        )
-        for i, name in enumerate(judged)
-    }
-    training = films.table[films.table["split"] == "train"]
-    in_training = set(training["patient"]) if split != "train" else set()
-    siblings = int(chosen.truth["patient"].isin(in_training).sum())
-    controls: dict[str, Control] = {}
-    if siblings or (films.notes.get("protocol") == "image" and len(training) and split != "train"):
-        pair = (records(table, judged) for table in (training, chosen.truth))
-        controls = run_controls(*pair, draws=draws, seed=seed)
-    return Report(
-        system=system or "unnamed system",
-        protocol=films.notes.get("protocol"),
+    case = prepare(
+        films,
+        scores,
         split=split,
-        films=len(chosen.truth),
-        patients=len(set(patients)),
-        seed=seed,
         draws=draws,
-        films_fingerprint=films.fingerprint(),
-        manifest_films=len(films),
-        mean_auroc=estimate(*macro_mean(values[0], drawn.auroc)),
-        mean_average_precision=estimate(*macro_mean(values[1], drawn.average_precision)),
-        findings=findings,
-        undefined_findings=tuple(name for name, value in zip(judged, values[0], strict=True) if np.isnan(value)),
-        not_judged=tuple(name for name in films.findings if name not in judged),
-        missing_films=chosen.missing,
-        shared_patients=len(in_training & set(patients)),
-        films_with_siblings_in_training=siblings,
-        controls={name: control_report(control, judged, values[0], drawn.auroc) for name, control in controls.items()},
-        calibration=calibration_section(chosen, draws=draws, seed=seed),
-        localization={},
-        notes=tuple(_notes(scores, chosen, findings, split)),
+        seed=seed,
+        allow_missing=allow_missing,
+        allow_unknown=allow_unknown,
     )
-
-
-def _notes(scores: pd.DataFrame, chosen: Judged, findings: dict[str, FindingReport], split: str) -> list[str]:
-    """What is unusual about the scores, a sentence each."""
-    notes, judged, numbers = [], chosen.findings, chosen.numbers
-    if split != "test":
-        notes.append(
-            f"These are films of the split {split}, on which choices were made: the values flatter the system."
-        )
-    constant = _names(judged, np.ptp(numbers, axis=0) == 0)
-    if constant:
-        notes.append(f"All scores are equal, which is no ranking and gives an AUROC of 0.5: {constant}.")
-    calls = _names(judged, ((numbers == 0) | (numbers == 1)).all(axis=0) & (np.ptp(numbers, axis=0) > 0))
-    if calls:
-        notes.append(f"The scores are only 0 and 1, calls or labels rather than scores: {calls}.")
-    below = _names(judged, np.array([findings[name].auroc.high < 0.5 for name in judged]))
-    if below:
-        notes.append(f"Ranks worse than chance; are columns swapped or scores inverted? {below}.")
-    if (numbers < 0).any() or (numbers > 1).any():
-        notes.append(
-            f"Scores lie outside [0, 1] (from {numbers.min():.4g} to {numbers.max():.4g}); AUROC and average precision "
-            "use only their order."
-        )
-    affix = scores.attrs.get("affix", "*")
-    if affix != "*":
-        notes.append(f"The scores were read from the columns named {affix}, where * is the finding.")
-    known = {"film", *judged}
-    ignored = scores.attrs.get("ignored_columns", [str(name) for name in scores.columns if name not in known])
-    if ignored:
-        notes.append(f"Columns that are no scores were not used: {', '.join(ignored)}.")
-    unknown = chosen.scores.attrs["unknown_films"]
-    if unknown:
-        notes.append(f"{len(unknown):,} films are not in the manifest and were left out, the first is {unknown[0]}.")
-    return notes
-
-
-def _names(judged: Sequence[str], which: Shaped[np.ndarray, " findings"]) -> str:
-    return ", ".join(name for name, chosen in zip(judged, which, strict=True) if chosen)
-
-
-def _systems(values: Sequence[Published]) -> list[dict[str, Any]]:
-    """Published values, a dictionary per system."""
-    systems: dict[str, dict[str, Any]] = {}
-    for value in values:
-        entry = asdict(value)
-        finding, auroc, _ = entry.pop("finding"), entry.pop("auroc"), entry.pop("misprinted")
-        system = systems.setdefault(value.system, {**entry, "mean": None, "findings": {}})
-        if finding == MEAN:
-            system["mean"] = auroc
-        else:
-            system["findings"][finding] = auroc
-    return list(systems.values())
+    return measure(case, system or "unnamed system")
 
 
 def evaluate_to_folder(
@@ -285,112 +128,141 @@ def evaluate_to_folder(
     against: Path | None = None,
     gallery: bool = True,
 ) -> dict[str, Any]:
-    """Judge a bundle or a file of scores, write the report, and return what report.json holds.
+    """Evaluate a bundle or a file of scores, write the report, and return what report.json holds.
 
-    The judged films' scores and truth are written too, as predictions.csv and judged.parquet, so that reports can be
-    compared. A bundle that is judged on the test split of the manifest that it was trained on gets its model card made
-    anew from the report. Other arguments as for `hilum.evaluation.evaluate.judge`.
+    The films' scores and labels are written too, as predictions.csv and judged.parquet, so that reports can be
+    compared. A bundle that is evaluated on the test split of the manifest that it was trained on gets its model card
+    made anew from the report. Other arguments as for `hilum.evaluation.evaluate.evaluate_scores`.
 
     Args:
-        prevalence: shares of films, by finding, for which PPV and NPV are computed once more.
-        reference: table of labels of some of these films, to judge the same scores and the manifest's labels by.
+        reference: table of labels of some of these films.
         against: folder of a report of the same model on other films, to say what changed since.
         gallery: show some films, with their heatmaps and boxes, on the page and in report.json.
 
     Raises:
         FilmsError: if the manifest has no such split.
-        BundleError, PredictionsError: if the model or its scores cannot be judged.
+        BundleError, PredictionsError: if the model or its scores cannot be evaluated.
         HilumError: if the earlier report is of another model or of the same films.
     """
     if not model.exists():
         raise PredictionsError(
             f"model must be a bundle's folder or a file of scores, got {str(model)!r}, which is none. Check the path."
         )
-    other_labels = None if reference is None else read_reference(reference)
+    labels = None if reference is None else read_reference(reference)
     earlier = None if against is None else read_report(against)
-    bundle = load_bundle(model) if model.is_dir() else None
-    if other_labels is not None:
-        other_labels.of(films.select(split).table["film"].tolist())  # refused before films are scored
+    bundle = _bundle(model)
+    if labels is not None:
+        labels.of(films.select(split).table["film"].tolist())  # refused before films are scored
     if earlier is not None:
-        weights = weights_sha256(bundle) if bundle else None
+        weights = Model(bundle, model).weights if bundle else None
         check_report(earlier, films_fingerprint=films.fingerprint(), split=split, weights=weights)
-    scores = score_films(TorchEngine(bundle), films.select(split)) if bundle else read_predictions(model)
-    report = judge(
+    scored = score_with_maps(bundle, films.select(split)) if bundle else ScoredFilms(read_predictions(model), {})
+    case = prepare(
         films,
-        scores,
+        scored.scores,
         split=split,
-        seed=seed,
         draws=draws,
-        system=f"{bundle.recipe.name} ({model.name})" if bundle else model.name,
+        seed=seed,
         allow_missing=allow_missing,
         allow_unknown=allow_unknown,
+        model=Model(bundle, model) if bundle else None,
+        class_maps=scored.class_maps,
+        prevalence=prevalence,
+        reference=labels,
+        earlier=earlier,
+        gallery=gallery,
     )
-    boxed: list[Boxed] = []
-    if bundle:
-        boxed = boxed_maps(TorchEngine(bundle), films.select(split))
-        report = replace(
-            report,
-            notes=(*report.notes, *_other_manifest(bundle, films), *_unfit(scores)),
-            calibration={**report.calibration, "how": _how_calibrated(bundle, films.select(split))},
-            localization=localization_section(boxed, draws=draws, seed=seed),
-        )
-    chosen = judged_films(films, scores, split=split, allow_missing=allow_missing, allow_unknown=allow_unknown)
-    content = report.to_dict()
-    points = bundle.thresholds if bundle else None
-    content["operating_points"] = points and operating_section(
-        chosen, points, prevalence=prevalence or {}, draws=draws, seed=seed
-    )
-    content["subgroups"] = subgroups_section(chosen, points)
-    if other_labels is not None:
-        content["reference"] = reference_section(chosen, other_labels, draws=draws, seed=seed)
-    content["model"] = bundle and model_section(bundle, model)
-    if earlier is not None:
-        content["shift"] = shift_section(content, chosen, earlier)
-    content["confusions"] = points and confusions_section(chosen, points)
-    content["unfit_films"] = scores.attrs.get("unfit")
-    content["manifest"] = manifest_section(films, look=bundle is not None)
-    if bundle and gallery:
-        content["gallery"] = gallery_section(boxed, films, scores, bundle.description, seed=seed)
-    chosen.write(out)
-    write_report(content, out)
+    report = measure(case, f"{bundle.recipe.name} ({model.name})" if bundle else model.name)
+    report.save(out)
     if bundle and split == "test" and bundle.films == films.fingerprint():
-        _update_card(model, model_card(content))
-    return content
+        _update_card(model, model_card(report.content))
+    return report.content
+
+
+def measure(case: Case, system: str) -> Report:
+    """Let every section measure a case."""
+    evaluated, ranking = case.evaluated, case.ranking
+    case.report.update(_heading(case, system))
+    for section in SECTIONS:
+        case.report[section.key] = section.measure(case)
+    case.report["notes"] = list(case.notes)
+    return Report(case.report, evaluated, ranking.findings, ranking.mean_auroc, ranking.mean_average_precision)
+
+
+def _heading(case: Case, system: str) -> dict[str, Any]:
+    """What report.json says beside its sections: what was evaluated, on what, and what it may stand beside."""
+    films, truth, ranking = case.films, case.evaluated.truth, case.ranking
+    protocol, patients = films.notes.get("protocol"), set(case.evaluated.patients.tolist())
+    training = films.table["patient"][films.table["split"] == "train"]
+    in_training = set(training) if case.split != "train" else set()
+    return {
+        "hilum": __version__,
+        "system": system,
+        "protocol": protocol,
+        "split": case.split,
+        "films": len(truth),
+        "patients": len(patients),
+        "seed": case.seed,
+        "draws": case.draws,
+        "films_fingerprint": films.fingerprint(),
+        "manifest_films": len(films),
+        "mean": {
+            "auroc": estimate_json(ranking.mean_auroc),
+            "average_precision": estimate_json(ranking.mean_average_precision),
+        },
+        "undefined_findings": ranking.undefined,
+        "not_judged": [name for name in films.findings if name not in case.evaluated.findings],
+        "missing_films": list(case.evaluated.missing),
+        "shared_patients": len(in_training & patients),
+        "films_with_siblings_in_training": int(truth["patient"].isin(in_training).sum()),
+        "unfit_films": case.unfit,
+        "disclaimer": DISCLAIMER,
+        "published": _systems(peers(protocol)),
+        "published_incomparable": _incomparable(case),
+        "published_elsewhere": _systems(others(protocol)),
+    }
+
+
+def _incomparable(case: Case) -> str:
+    """Why even values of the same protocol do not compare with this report; empty if they do."""
+    if len(case.films) < 0.99 * CHESTXRAY14_FILMS or case.evaluated.findings != CHESTXRAY14:
+        return (
+            f"Published values were measured on all {CHESTXRAY14_FILMS:,} films and 14 findings of ChestX-ray14; here "
+            f"the manifest holds {len(case.films):,} films and {len(case.evaluated.findings)} findings were evaluated."
+        )
+    if case.split != "test" or case.evaluated.missing:
+        return "Published values were measured on the whole test split, which this report did not evaluate."
+    return ""
+
+
+def _systems(values: Sequence[Published]) -> list[dict[str, Any]]:
+    """Published values, a dictionary per system."""
+    systems: dict[str, dict[str, Any]] = {}
+    for value in values:
+        entry = asdict(value)
+        finding, auroc, _ = entry.pop("finding"), entry.pop("auroc"), entry.pop("misprinted")
+        system = systems.setdefault(value.system, {**entry, "mean": None, "findings": {}})
+        if finding == MEAN:
+            system["mean"] = auroc
+        else:
+            system["findings"][finding] = auroc
+    return list(systems.values())
 
 
 def _update_card(run: Path, card: str) -> None:
     """Put what was measured into the bundle's model card; a bundle that cannot be written to keeps its own."""
+    from hilum.model.bundle import CARD
+
     try:
         write_whole(run / CARD, card.encode())
     except HilumError as error:
         messages().print(f"The model card in {run} was not updated: {error}.")
 
 
-def _how_calibrated(bundle: Bundle, judged: Films) -> str:
-    used = bundle.calibration_set
-    if used is None:
-        return "This model's scores were never calibrated."
-    text = f"They were calibrated ({used.method}) on {used.films:,} validation films of {used.patients:,} patients."
-    if used.fingerprint == judged.fingerprint():
-        return f"{text} These are the films judged here, so their calibration is flattered."
-    return text
+def _bundle(path: Path) -> "Bundle | None":
+    """The bundle in a folder; None for a file."""
+    if not path.is_dir():
+        return None
+    from hilum.model.bundle import load_bundle
 
-
-def _other_manifest(bundle: Bundle, films: Films) -> list[str]:
-    if bundle.films == films.fingerprint():
-        return []
-    return [
-        "The bundle was trained on another manifest or split than it is judged on. Whether films or patients of "
-        "its training are among those judged cannot be seen here."
-    ]
-
-
-def _unfit(scores: pd.DataFrame) -> list[str]:
-    unfit = scores.attrs.get("unfit")
-    if not unfit:
-        return []
-    film, why = next(iter(unfit.items()))
-    return [
-        f"{len(unfit):,} of {len(scores):,} judged films do not look like those that the model was trained on. They "
-        f"were judged all the same; the first is {film} ({why}). report.json names them all."
-    ]
+    return load_bundle(path)

@@ -1,7 +1,4 @@
-"""The section of a report on external validation: what is other than in an earlier report of the same model.
-
-The page's section on external validation, and its table on the command line.
-"""
+"""The section on external validation: what changed since an earlier report of the same model on other films."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from hilum.errors import HilumError
-from hilum.evaluation.inputs import Judged, StoredReport
-from hilum.evaluation.operating_points import POINTS, operating_section
-from hilum.evaluation.views import Cell, Section, TableView, decimal, listed, plural, shown_p, signed_interval, words
+from hilum.evaluation.case import Case
+from hilum.evaluation.inputs import EvaluationSet, StoredReport
+from hilum.evaluation.operating_points import operating_section
+from hilum.evaluation.views import Cell, TableView, View, decimal, listed, plural, shown_p, signed_interval, words
 from hilum.metrics.bootstrap import (
     Estimate,
     bootstrap,
@@ -24,9 +22,12 @@ from hilum.metrics.bootstrap import (
     share,
 )
 from hilum.metrics.compare import holm, independent_difference
+from hilum.metrics.operating_points import point_label
 from hilum.metrics.ranking import auroc_per_finding
 from hilum.metrics.thresholds import Threshold
 from hilum.model.thresholds import OperatingPoints
+
+key = "shift"
 
 CALIBRATION = ("ece", "brier", "excess", "slope")
 RATES = ("sensitivity", "specificity", "ppv", "npv", "alarms_per_100")
@@ -35,11 +36,20 @@ SAME_SCORE = 1e-3
 """Closer scores of films of one name, finding by finding, are scores of one film by one model."""
 
 
-def shift_section(here: dict[str, Any], judged: Judged, there: StoredReport) -> dict[str, Any]:
+def measure(case: Case) -> dict[str, Any]:
+    """What changed since the earlier report; empty without one."""
+    if case.earlier is None:
+        return {}
+    return shift_section(case.report, case.evaluated, case.earlier, weights=case.weights)
+
+
+def shift_section(
+    here: dict[str, Any], evaluated: EvaluationSet, there: StoredReport, *, weights: str | None
+) -> dict[str, Any]:
     """What changed since another report of the same model, on other patients.
 
     Differences are here minus there. Patients are others, so nothing is paired: an interval comes from the two values'
-    own intervals in the two reports, which need not be resampled again. In the form of report.json:
+    own intervals in the two reports, which need no new bootstrap samples. In the form of report.json:
 
         report    the other report's {system, folder, protocol, split, films, patients, films_fingerprint}
         same_model    true if the weights are the same, null if that cannot be seen
@@ -51,22 +61,23 @@ def shift_section(here: dict[str, Any], judged: Judged, there: StoredReport) -> 
         CHANGE: {there, here, difference: ESTIMATE, p_value, p_value_holm (for the findings together; null for means)}
 
     Args:
-        here: this report's report.json, with its operating points and model.
-        judged: the films and scores of this report.
+        here: this report's report.json, as far as its sections on calibration and operating points.
+        evaluated: the films and scores of this report.
         there: the other report.
+        weights: hash of the model's weights, None for a table of scores.
 
     Raises:
         HilumError: if the other report is of another model, of the same films, or shares no finding.
     """
     before = there.content
     names = [name for name in here["findings"] if name in before["findings"]]
-    _refuse_others(here, judged, there, names)
+    _refuse_others(here, evaluated, there, names, weights)
     defined = [
         name
         for name in names
         if all(report["findings"][name]["auroc"]["value"] is not None for report in (here, before))
     ]
-    prevalences = [_prevalences(one, names, here["draws"], here["seed"]) for one in (there.judged, judged)]
+    prevalences = [_prevalences(one, names, here["draws"], here["seed"]) for one in (there.evaluated, evaluated)]
     findings: dict[str, dict[str, Any]] = {
         name: {
             "auroc": _change(before["findings"][name]["auroc"], here["findings"][name]["auroc"]),
@@ -81,17 +92,17 @@ def shift_section(here: dict[str, Any], judged: Judged, there: StoredReport) -> 
             was, now = tables
             one |= {measure: _change(was[measure], now[measure]) for measure in CALIBRATION}
     _correct(list(findings.values()))
-    points, point_notes = _points(here, judged, before)
-    means = [_mean_auroc(*one, defined) for one in ((before, there.judged), (here, judged))]
-    same_model = _same_model(_weights(here), before)
+    points, point_notes = _points(here, evaluated, before)
+    means = [_mean_auroc(*one, defined) for one in ((before, there.evaluated), (here, evaluated))]
+    same_model = _same_model(weights, before)
     return {
         "report": {
             "folder": str(there.folder),
             **{key: before[key] for key in ("system", "protocol", "split", "films", "films_fingerprint")},
-            "patients": len(set(there.judged.patients.tolist())),
+            "patients": len(set(there.evaluated.patients.tolist())),
         },
         "same_model": same_model,
-        "notes": [*_notes(here, judged, there, names, same_model), *point_notes],
+        "notes": [*_notes(here, evaluated, there, names, same_model), *point_notes],
         "mean": {"auroc": _change(*means), "findings": defined},
         "calibration": _calibration_means(before, here) if both_calibrated else {},
         "findings": findings,
@@ -103,7 +114,7 @@ def check_report(there: StoredReport, *, films_fingerprint: str, split: str, wei
     """Refuse what can be seen to be no external validation before films are scored.
 
     Args:
-        films_fingerprint, split: of the films to be judged.
+        films_fingerprint, split: of the films to be evaluated.
         weights: hash of the model's weights, None for a table of scores.
 
     Raises:
@@ -118,24 +129,27 @@ def check_report(there: StoredReport, *, films_fingerprint: str, split: str, wei
         )
     if _same_model(weights, before) is False:
         raise HilumError(
-            f"reports must be of one model, got weights of another one in {there.folder} ({before['system']}). Judge "
-            "this model on those films first, or compare models on the same films with: hilum compare REPORT REPORT"
+            f"reports must be of one model, got weights of another one in {there.folder} ({before['system']}). "
+            "Evaluate this model on those films first, or compare models on the same films with: "
+            "hilum compare REPORT REPORT"
         )
     if (films_fingerprint, split) == (before["films_fingerprint"], before["split"]):
         raise _same_films_error("the same split of the same manifest", there)
 
 
-def _refuse_others(here: dict[str, Any], judged: Judged, there: StoredReport, names: Sequence[str]) -> None:
+def _refuse_others(
+    here: dict[str, Any], evaluated: EvaluationSet, there: StoredReport, names: Sequence[str], weights: str | None
+) -> None:
     fingerprint, split = here["films_fingerprint"], here["split"]
-    check_report(there, films_fingerprint=fingerprint, split=split, weights=_weights(here))
+    check_report(there, films_fingerprint=fingerprint, split=split, weights=weights)
     if not names:
         raise HilumError(
             f"reports must have a finding in common, got {', '.join(here['findings'])} here and "
             f"{', '.join(there.content['findings'])} in {there.folder}. Score the same findings."
         )
-    shared = _same_films(judged, there.judged, names)
+    shared = _same_films(evaluated, there.evaluated, names)
     if shared:
-        raise _same_films_error(f"{len(shared):,} films that both judged", there)
+        raise _same_films_error(f"{len(shared):,} films of both evaluation sets", there)
 
 
 def _same_films_error(got: str, there: StoredReport) -> HilumError:
@@ -145,13 +159,13 @@ def _same_films_error(got: str, there: StoredReport) -> HilumError:
     )
 
 
-def _same_films(judged: Judged, other: Judged, names: Sequence[str]) -> list[str]:
+def _same_films(evaluated: EvaluationSet, other: EvaluationSet, names: Sequence[str]) -> list[str]:
     """Films that bear one name in both, if most of these have the same scores: names alone may be other hospitals'."""
     columns = ["film", *names]
-    both = judged.scores[columns].merge(other.scores[columns], on="film", suffixes=("", " there"))
+    both = evaluated.scores[columns].merge(other.scores[columns], on="film", suffixes=("", " there"))
     apart = np.abs(both[list(names)].to_numpy() - both[[f"{name} there" for name in names]].to_numpy())
     same = (apart <= SAME_SCORE).all(axis=1)
-    constant = all(np.ptp(judged.scores[name]) <= SAME_SCORE for name in names)
+    constant = all(np.ptp(evaluated.scores[name]) <= SAME_SCORE for name in names)
     return [] if constant or 2 * same.sum() < len(both) else both["film"][same].tolist()
 
 
@@ -166,14 +180,14 @@ def _same_model(weights: str | None, before: dict[str, Any]) -> bool | None:
 
 
 def _notes(
-    here: dict[str, Any], judged: Judged, there: StoredReport, names: Sequence[str], same_model: bool | None
+    here: dict[str, Any], evaluated: EvaluationSet, there: StoredReport, names: Sequence[str], same_model: bool | None
 ) -> list[str]:
     notes = []
     if same_model is None:
         notes.append(
-            "Whether both reports are of one model cannot be seen, because one of them judged a table of scores."
+            "Whether both reports are of one model cannot be seen, because one of them evaluated a table of scores."
         )
-    people = set(judged.patients.tolist()) & set(there.judged.patients.tolist())
+    people = set(evaluated.patients.tolist()) & set(there.evaluated.patients.tolist())
     if people and here["films_fingerprint"] == there.content["films_fingerprint"]:
         notes.append(
             f"{len(people):,} patients have films in both reports, so they are not independent, and the intervals of "
@@ -181,33 +195,33 @@ def _notes(
         )
     others = [name for name in {**here["findings"], **there.content["findings"]} if name not in names]
     if others:
-        notes.append(f"Judged in one of the two reports only, so not compared: {', '.join(others)}.")
+        notes.append(f"Evaluated in one of the two reports only, so not compared: {', '.join(others)}.")
     return notes
 
 
-def _mean_auroc(report: dict[str, Any], judged: Judged, names: Sequence[str]) -> dict[str, Any]:
-    """The report's own mean if it is over these findings, else one over them from the same resamples."""
+def _mean_auroc(report: dict[str, Any], evaluated: EvaluationSet, names: Sequence[str]) -> dict[str, Any]:
+    """The report's own mean if it is over these findings, else one over them from the same bootstrap samples."""
     own = [name for name, one in report["findings"].items() if one["auroc"]["value"] is not None]
     if own == list(names):
         mean: dict[str, Any] = report["mean"]["auroc"]
         return mean
-    places = [judged.findings.index(name) for name in names]
-    numbers, labels = judged.numbers[:, places], judged.labels[:, places]
-    drawn = bootstrap(numbers, labels, judged.patients, draws=report["draws"], seed=report["seed"]).auroc
-    if len(set(judged.patients.tolist())) < 2:
+    places = [evaluated.findings.index(name) for name in names]
+    numbers, labels = evaluated.numbers[:, places], evaluated.labels[:, places]
+    drawn = bootstrap(numbers, labels, evaluated.patients, draws=report["draws"], seed=report["seed"]).auroc
+    if len(set(evaluated.patients.tolist())) < 2:
         drawn[:] = np.nan
     return estimate_json(estimate(*macro_mean(auroc_per_finding(numbers, labels), drawn)))
 
 
-def _prevalences(judged: Judged, names: Sequence[str], draws: int, seed: int) -> dict[str, dict[str, Any]]:
-    """The share of films with each finding among those whose label is known."""
-    labels = judged.labels[:, [judged.findings.index(name) for name in names]]
+def _prevalences(evaluated: EvaluationSet, names: Sequence[str], draws: int, seed: int) -> dict[str, dict[str, Any]]:
+    """The proportion of films with each finding among those whose label is known."""
+    labels = evaluated.labels[:, [evaluated.findings.index(name) for name in names]]
     parts = np.hstack([labels == 1, ~np.isnan(labels)]).astype(np.float64)
-    drawn, everything = resampled_sums(parts, judged.patients, draws=draws, seed=seed), parts.sum(axis=0)
+    drawn, everything = resampled_sums(parts, evaluated.patients, draws=draws, seed=seed), parts.sum(axis=0)
     found = {}
     for k, name in enumerate(names):
         whole = k + len(names)
-        people = len(set(judged.patients[~np.isnan(labels[:, k])].tolist()))
+        people = len(set(evaluated.patients[~np.isnan(labels[:, k])].tolist()))
         one = share(float(everything[k]), float(everything[whole]), drawn[:, k], drawn[:, whole], patients=people)
         found[name] = estimate_json(one)
     return found
@@ -221,7 +235,7 @@ def _calibration_means(before: dict[str, Any], here: dict[str, Any]) -> dict[str
     return {measure: _change(was[measure], now[measure]) for measure in ("ece", "brier")}
 
 
-def _points(here: dict[str, Any], judged: Judged, before: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def _points(here: dict[str, Any], evaluated: EvaluationSet, before: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """What the other report's thresholds do here, and why they do nothing where that is so."""
     frozen = before["operating_points"]
     if not frozen:
@@ -229,11 +243,11 @@ def _points(here: dict[str, Any], judged: Judged, before: dict[str, Any]) -> tup
     own = here["operating_points"]
     if own is None:
         points = {
-            name: {finding: _threshold(point[finding]) if finding in point else None for finding in judged.findings}
+            name: {finding: _threshold(point[finding]) if finding in point else None for finding in evaluated.findings}
             for name, point in frozen.items()
         }
         now = operating_section(
-            judged, OperatingPoints("", points), prevalence={}, draws=here["draws"], seed=here["seed"]
+            evaluated, OperatingPoints("", points), prevalence={}, draws=here["draws"], seed=here["seed"]
         )
     else:
         now = own
@@ -290,7 +304,7 @@ LEVEL = 0.05
 _CALIBRATION = {
     "ece": "Calibration error",
     "brier": "Brier score",
-    "excess": "Mean score minus share",
+    "excess": "Mean score minus proportion",
     "slope": "Slope",
 }
 _RATES = {
@@ -298,13 +312,15 @@ _RATES = {
     "specificity": "Specificity",
     "ppv": "PPV",
     "npv": "NPV",
-    "alarms_per_100": "Alarms per 100 films",
+    "alarms_per_100": "Positive calls per 100 films",
 }
 
 
-def shift_view(report: dict[str, Any]) -> Section:
-    """What is other than in an earlier report: sentences, a table of ranking, of calibration and of each threshold."""
+def view(report: dict[str, Any]) -> View | None:
+    """What changed since an earlier report: sentences, a table of ranking, of calibration and of each threshold."""
     section = report["shift"]
+    if not section:
+        return None
     there, mean, findings = section["report"], section["mean"], section["findings"]
     sentences = [
         f"Set against the report of {there['system']} on {plural(there['films'], 'film')} of "
@@ -317,23 +333,23 @@ def shift_view(report: dict[str, Any]) -> Section:
             f"Mean AUROC over {plural(len(mean['findings']), 'finding')}: {_arrow(mean['auroc'])}, a change of "
             f"{_gap(mean['auroc'])}."
         )
-    for measure, name in (("auroc", "AUROC"), ("prevalence", "share of films with the finding")):
+    for measure, name in (("auroc", "AUROC"), ("prevalence", "proportion of films with the finding")):
         clear = [finding for finding, one in findings.items() if _below(one[measure]["p_value_holm"])]
         sentences.append(
             f"Changes of the {name} that chance does not explain: {listed(clear)}."
             if clear
             else f"No finding's {name} changed by more than chance explains."
         )
-    tables = [_table("Ranking", findings, {"prevalence": "Share of films with it", "auroc": "AUROC"})]
+    tables = [_table("Ranking", findings, {"prevalence": "Proportion of films with it", "auroc": "AUROC"})]
     if all(measure in one for one in findings.values() for measure in _CALIBRATION):
         tables.append(_table("Calibration", findings, _CALIBRATION))
     tables += [
-        _table(f"At the other report's thresholds: {POINTS.get(name, name)}", point, _RATES)
+        _table(f"At the other report's thresholds: {point_label(name)}", point, _RATES)
         for name, point in section["operating_points"].items()
     ]
-    return Section(
+    return View(
         "shift",
-        "External validation: what is other here",
+        "External validation: what changed here",
         tuple(sentences),
         tables=tuple(tables),
         legend=(

@@ -1,6 +1,6 @@
 """Anyone's table of scores: read from CSV or Parquet, checked cell by cell, and matched with a manifest's films.
 
-The films of a split that a system has scored, with their truth: what is judged, and what two reports compare.
+The films of a split that a system has scored, with their truth: what is evaluated, and what two reports compare.
 
 A second opinion on some films, such as radiologists' labels: read from CSV or Parquet, checked cell by cell.
 
@@ -57,13 +57,13 @@ def read_predictions(path: Path) -> pd.DataFrame:
     done: "file", "affix" (such as "prob_*") and "ignored_columns".
 
     Raises:
-        PredictionsError: naming file, row and column of what cannot be judged.
+        PredictionsError: naming file, row and column of what cannot be evaluated.
     """
     cells = read_cells(path)
     if set(cells.names) >= _MANIFEST:
         raise PredictionsError(
             f"predictions must hold scores, got a manifest of films with their labels in {path}, which would be "
-            "judged against themselves. Name a bundle or a table of scores, and the manifest as --films."
+            "evaluated against themselves. Name a bundle or a table of scores, and the manifest as --films."
         )
     films_at = film_column(cells)
     affix, chosen = _score_columns(cells)
@@ -260,12 +260,12 @@ SCORES, TRUTH = "predictions.csv", "judged.parquet"
 
 
 @dataclass(frozen=True)
-class Judged:
-    """The judged films in the manifest's order; both tables have the same rows, and findings of the same order.
+class EvaluationSet:
+    """The evaluated films in the manifest's order; both tables have the same rows, and findings of the same order.
 
     Attributes:
         truth: the manifest's columns of these films, or, read from a report's folder, film, patient and labels.
-        scores: film, then a column of finite numbers per judged finding.
+        scores: film, then a column of finite numbers per evaluated finding.
         findings: those that have scores.
         missing: films of the split without scores, which were left out.
     """
@@ -302,10 +302,10 @@ class Judged:
             self.truth[["film", "patient", *self.findings]].to_parquet(beside, index=False)
 
 
-def judged_films(
+def evaluation_set(
     films: Films, scores: pd.DataFrame, *, split: str, allow_missing: bool = False, allow_unknown: bool = False
-) -> Judged:
-    """The films of a split with their scores. Arguments and errors as for `hilum.evaluation.evaluate.judge`.
+) -> EvaluationSet:
+    """The films of a split with their scores. Arguments and errors as for `hilum.evaluation.evaluate.evaluate`.
 
     The attributes of `scores` are kept, with those that `match` adds.
     """
@@ -321,7 +321,7 @@ def judged_films(
     present = chosen.table["film"].isin(set(matched["film"])).to_numpy(dtype=bool)
     missing = tuple(chosen.table["film"][~present])
     if missing and not (allow_missing and present.any()):
-        remedy = "Judge the others with --allow-missing." if present.any() else "Check the column 'film'."
+        remedy = "Evaluate the others with --allow-missing." if present.any() else "Check the column 'film'."
         raise PredictionsError(
             f"scores must cover every film of the split {split}, got none for {len(missing):,} of {len(chosen):,}, the "
             f"first of which is {missing[0]!r}, in {where}. Add them. {remedy}"
@@ -329,14 +329,14 @@ def judged_films(
     truth = chosen.table[present].reset_index(drop=True)
     kept = matched.set_index("film").loc[truth["film"], list(findings)].reset_index()
     kept.attrs = dict(matched.attrs)
-    return Judged(truth, kept, findings, missing)
+    return EvaluationSet(truth, kept, findings, missing)
 
 
-def read_judged(folder: Path, findings: Sequence[str]) -> Judged:
-    """What `Judged.write` wrote into a report's folder, in the order of the films' names.
+def read_evaluation_set(folder: Path, findings: Sequence[str]) -> EvaluationSet:
+    """What `EvaluationSet.write` wrote into a report's folder, in the order of the films' names.
 
     Args:
-        findings: those that the report judged.
+        findings: those that the report evaluated.
 
     Raises:
         PredictionsError: if a file is missing, cannot be read, or the two do not hold the same films and findings.
@@ -356,11 +356,11 @@ def read_judged(folder: Path, findings: Sequence[str]) -> Judged:
     if lacking or truth["film"].tolist() != scores["film"].tolist():
         got = f"no column {lacking[0]!r}" if lacking else "other films, or another order"
         raise PredictionsError(
-            f"{SCORES} and {TRUTH} must hold what report.json judged, got {got} in {folder}. {remedy}"
+            f"{SCORES} and {TRUTH} must hold what report.json evaluated, got {got} in {folder}. {remedy}"
         )
     order = np.argsort(truth["film"].to_numpy(dtype=str), kind="stable")
     truth, scores = (table.iloc[order].reset_index(drop=True) for table in (truth[wanted], scores))
-    return Judged(truth, scores, tuple(findings))
+    return EvaluationSet(truth, scores, tuple(findings))
 
 
 _WORDS = {"yes": 1.0, "no": 0.0, "true": 1.0, "false": 0.0, "present": 1.0, "absent": 0.0, "": np.nan, "nan": np.nan}
@@ -410,14 +410,14 @@ class Reference:
         if len(np.unique(known)) < len(known):
             row = int(np.bincount(known).argmax())
             raise PredictionsError(
-                f"reference must have a row for each film, got {self.films[row]!r}, which fits several judged films, "
-                f"in {self.path}. Write the manifest's own names."
+                f"reference must have a row for each film, got {self.films[row]!r}, which fits several films, in "
+                f"{self.path}. Write the manifest's own names."
             )
         if (places < 0).all():
             raise PredictionsError(
-                f"reference must hold some of the judged films, whose names are such as {films[0]!r}, got none among "
-                f"{len(self.films):,} such as {self.films[0]!r} in {self.path}. Give labels of these films, or judge "
-                "another split."
+                f"reference must hold some of the evaluated films, with names such as {films[0]!r}, got none among "
+                f"{len(self.films):,} such as {self.films[0]!r} in {self.path}. Give labels of these films, or "
+                "evaluate another split."
             )
         return {name: np.where(places < 0, np.nan, column[places]) for name, column in self.labels.items()}
 
@@ -495,11 +495,11 @@ _REMEDY = "Name the folder that was --out of: hilum evaluate"
 
 
 class StoredReport(NamedTuple):
-    """A report's folder, what its report.json holds, and the films that it judged."""
+    """A report's folder, what its report.json holds, and the films that it evaluated."""
 
     folder: Path
     content: dict[str, Any]
-    judged: Judged
+    evaluated: EvaluationSet
 
 
 def read_report(folder: Path) -> StoredReport:
@@ -509,13 +509,13 @@ def read_report(folder: Path) -> StoredReport:
         HilumError: if it holds no report, or one whose files do not belong together.
     """
     content = read_content(folder)
-    judged = read_judged(folder, list(content["findings"]))
-    if len(judged.truth) != content["films"]:
+    evaluated = read_evaluation_set(folder, list(content["findings"]))
+    if len(evaluated.truth) != content["films"]:
         raise PredictionsError(
-            f"judged.parquet must hold the {content['films']} films of report.json, got {len(judged.truth)} in "
+            f"judged.parquet must hold the {content['films']} films of report.json, got {len(evaluated.truth)} in "
             f"{folder}. {_REMEDY}"
         )
-    return StoredReport(folder, content, judged)
+    return StoredReport(folder, content, evaluated)
 
 
 def read_content(folder: Path) -> dict[str, Any]:

@@ -1,9 +1,4 @@
-"""What a report does not show, and how to cite it: for the page and the model card.
-
-The report in plain sentences.
-
-report.json, the page that people read and roc.png, all from one report and from nothing else.
-"""
+"""The page of a report, its summary, limits and citation, from report.json and from nothing else."""
 
 import json
 from collections.abc import Sequence
@@ -12,25 +7,19 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from hilum.evaluation.calibration import calibration_view
-from hilum.evaluation.cohort import manifest_view
-from hilum.evaluation.curves import curve_views, threshold_view
-from hilum.evaluation.external import shift_view
-from hilum.evaluation.figures import roc_png, scaled
-from hilum.evaluation.localization import gallery_view, localization_view
-from hilum.evaluation.operating_points import confusions_view, operating_view
-from hilum.evaluation.reference import reference_view
-from hilum.evaluation.subgroups import subgroups_view
-from hilum.evaluation.training import model_facts, training_charts
+from hilum.evaluation.curves import roc_png
+from hilum.evaluation.sections import views
 from hilum.evaluation.views import (
-    Section,
+    Marks,
     count,
     decimal,
     interval,
     listed,
+    marks,
     plural,
     shown_p,
     signed_interval,
+    signed_number,
     were,
     words,
 )
@@ -57,7 +46,7 @@ def limits(report: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         (
             "What was not looked for.",
-            "A film without any of these findings may show others. Side, extent and change are not judged.",
+            "A film without any of these findings may show others. Side, extent and change are not evaluated.",
         ),
     ]
     if report["localization"]:
@@ -68,9 +57,9 @@ def limits(report: dict[str, Any]) -> list[tuple[str, str]]:
             )
         )
     else:
-        found.append(("Where the system looked.", "There were no heatmaps, or no true boxes, to judge it by."))
+        found.append(("Where the system looked.", "There were no heatmaps, or no true boxes, to evaluate it by."))
     if not report["subgroups"]:
-        found.append(("Whether it serves all alike.", "The films were not judged by sex, age or view."))
+        found.append(("Whether it serves all alike.", "The films were not evaluated by sex, age or view."))
     return found
 
 
@@ -84,13 +73,6 @@ def citation(report: dict[str, Any]) -> list[str]:
         "Ser. 1848 (2021) 012030.",
         "ChestX-ray14: Wang et al., “ChestX-ray8”, CVPR 2017, arXiv 1705.02315; images by the NIH Clinical Center.",
     ]
-
-
-CONTROLS = {
-    "identity": ("Patient identity", "the labels of the same patient's training films"),
-    "view_age_sex": ("View, age, sex", "the view and the patient's age and sex"),
-}
-"""What each control that sees no pixel is called, and what it knows instead."""
 
 
 def summary(report: dict[str, Any]) -> list[str]:
@@ -130,30 +112,11 @@ def summary(report: dict[str, Any]) -> list[str]:
             "the mean leaves this out."
         )
     if report["not_judged"]:
-        sentences.append(f"Not judged, because the system gave no scores: {listed(report['not_judged'])}.")
+        sentences.append(f"Not evaluated, because the system gave no scores: {listed(report['not_judged'])}.")
     missing = report["missing_films"]
     if missing:
         sentences.append(f"{plural(len(missing), 'film')} of the split had no score and {were(missing)} left out.")
     return sentences + list(report["notes"])
-
-
-def control_sentences(report: dict[str, Any]) -> list[str]:
-    """What the controls reach and where the system stands, a sentence for each control."""
-    sentences = []
-    for name, control in report["controls"].items():
-        auroc, difference, knows = control["mean"]["auroc"], control["mean"]["difference"], CONTROLS[name][1]
-        if auroc["value"] is None:
-            sentences.append(f"A control that knows only {knows} could not be judged: no finding defines it.")
-            continue
-        reached = f"reaches a mean AUROC of {decimal(auroc['value'])} ({interval(auroc)})"
-        sentence = f"A control that sees no pixel and knows only {knows} {reached}"
-        if difference["value"] is None:
-            sentences.append(f"{sentence}; it shares no defined finding with {report['system']}.")
-            continue
-        above = f"{abs(difference['value']):.3f} {'above' if difference['value'] >= 0 else 'below'} it"
-        ends = "no interval" if difference["low"] is None else f"{difference['low']:+.3f} to {difference['high']:+.3f}"
-        sentences.append(f"{sentence}; {report['system']} lies {above} ({ends}).")
-    return sentences
 
 
 PROTOCOLS: dict[str | None, tuple[str, str]] = {
@@ -186,10 +149,10 @@ _AXIS_LOW = 0.4
 
 
 def write_report(report: dict[str, Any], folder: Path) -> None:
-    """Write report.json, report.html (one file that loads nothing else) and roc.png.
+    """Write report.json, report.html (a self-contained page) and roc.png.
 
     Args:
-        report: what `hilum.evaluation.evaluate` makes, or `hilum.evaluation.evaluate.Report.to_dict`.
+        report: the content of report.json.
 
     Raises:
         HilumError: if the folder cannot be written to.
@@ -204,66 +167,24 @@ def write_report(report: dict[str, Any], folder: Path) -> None:
 def render_page(report: dict[str, Any]) -> str:
     """The page as HTML, from what report.json holds and from nothing else."""
     title, meaning = PROTOCOLS.get(report["protocol"], PROTOCOLS[None])
-    model, confusions = report["model"], confusions_view(report)
-    sections = plain_sections(report)
+    sections = views(report)
     return (
         page_environment()
         .get_template("report.html")
         .render(
-            report=report,
+            content=report,
+            kind="report",
             protocol_title=title,
             protocol_meaning=meaning,
             summary=summary(report),
             rows=[_row(name, finding, report["published"]) for name, finding in report["findings"].items()],
             mean_bar=_bar(report["mean"]["auroc"]),
-            controls=CONTROLS,
-            control_sentences=control_sentences(report),
             errata=list(dict.fromkeys(system["erratum"] for system in report["published"] if system["erratum"])),
-            curves=curve_views(report),
             sections=sections,
-            thresholds=threshold_view(report),
-            confusions=confusions,
-            gallery=gallery_view(report),
             limits=limits(report),
             citation=citation(report),
-            facts=model_facts(model) if model else {},
-            charts=training_charts(model["history"]) if model else [],
-            contents=_contents(report, sections, confusions is not None),
         )
     )
-
-
-def plain_sections(report: dict[str, Any]) -> list[Section]:
-    """The sections that are sentences, tables and small figures, for the page and the model card."""
-    return [
-        calibration_view(report),
-        operating_view(report),
-        *([subgroups_view(report)] if report["subgroups"] else []),
-        *([reference_view(report)] if report["reference"] else []),
-        *([shift_view(report)] if report["shift"] else []),
-        *([localization_view(report)] if report["localization"] else []),
-        *([manifest_view(report)] if report["manifest"] else []),
-    ]
-
-
-def _contents(report: dict[str, Any], sections: Sequence[Section], confusions: bool) -> list[tuple[str, str]]:
-    """The anchors of the page's sections and what they are called in its list of contents."""
-    inside = []
-    for section in sections:
-        inside.append((section.name, section.title.partition(":")[0]))
-        if section.name == "calls" and confusions:
-            inside.append(("confusions", "Confusions"))
-    return [
-        ("summary", "In plain words"),
-        ("findings", "Finding by finding"),
-        *([("controls", "Without pixels")] if report["controls"] else []),
-        ("curves", "Curves"),
-        *inside,
-        *([("training", "The model")] if report["model"] else []),
-        ("method", "Method"),
-        ("limits", "What this does not show"),
-        ("cite", "How to cite"),
-    ]
 
 
 def page_environment() -> Environment:
@@ -276,7 +197,7 @@ def page_environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"decimal": decimal, "interval": interval, "count": count, "words": words}
-    environment.filters |= {"signed_interval": signed_interval, "p": shown_p}
+    environment.filters |= {"signed": signed_number, "signed_interval": signed_interval, "p": shown_p}
     return environment
 
 
@@ -289,10 +210,6 @@ def _row(name: str, finding: dict[str, Any], published: Sequence[dict[str, Any]]
     }
 
 
-def _bar(auroc: dict[str, Any]) -> dict[str, float] | None:
-    """Where an interval graphic's marks lie, from 0 to 100; None for an undefined value."""
-    if auroc["value"] is None:
-        return None
-    ends = [auroc[key] if auroc[key] is not None else auroc["value"] for key in ("low", "value", "high")]
-    low, value, high = (100 * max(0.0, part) for part in scaled(ends, _AXIS_LOW, 1.0))
-    return {"low": low, "value": value, "high": high, "chance": 100 * scaled([0.5], _AXIS_LOW, 1.0)[0]}
+def _bar(auroc: dict[str, Any]) -> Marks | None:
+    """An AUROC on the axis of the table of findings."""
+    return marks(auroc, _AXIS_LOW, 1.0, chance=0.5)

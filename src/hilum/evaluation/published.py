@@ -86,7 +86,7 @@ WANG_LOCALIZATION = PublishedLocalization(
     caveat=(
         "Wang et al. counted all 984 boxes of NIH's official test list, by a rule of their own from maps to boxes. It "
         "may give several boxes on a film and could not be checked at the source from here. Here one box is drawn, and "
-        "other films were judged: the columns do not compare."
+        "other films were evaluated: the columns do not compare."
     ),
     iobb={
         overlap: dict(

@@ -1,7 +1,4 @@
-"""The section of a report on label noise: the same scores, and the labels themselves, against a second opinion.
-
-The page's section on label noise, and its table on the command line.
-"""
+"""The section on label noise: the same scores, and the labels themselves, against a second opinion."""
 
 from typing import Any
 
@@ -9,11 +6,12 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 
 from hilum.errors import PredictionsError
-from hilum.evaluation.inputs import Judged, Reference
+from hilum.evaluation.case import Case
+from hilum.evaluation.inputs import EvaluationSet, Reference
 from hilum.evaluation.views import (
     Cell,
-    Section,
     TableView,
+    View,
     cell,
     count,
     decimal,
@@ -27,20 +25,29 @@ from hilum.findings import COMPOSITES
 from hilum.metrics.bootstrap import bootstrap, estimate, estimate_json, macro_mean, resampled_sums, share
 from hilum.metrics.ranking import auroc_per_finding
 
+key = "reference"
+
 PerFilm = Float64[np.ndarray, " films"]
 
 _RATES = {"sensitivity": (0, 2), "specificity": (3, 1), "ppv": (0, 1), "npv": (3, 2)}
 """Each rate's part, and what makes it whole with it: of true and false positives, false and true negatives."""
 
 
-def reference_section(judged: Judged, reference: Reference, *, draws: int, seed: int) -> dict[str, Any]:
+def measure(case: Case) -> dict[str, Any]:
+    """The scores against the reference's labels and the manifest's; empty without a reference."""
+    if case.reference is None:
+        return {}
+    return reference_section(case.evaluated, case.reference, draws=case.draws, seed=case.seed)
+
+
+def reference_section(evaluated: EvaluationSet, reference: Reference, *, draws: int, seed: int) -> dict[str, Any]:
     """AUROC of the scores against the reference's labels and the manifest's, and what the latter score themselves.
 
     All of a finding's numbers are of the same films: those whose label both know. A composite of findings takes the
     largest of their scores, and is present in the manifest if one of them is. In the form of report.json:
 
         file    the reference's name
-        films, patients    judged films that it holds a label of
+        films, patients    evaluated films that it holds a label of
         not_compared: {NAME: why}    labels of the reference that nothing here stands for
         mean: {AUROCS}    over the findings that both define
         findings: {NAME: {made_of: [FINDING], films, patients, positives (reference), manifest_positives, AUROCS,
@@ -49,15 +56,15 @@ def reference_section(judged: Judged, reference: Reference, *, draws: int, seed:
         AUROCS: auroc (against the reference), manifest_auroc, difference (auroc minus manifest_auroc): ESTIMATE
 
     Raises:
-        PredictionsError: if the reference holds none of the judged films, or nothing that was scored.
+        PredictionsError: if the reference holds none of the evaluated films, or nothing that was scored.
     """
-    labels = reference.of(judged.truth["film"].tolist())
+    labels = reference.of(evaluated.truth["film"].tolist())
     parts = {name: COMPOSITES.get(name, (name,)) for name in labels}
     not_compared = dict.fromkeys(reference.others, "no finding of the manifest stands for it")
     not_compared |= {
         name: f"no scores or labels of {', '.join(missing)}"
         for name, made_of in parts.items()
-        if (missing := [finding for finding in made_of if finding not in judged.findings])
+        if (missing := [finding for finding in made_of if finding not in evaluated.findings])
     }
     compared = {name: parts[name] for name in labels if name not in not_compared}
     if not compared:
@@ -69,16 +76,16 @@ def reference_section(judged: Judged, reference: Reference, *, draws: int, seed:
     theirs = np.stack([labels[name] for name in compared], axis=1)
     scores, mined = np.empty(theirs.shape), np.empty(theirs.shape)
     for k, made_of in enumerate(compared.values()):
-        scores[:, k], mined[:, k] = _composite(judged, made_of)
+        scores[:, k], mined[:, k] = _composite(evaluated, made_of)
     unknown = np.isnan(theirs) | np.isnan(mined)
     theirs[unknown], mined[unknown] = np.nan, np.nan
     here = ~unknown.all(axis=1)
     if not here.any():
         raise PredictionsError(
-            f"reference must know the labels of some judged films, got only unknown ones in {reference.path}. "
-            "Fill its cells, or judge another split."
+            f"reference must know the labels of some evaluated films, got only unknown ones in {reference.path}. "
+            "Fill its cells, or evaluate another split."
         )
-    theirs, mined, scores, patients = theirs[here], mined[here], scores[here], judged.patients[here]
+    theirs, mined, scores, patients = theirs[here], mined[here], scores[here], evaluated.patients[here]
     three = np.hstack([scores, scores, np.nan_to_num(mined)]), np.hstack([theirs, mined, theirs])
     values = auroc_per_finding(*three)
     drawn = bootstrap(*three, patients, draws=draws, seed=seed).auroc
@@ -117,12 +124,12 @@ def reference_section(judged: Judged, reference: Reference, *, draws: int, seed:
     }
 
 
-def _composite(judged: Judged, made_of: tuple[str, ...]) -> tuple[PerFilm, PerFilm]:
+def _composite(evaluated: EvaluationSet, made_of: tuple[str, ...]) -> tuple[PerFilm, PerFilm]:
     """The largest score, and whether any of the labels is present: unknown if none is and one is unknown."""
-    places = [judged.findings.index(name) for name in made_of]
-    labels = judged.labels[:, places]
+    places = [evaluated.findings.index(name) for name in made_of]
+    labels = evaluated.labels[:, places]
     mined = np.where((labels == 1).any(axis=1), 1.0, np.where(np.isnan(labels).any(axis=1), np.nan, 0.0))
-    return judged.numbers[:, places].max(axis=1), mined
+    return evaluated.numbers[:, places].max(axis=1), mined
 
 
 def _label_rates(
@@ -172,14 +179,16 @@ _PARTS = {
 _LABELS_HEADER = ("Finding", "Sensitivity", "Specificity", "PPV", "NPV", "AUROC")
 
 
-def reference_view(report: dict[str, Any]) -> Section:
+def view(report: dict[str, Any]) -> View | None:
     """The scores against both labels, and the manifest's labels against the reference."""
     section = report["reference"]
+    if not section:
+        return None
     mean, labels = section["mean"], [one["labels"]["auroc"]["value"] for one in section["findings"].values()]
     sentences = [
-        f"{section['file']} holds labels of {plural(section['films'], 'judged film')} of "
-        f"{plural(section['patients'], 'patient')}. On these films alone, the same scores are judged by them and by "
-        "the manifest's labels."
+        f"{section['file']} holds labels of {plural(section['films'], 'evaluated film')} of "
+        f"{plural(section['patients'], 'patient')}. On these films alone, the same scores are evaluated against them "
+        "and against the manifest's labels."
     ]
     if mean["difference"]["value"] is not None:
         sentences.append(
@@ -190,7 +199,7 @@ def reference_view(report: dict[str, Any]) -> Section:
     known = [value for value in labels if value is not None]
     if known:
         sentences.append(
-            "Taken as a yes or no by a reader of these films, the manifest's labels themselves reach an AUROC of "
+            "Taken as calls, the manifest's own labels reach an AUROC of "
             f"{decimal(sum(known) / len(known))} by the reference, on average over {plural(len(known), 'finding')}."
         )
     sentences += [f"Not compared: {words(name)} ({why})." for name, why in section["not_compared"].items()]
@@ -215,7 +224,7 @@ def reference_view(report: dict[str, Any]) -> Section:
         for name, one in section["findings"].items()
         if len(one["made_of"]) > 1
     ]
-    return Section(
+    return View(
         "reference",
         "Label noise: a second opinion on the same films",
         tuple(sentences),
@@ -223,7 +232,7 @@ def reference_view(report: dict[str, Any]) -> Section:
             TableView("The scores, by both labels", _HEADER, rows),
             TableView("The manifest's labels, by the reference", _LABELS_HEADER, by_labels),
         ),
-        legend=". ".join([*composites, "PPV and NPV hold for the share of films with the finding among these."]),
+        legend=". ".join([*composites, "PPV and NPV hold for the prevalence in these films."]),
     )
 
 

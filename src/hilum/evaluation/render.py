@@ -1,7 +1,4 @@
-"""A model card in Markdown, from report.json and from nothing else.
-
-A report's folder made anew from its report.json: the page, the picture, the model card, and the page on paper.
-"""
+"""The model card in Markdown, the page as PDF, and a report's folder made anew, from report.json alone."""
 
 import os
 import shutil
@@ -15,9 +12,10 @@ from jinja2 import UndefinedError
 
 from hilum.errors import HilumError
 from hilum.evaluation.inputs import read_content
-from hilum.evaluation.page import PROTOCOLS, citation, control_sentences, limits, plain_sections, summary, write_report
-from hilum.evaluation.training import model_facts
-from hilum.evaluation.views import Cell, Section, TableView, cell, count, plural, words
+from hilum.evaluation.model import model_facts
+from hilum.evaluation.page import PROTOCOLS, citation, limits, summary, write_report
+from hilum.evaluation.sections import views
+from hilum.evaluation.views import Cell, TableView, View, cell, count, plural, words
 from hilum.files import unfinished, write_whole
 
 _INTENDED = (
@@ -36,7 +34,7 @@ _NOT_INTENDED = (
 
 
 def model_card(report: dict[str, Any]) -> str:
-    """The card of the model that a report judged: what it is and is not for, what it learned from, what it reaches.
+    """The card of the model that a report evaluated: what it is and is not for, what it learned from, what it reaches.
 
     Raises:
         HilumError: if the report is of a file of scores, whose model nobody knows.
@@ -44,15 +42,15 @@ def model_card(report: dict[str, Any]) -> str:
     model = report["model"]
     if not model:
         raise HilumError(
-            f"model card must be of a bundle, but the report is of the scores {report['system']}. Judge the bundle: "
+            f"model card must be of a bundle, but the report is of the scores {report['system']}. Evaluate the bundle: "
             "hilum evaluate RUN --films films.parquet --out REPORT"
         )
     protocol, meaning = PROTOCOLS.get(report["protocol"], PROTOCOLS[None])
-    sections = {section.name: section for section in plain_sections(report)}
-    films = sections.pop("films", None)
-    judged = (
-        f"Judged on {plural(report['films'], 'film')} of {plural(report['patients'], 'patient')}, split "
-        f"{report['split']}. Intervals are 95 % intervals from {count(report['draws'])} resamples of the patients."
+    sections = [section for section in views(report) if section.on_card]
+    evaluated = (
+        f"Evaluated on {plural(report['films'], 'film')} of {plural(report['patients'], 'patient')}, split "
+        f"{report['split']}. Intervals are 95 % intervals from {count(report['draws'])} patient-clustered bootstrap "
+        "samples."
     )
     parts = [
         f"# Model card: {model['recipe']}",
@@ -69,16 +67,14 @@ def model_card(report: dict[str, Any]) -> str:
         _list(_INTENDED),
         "## Not intended",
         _list(_NOT_INTENDED),
-        "## What it learned from, and was judged on",
+        "## What it learned from, and was evaluated on",
         f"{protocol}. {meaning}",
-        f"Trained on the manifest {model['films_fingerprint'][:16]}, judged on {report['films_fingerprint'][:16]}.",
-        *(_body(films) if films else ()),
+        f"Trained on the manifest {model['films_fingerprint'][:16]}, evaluated on {report['films_fingerprint'][:16]}.",
         "## Performance",
-        judged,
+        evaluated,
         _list(summary(report)),
         _table(_performance(report)),
-        *([_list(control_sentences(report))] if report["controls"] else []),
-        *(part for section in sections.values() for part in (f"## {section.title}", *_body(section))),
+        *(part for section in sections for part in (f"## {section.title}", *_body(section))),
         "## What this does not show",
         _list(f"**{title}** {text}" for title, text in limits(report)),
         "## How to cite",
@@ -107,7 +103,7 @@ def _performance(report: dict[str, Any]) -> TableView:
     return TableView("Per finding", ("Finding", "AUROC", "Average precision", "Films", "With the finding"), tuple(rows))
 
 
-def _body(section: Section) -> list[str]:
+def _body(section: View) -> list[str]:
     return [
         _list(section.sentences),
         *(part for table in section.tables for part in (f"### {table.title}", _table(table))),
@@ -158,7 +154,7 @@ def render_saved(folder: Path, out: Path, *, card: Path | None = None, pdf: bool
     except (KeyError, UndefinedError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         got = f"one without {error}" if isinstance(error, KeyError | UndefinedError) else f"another value: {error}"
         raise HilumError(
-            f"report.json must be of Hilum's present form, got {got} in {folder}. Judge again: "
+            f"report.json must be of Hilum's present form, got {got} in {folder}. Evaluate again: "
             "hilum evaluate RUN|PREDICTIONS --films films.parquet --out REPORT"
         ) from None
     written = [out / "report.html", out / "roc.png"]

@@ -1,7 +1,4 @@
-"""The section of a report on groups of patients: who is served worse than the rest.
-
-The page's section on groups of patients.
-"""
+"""The section on subgroups of patients: for whom the system performs worse than for the rest."""
 
 from typing import Any
 
@@ -9,13 +6,13 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Shaped
 
-from hilum.evaluation.inputs import Judged
-from hilum.evaluation.operating_points import POINTS
+from hilum.evaluation.case import Case
+from hilum.evaluation.inputs import EvaluationSet
 from hilum.evaluation.views import (
     Cell,
     Forest,
-    Section,
     TableView,
+    View,
     cell,
     count,
     forest,
@@ -26,8 +23,11 @@ from hilum.evaluation.views import (
     words,
 )
 from hilum.metrics.bootstrap import estimate_json, number_json
+from hilum.metrics.operating_points import point_label
 from hilum.metrics.subgroups import FEWEST_PATIENTS, MEASURES, UNDIAGNOSED, Contrast, Group, Members, subgroups
 from hilum.model.thresholds import OperatingPoints
+
+key = "subgroups"
 
 POINT = "specificity-90"
 """Where missed findings are counted: at Youden's point nearly every film is called for some finding."""
@@ -36,12 +36,17 @@ AGES = {"0 to 19 years": 0, "20 to 39 years": 20, "40 to 59 years": 40, "60 to 7
 """Bands of age, and where each begins."""
 
 FILMS = {"1 film": 1, "2 to 4 films": 2, "5 to 19 films": 5, "20 films or more": 20}
-"""Bands of a patient's number of judged films, and where each begins."""
+"""Bands of a patient's number of evaluated films, and where each begins."""
 
 Texts = Shaped[np.ndarray, " films"]
 
 
-def subgroups_section(judged: Judged, points: OperatingPoints | None) -> dict[str, Any]:
+def measure(case: Case) -> dict[str, Any]:
+    """What `subgroups_section` finds in the evaluation set."""
+    return subgroups_section(case.evaluated, case.points)
+
+
+def subgroups_section(evaluated: EvaluationSet, points: OperatingPoints | None) -> dict[str, Any]:
     """Ranking, calibration and missed findings by sex, age, view, films per patient and source.
 
     In the form of report.json:
@@ -49,7 +54,7 @@ def subgroups_section(judged: Judged, points: OperatingPoints | None) -> dict[st
         fewest_patients    with a finding, and without it, that a number needs
         operating_point    at which missed findings are counted; null without thresholds
         not_measured: {MEASURE: sentence}    auroc, excess, missed or undiagnosed, for the whole section
-        single: {ATTRIBUTE: value}    what all films have in common, so that it cannot be judged
+        single: {ATTRIBUTE: value}    what all films have in common, so that it cannot be evaluated
         groups: [{attribute, name, films, patients, MEASURE: CONTRAST, findings: {FINDING: {films, patients, positives,
             positive_patients, MEASURE: CONTRAST}}}]    undiagnosed only for the group
         CONTRAST: {group: ESTIMATE, rest: ESTIMATE, difference: ESTIMATE (group minus rest), p_value, p_value_holm,
@@ -58,12 +63,12 @@ def subgroups_section(judged: Judged, points: OperatingPoints | None) -> dict[st
     ATTRIBUTE is sex, age, view, films_per_patient or source; every film is in one group of each.
 
     Args:
-        judged: with the manifest's columns in its truth.
+        evaluated: with the manifest's columns in its truth.
         points: thresholds that were chosen on validation, or None.
     """
-    numbers, labels, patients = judged.numbers, judged.labels, judged.patients
+    numbers, labels, patients = evaluated.numbers, evaluated.labels, evaluated.patients
     probabilities = bool(((numbers >= 0) & (numbers <= 1)).all())
-    values = _attributes(judged.truth)
+    values = _attributes(evaluated.truth)
     single = {name: str(texts[0]) for name, texts in values.items() if len(set(texts.tolist())) == 1}
     members: dict[tuple[str, str], Members] = {
         (attribute, value): texts == value
@@ -75,13 +80,13 @@ def subgroups_section(judged: Judged, points: OperatingPoints | None) -> dict[st
         numbers,
         labels,
         patients,
-        None if points is None else _called(judged, points),
+        None if points is None else _called(evaluated, points),
         {"\0".join(key): films for key, films in members.items()},
         probabilities=probabilities,
     )
     not_measured = {}
     if not probabilities:
-        not_measured["excess"] = "Scores outside [0, 1] are no probabilities, so their calibration cannot be judged."
+        not_measured["excess"] = "Scores outside [0, 1] are no probabilities, so their calibration cannot be evaluated."
     if points is None:
         without = "No thresholds came with these scores, so missed findings cannot be counted."
         not_measured |= {"missed": without, UNDIAGNOSED: without}
@@ -91,7 +96,7 @@ def subgroups_section(judged: Judged, points: OperatingPoints | None) -> dict[st
         "not_measured": not_measured,
         "single": single,
         "groups": [
-            _group_json(key, members[key], group, judged) for key, group in zip(members, found.values(), strict=True)
+            _group_json(key, members[key], group, evaluated) for key, group in zip(members, found.values(), strict=True)
         ],
     }
 
@@ -121,17 +126,17 @@ def _in_order(attribute: str, values: Texts) -> list[str]:
     return [name for name in bands if name in found] + [name for name in found if name not in bands]
 
 
-def _called(judged: Judged, points: OperatingPoints) -> Float64[np.ndarray, "films findings"]:
+def _called(evaluated: EvaluationSet, points: OperatingPoints) -> Float64[np.ndarray, "films findings"]:
     """1 where a score reaches its threshold, 0 where not, NaN in columns without one."""
-    thresholds = [points.thresholds(POINT)[finding] for finding in judged.findings]
+    thresholds = [points.thresholds(POINT)[finding] for finding in evaluated.findings]
     values = np.array([np.nan if one is None else one.value for one in thresholds], dtype=np.float64)
-    return np.where(np.isnan(values), np.nan, judged.numbers >= values)
+    return np.where(np.isnan(values), np.nan, evaluated.numbers >= values)
 
 
-def _group_json(key: tuple[str, str], films: Members, group: Group, judged: Judged) -> dict[str, Any]:
-    labels, patients = judged.labels[films], judged.patients[films]
+def _group_json(key: tuple[str, str], films: Members, group: Group, evaluated: EvaluationSet) -> dict[str, Any]:
+    labels, patients = evaluated.labels[films], evaluated.patients[films]
     findings = {}
-    for k, (name, contrasts) in enumerate(zip(judged.findings, group.findings, strict=True)):
+    for k, (name, contrasts) in enumerate(zip(evaluated.findings, group.findings, strict=True)):
         known, present = ~np.isnan(labels[:, k]), labels[:, k] == 1
         findings[name] = {
             "films": int(known.sum()),
@@ -178,7 +183,7 @@ ATTRIBUTES = {
 
 MEASURE_WORDS = {
     "auroc": "AUROC",
-    "excess": "Mean score minus share",
+    "excess": "Mean score minus proportion",
     "missed": "Missed findings",
     "undiagnosed": "Undiagnosed films",
 }
@@ -190,13 +195,15 @@ LEVEL = 0.05
 _SHOWN_FINDINGS = 20
 
 
-def subgroups_view(report: dict[str, Any]) -> Section:
-    """Who is served worse: sentences, a table of all groups, and one of single findings in which a group differs."""
-    section, title = report["subgroups"], "Groups of patients: who is served worse"
+def view(report: dict[str, Any]) -> View | None:
+    """For whom it performs worse: sentences, a table of all subgroups, and one of single findings that differ."""
+    section, title = report["subgroups"], "Subgroups of patients: for whom it performs worse"
+    if not section:
+        return None
     groups = section["groups"]
     sentences = [f"All films have one {ATTRIBUTES[name]} ({value})." for name, value in section["single"].items()]
     if not groups:
-        return Section("subgroups", title, ("These films cannot be divided into groups.", *sentences))
+        return View("subgroups", title, ("These films cannot be divided into subgroups.", *sentences))
     clear = [
         f"{_name(group)}: {MEASURE_WORDS[measure]} {group[measure]['difference']['value']:+.3f}"
         for group in groups
@@ -206,20 +213,20 @@ def subgroups_view(report: dict[str, Any]) -> Section:
     sentences = [
         f"Differences from the rest of the films that chance does not explain: {'; '.join(clear)}."
         if clear
-        else "No group differs from the rest of the films, over all findings, by more than chance explains. That is no "
-        "proof that it is served as well: the intervals show what these films cannot rule out.",
+        else "No subgroup differs from the rest of the films, over all findings, by more than chance explains. That is "
+        "no proof that none does: the intervals show what these films cannot rule out.",
         *dict.fromkeys(section["not_measured"].values()),
         *sentences,
     ]
     small = [_name(group) for group in groups if group["auroc"]["group"]["value"] is None]
     if small:
-        sentences.append(f"Too small to be judged: {listed(small)}.")
+        sentences.append(f"Too small to be evaluated: {listed(small)}.")
     measures = [name for name in MEASURE_WORDS if name not in section["not_measured"]]
-    tables = [TableView("Each group beside the rest of the films", *_table(groups, measures))]
+    tables = [TableView("Each subgroup beside the rest of the films", *_table(groups, measures))]
     found = _single_findings(groups, measures)
     if found:
-        tables.append(TableView("Single findings in which a group differs", _FINDING_HEADER, found))
-    return Section(
+        tables.append(TableView("Single findings in which a subgroup differs", _FINDING_HEADER, found))
+    return View(
         "subgroups",
         title,
         tuple(sentences),
@@ -236,7 +243,7 @@ def _forests(groups: list[dict[str, Any]], measures: list[str]) -> tuple[Forest,
     ]
     found = (
         forest(
-            f"{MEASURE_WORDS[measure]}: group minus the rest",
+            f"{MEASURE_WORDS[measure]}: subgroup minus the rest",
             [(name, group[measure]["difference"]) for name, group in zip(names, groups, strict=True)],
             nothing="too small",
         )
@@ -245,11 +252,11 @@ def _forests(groups: list[dict[str, Any]], measures: list[str]) -> tuple[Forest,
     return tuple(plot for plot in found if plot)
 
 
-_FINDING_HEADER = ("Group", "Finding", "Measure", "Group", "Rest", "Difference", "With the finding")
+_FINDING_HEADER = ("Subgroup", "Finding", "Measure", "Subgroup", "Rest", "Difference", "With the finding")
 
 
 def _table(groups: list[dict[str, Any]], measures: list[str]) -> tuple[tuple[str, ...], tuple[tuple[Cell, ...], ...]]:
-    header = ["Group", "Films"]
+    header = ["Subgroup", "Films"]
     for name in measures:
         header += [MEASURE_WORDS[name], "minus the rest"]
     rows = []
@@ -305,19 +312,20 @@ def _single_findings(groups: list[dict[str, Any]], measures: list[str]) -> tuple
 def _legend(section: dict[str, Any]) -> str:
     fewest, point = section["fewest_patients"], section["operating_point"]
     missed = (
-        " Missed findings: the share of films with a finding in which it is not called, a mean over findings; "
-        "undiagnosed films: the share of films with any finding in which none is called; both at "
-        f"{POINTS[point].lower()}."
+        " Missed findings: the proportion of films with a finding in which it is not called, a mean over findings; "
+        "undiagnosed films: the proportion of films with any finding in which none is called; both at "
+        f"{point_label(point).lower()}."
         if point
         else ""
     )
     return (
-        "AUROC and mean score minus share of films with the finding are means over the findings that at least "
-        f"{fewest} patients have, and {fewest} do not, in the group and in the rest; so groups compare with their "
-        f"rest, not with each other. Above 0 the scores are too high for the group.{missed} Intervals and p-values "
-        "take patients, not films, as independent; p is corrected (Holm) for all groups, measure by measure, and in "
-        f"the table of single findings, which shows the {_SHOWN_FINDINGS} clearest, for all groups and findings. A "
-        "group may differ because its films are harder, not because it is served worse."
+        "AUROC and mean score minus proportion of films with the finding are means over the findings that at least "
+        f"{fewest} patients have, and {fewest} do not, in the subgroup and in the rest; so subgroups compare "
+        f"with their rest, not with each other. Above 0 the scores are too high for the subgroup.{missed} "
+        "Intervals and p-values take patients, not films, as independent; p is corrected (Holm) for all subgroups, "
+        "measure by measure, and "
+        f"in the table of single findings, which shows the {_SHOWN_FINDINGS} clearest, for all subgroups and findings. "
+        "A subgroup may differ because its films are harder, not because the system performs worse for it."
     )
 
 

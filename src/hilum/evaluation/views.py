@@ -1,14 +1,9 @@
-"""Numbers and names as the pages write them.
-
-The page's plain sections: sentences, tables and small figures, each made from one section of report.json.
-
-Forest plots: differences with their intervals around a line at 0, one below the other.
-"""
+"""Plain values that a page shows: sentences, tables, small figures and plots, and the words and numbers in them."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
 def decimal(value: float | None) -> str:
@@ -19,6 +14,11 @@ def decimal(value: float | None) -> str:
 def interval(estimate: dict[str, Any]) -> str:
     """From low to high, or that there is none."""
     return "no interval" if estimate["low"] is None else f"{estimate['low']:.3f} to {estimate['high']:.3f}"
+
+
+def signed_number(value: float | None) -> str:
+    """Three decimals with a sign, as differences are written, or the word undefined."""
+    return "undefined" if value is None else f"{value:+.3f}"
 
 
 def signed_interval(difference: dict[str, Any]) -> str:
@@ -87,18 +87,27 @@ class FigureView:
     points: tuple[tuple[float, float, float, float], ...]  # across, up, and the interval's two ends
 
 
+class Marks(NamedTuple):
+    """Where an interval, its value and a dotted line of no news lie on an axis, from 0 to 100."""
+
+    low: float
+    value: float
+    high: float
+    chance: float
+
+
 @dataclass(frozen=True)
 class ForestRow:
-    """What is compared, in words, and where its marks lie, from 0 to 100; none where there is no number."""
+    """What is compared, in words, and where its marks lie; none where there is no number."""
 
     name: Cell
     difference: Cell
-    marks: tuple[float, float, float] | None  # the interval's low end, the value, the high end
+    marks: Marks | None
 
 
 @dataclass(frozen=True)
 class Forest:
-    """A plot whose middle is 0 and whose ends are minus and plus `limit`."""
+    """A forest plot: intervals one below the other, from minus to plus `limit`."""
 
     title: str
     limit: float
@@ -106,16 +115,40 @@ class Forest:
 
 
 @dataclass(frozen=True)
-class Section:
-    """One section of the page."""
+class Block:
+    """A piece of a section with a template of its own, which finds its content under the name `data`."""
 
-    name: str  # its anchor
+    template: str
+    data: Any
+
+
+@dataclass(frozen=True)
+class View:
+    """One section as it is shown: on the page, in its list of contents, and in the model card.
+
+    Attributes:
+        name: its anchor on the page.
+        contents: what the list of contents calls it; the title up to its colon if empty.
+        legend: what the tables and figures show.
+        blocks: pieces that only the page shows, after all else.
+        on_card: whether the model card shows it too.
+    """
+
+    name: str
     title: str
-    sentences: tuple[str, ...]
+    sentences: tuple[str, ...] = ()
     tables: tuple[TableView, ...] = ()
     figures: tuple[FigureView, ...] = ()
     forests: tuple[Forest, ...] = ()
-    legend: str = ""  # what the figures show
+    legend: str = ""
+    blocks: tuple[Block, ...] = ()
+    contents: str = ""
+    on_card: bool = True
+
+    @property
+    def entry(self) -> str:
+        """What the list of contents calls it."""
+        return self.contents or self.title.partition(":")[0]
 
 
 def cell(estimate: dict[str, Any], *, signed: bool = False) -> Cell:
@@ -128,7 +161,7 @@ def cell(estimate: dict[str, Any], *, signed: bool = False) -> Cell:
         return Cell("undefined")
     if not signed:
         return Cell(decimal(estimate["value"]), interval(estimate))
-    return Cell(f"{estimate['value']:+.3f}", signed_interval(estimate))
+    return Cell(signed_number(estimate["value"]), signed_interval(estimate))
 
 
 _STEP = 0.05
@@ -145,17 +178,33 @@ def forest(title: str, rows: Sequence[tuple[Cell, dict[str, Any]]], *, nothing: 
     ends = [abs(end) for _, one in rows for end in (one["value"], one["low"], one["high"]) if end is not None]
     if not ends:
         return None
-    limit: float = _STEP * max(1, math.ceil(round(max(ends) / _STEP, 6)))
-
-    def place(end: float) -> float:
-        return 50 + 50 * end / limit
-
+    limit = half_width(ends)
     drawn = []
     for name, one in rows:
-        value, low, high = one["value"], one["low"], one["high"]
-        if value is None:
-            drawn.append(ForestRow(name, Cell(nothing), None))
-            continue
-        marks = (place(value if low is None else low), place(value), place(value if high is None else high))
-        drawn.append(ForestRow(name, Cell(f"{value:+.3f}", signed_interval(one)), marks))
+        shown = Cell(nothing) if one["value"] is None else cell(one, signed=True)
+        drawn.append(ForestRow(name, shown, marks(one, -limit, limit, chance=0.0)))
     return Forest(title, limit, tuple(drawn))
+
+
+def half_width(ends: Sequence[float]) -> float:
+    """The farthest of these distances from 0, rounded up to a multiple of the axes' step."""
+    return _STEP * max(1, math.ceil(round(max(map(abs, ends), default=0.0) / _STEP, 6)))
+
+
+def marks(estimate: dict[str, Any], low: float, high: float, *, chance: float) -> Marks | None:
+    """Where an estimate's marks lie on an axis from low to high, what lies below it at its edge; None if undefined."""
+    if estimate["value"] is None:
+        return None
+    ends = [estimate[key] if estimate[key] is not None else estimate["value"] for key in ("low", "value", "high")]
+    return Marks(*(100 * max(0.0, place) for place in scaled([*ends, chance], low, high)))
+
+
+def svg_path(across: Sequence[float], up: Sequence[float], *, size: float = 100.0) -> str:
+    """The `d` of an SVG path through points of the unit square, the origin at the lower left; empty without points."""
+    steps = (f"{x * size:.1f} {(1 - y) * size:.1f}" for x, y in zip(across, up, strict=True))
+    return " L".join(steps).join(("M", "")) if across else ""
+
+
+def scaled(values: Sequence[float], low: float, high: float) -> list[float]:
+    """The values on a scale on which low is 0 and high is 1; all 0.5 where the two are equal."""
+    return [(value - low) / (high - low) if high > low else 0.5 for value in values]

@@ -1,48 +1,24 @@
-"""From scores to calls: thresholds chosen by a rule, how far chance moves them, and what they do to films."""
+"""Choose thresholds by a rule, with their interval; predictive values at another prevalence."""
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Shaped
 
 from hilum.metrics.bootstrap import patient_counts
+from hilum.metrics.operating_points import Rule
 
 Numbers = Float64[np.ndarray, " films"]
 PerThreshold = Float64[np.ndarray, "thresholds draws"]
-RuleName = Literal["youden", "sensitivity", "specificity", "alarms"]
 
 _CHUNK_NUMBERS = 2_000_000
 """Thresholds x draws that are looked at together."""
 
 
-@dataclass(frozen=True)
-class Rule:
-    """How an operating point is chosen.
-
-    Attributes:
-        name: youden, the largest sensitivity + specificity; sensitivity, the highest threshold that reaches it;
-            specificity, the lowest that reaches it; alarms, the lowest with at most so many called films of 100.
-        aim: the sensitivity or specificity in (0, 1), or alarms per 100 films; not looked at for youden.
-    """
-
-    name: RuleName
-    aim: float = 0.0
-
-
-RULES: dict[str, Rule] = {
-    "youden": Rule("youden"),
-    "sensitivity-90": Rule("sensitivity", 0.90),
-    "specificity-90": Rule("specificity", 0.90),
-    "alarms-10": Rule("alarms", 10.0),
-}
-"""The operating points that Hilum offers, by name."""
-
-
 class Threshold(NamedTuple):
-    """A film is called if its score is at least `value`, and unsure from `low` to below `high`, on either side of it.
+    """A film is called if its score is at least `value`; from `low` to below `high` it is indeterminate.
 
-    The band is the 95 % interval of the threshold: where it would have come to lie, had other patients been drawn.
+    The band is the threshold's 95 % interval over patient-clustered bootstrap samples.
     """
 
     value: float
@@ -61,7 +37,7 @@ def choose(
         scores: finite; of validation films.
         labels: 1 present, 0 absent, NaN unknown (left out).
         patients: whose film each is.
-        draws: resamples of the patients, for the band.
+        draws: patient-clustered bootstrap samples, for the band.
 
     Source: Youden, "Index for rating diagnostic tests", Cancer 3, 1950.
     """
@@ -107,18 +83,18 @@ def _called(
     return counted[0], counted[1]
 
 
-def _chosen(hits: PerThreshold, false_alarms: PerThreshold, rule: Rule) -> Shaped[np.ndarray, " draws"]:
+def _chosen(hits: PerThreshold, false_positives: PerThreshold, rule: Rule) -> Shaped[np.ndarray, " draws"]:
     """The row that the rule takes in each draw; of equally good ones the highest threshold."""
-    all_present, all_absent = hits[-1], false_alarms[-1]
+    all_present, all_absent = hits[-1], false_positives[-1]
     match rule.name:
         case "youden":
-            return np.asarray(np.argmax(hits * all_absent - false_alarms * all_present, axis=0))
+            return np.asarray(np.argmax(hits * all_absent - false_positives * all_present, axis=0))
         case "sensitivity":
             return np.asarray(np.argmax(hits >= rule.aim * all_present - 1e-9, axis=0))
         case "specificity":
-            allowed = false_alarms <= (1 - rule.aim) * all_absent + 1e-9
+            allowed = false_positives <= (1 - rule.aim) * all_absent + 1e-9
         case "alarms":
-            allowed = hits + false_alarms <= rule.aim / 100 * (all_present + all_absent) + 1e-9
+            allowed = hits + false_positives <= rule.aim / 100 * (all_present + all_absent) + 1e-9
     return np.asarray(allowed.sum(axis=0) - 1)  # from the top down, what is allowed comes first
 
 
@@ -132,10 +108,10 @@ def predictive_values(
     """
     if not 0 < prevalence < 1:
         raise ValueError(f"prevalence must be in (0, 1), got {prevalence}")
-    hits, false_alarms = sensitivity * prevalence, (1 - specificity) * (1 - prevalence)
+    hits, false_positives = sensitivity * prevalence, (1 - specificity) * (1 - prevalence)
     misses, cleared = (1 - sensitivity) * prevalence, specificity * (1 - prevalence)
     values = []
-    for part, other in ((hits, false_alarms), (cleared, misses)):
+    for part, other in ((hits, false_positives), (cleared, misses)):
         whole = np.asarray(part + other)
         values.append(np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0))
     return values[0], values[1]

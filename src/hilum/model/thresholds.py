@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 
 from hilum.errors import HilumError
-from hilum.metrics.thresholds import RULES, Threshold, choose
+from hilum.metrics.operating_points import OPERATING_POINTS
+from hilum.metrics.thresholds import Threshold, choose
 
 PRESENT, ABSENT, UNSURE, NO_THRESHOLD = "present", "absent", "unsure", "no threshold"
 CALL = "call_"
@@ -86,10 +87,12 @@ def choose_points(
     """
     return {
         name: {
-            finding: _between(choose(scores[:, k], labels[:, k], patients, rule, draws=draws, seed=seed), scores[:, k])
+            finding: _between(
+                choose(scores[:, k], labels[:, k], patients, point.rule, draws=draws, seed=seed), scores[:, k]
+            )
             for k, finding in enumerate(findings)
         }
-        for name, rule in RULES.items()
+        for name, point in OPERATING_POINTS.items()
     }
 
 

@@ -99,10 +99,13 @@ def score_batches(
                 waiting.cancel()
 
 
-def score_films(engine: Engine, films: "Films") -> "pd.DataFrame":
+def score_films(engine: Engine, films: "Films", *, each: Callable[[int, Scored], None] | None = None) -> "pd.DataFrame":
     """Predictions for every film of a manifest: `film`, then one score column per finding.
 
     `attrs["unfit"]` names the films that do not fit the model and says why, where the model has a gate.
+
+    Args:
+        each: is given each film's row and all that was computed of it, such as its maps.
 
     Raises:
         ImageError: at the first film that cannot be read.
@@ -117,6 +120,8 @@ def score_films(engine: Engine, films: "Films") -> "pd.DataFrame":
             raise ImageError(f"{scored.error} Find all such films with: hilum audit films.parquet")
         if scored.fit not in ("", OK):
             unfit[str(films.table["film"].iloc[len(rows)])] = scored.fit
+        if each:
+            each(len(rows), scored)
         rows.append(scored.scores)
     table = pd.DataFrame(np.stack(rows), columns=list(engine.description.findings))
     table.insert(0, "film", films.table["film"].to_numpy())

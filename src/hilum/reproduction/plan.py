@@ -26,7 +26,7 @@ SIZES = (128, 160, 224, 320, 512, 1024)
 RESERVE = 0.2
 """The part of the time kept for what the probe does not see: packing films, checkpoints, reports, other work."""
 RUN_S = 15.0
-"""What a run takes beside its steps and films: building, saving, judging, in seconds."""
+"""What a run takes beside its steps and films: building, saving, evaluation, in seconds."""
 _WARM_UP_STEPS, _PROBE_STEPS = 2, 4
 
 RULE = (
@@ -47,7 +47,7 @@ class Cost(NamedTuple):
 
 
 class Work(NamedTuple):
-    """The films of one split that each system is trained on and judged by."""
+    """The films of one split that each system is trained on and evaluated by."""
 
     train: int
     val: int
@@ -82,7 +82,7 @@ def scale(
     Args:
         recipes: the systems' recipes by name, unscaled.
         works: the splits under which each system is trained, once per seed.
-        minutes: wall-clock for all trainings and their judging together.
+        minutes: wall-clock for all trainings and their evaluation together.
         measure: tells what a scaled recipe takes; `probe`.
 
     Raises:
@@ -119,7 +119,7 @@ def scale(
 
 
 def run_s(cost: Cost, recipe: Recipe, work: Work, epochs: int) -> float:
-    """Seconds that one training and its judging should take."""
+    """Seconds that one training and its evaluation should take."""
     each_epoch = work.train // recipe.training.batch * cost.step_s + work.val * cost.film_s
     return epochs * each_epoch + (work.test + work.val) * cost.film_s + RUN_S
 

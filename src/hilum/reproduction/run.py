@@ -1,4 +1,4 @@
-"""The paper's experiment as one command: every system trained, judged and set beside the published values."""
+"""The paper's experiment as one command: every system trained, evaluated and set beside the published values."""
 
 import json
 import shutil
@@ -59,7 +59,7 @@ class Suite:
         return self.out / "reports" / run.name
 
     def is_finished(self, run: Run) -> bool:
-        """Whether a training was judged: the page is what is written last."""
+        """Whether a training was evaluated: the page is what is written last."""
         return (self.report(run) / "report.html").is_file()
 
 
@@ -75,7 +75,7 @@ def reproduce(
     changes: Sequence[str] = (),
     bar: bool = True,
 ) -> dict[str, Any]:
-    """Train and judge the paper's systems, and write reproduce.json and reproduce.html beside the published values.
+    """Train and evaluate the paper's systems, and write reproduce.json and reproduce.html beside the published values.
 
     The same call goes on where an earlier one was stopped, at whatever point. The page is written anew after each
     finished training. A training that fails does not keep the others from theirs.

@@ -1,9 +1,4 @@
-"""The paper's tables and claims, by the recipes that stand for its systems.
-
-The page of a reproduction, from reproduce.json and pictures and from nothing else.
-
-reproduce.json: the paper's tables from the finished trainings of a suite, beside the published values.
-"""
+"""The paper's tables and claims from the finished trainings of a suite: reproduce.json and its page."""
 
 import base64
 import json
@@ -15,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hilum import DISCLAIMER, __version__
-from hilum.evaluation.figures import roc_png
-from hilum.evaluation.inputs import Judged, read_judged
-from hilum.evaluation.page import PROTOCOLS, control_sentences, page_environment
+from hilum.evaluation.controls import control_sentences
+from hilum.evaluation.curves import roc_png
+from hilum.evaluation.inputs import EvaluationSet, read_evaluation_set
+from hilum.evaluation.page import PROTOCOLS, page_environment
 from hilum.evaluation.published import ERRATA, MEAN, VALUES
 from hilum.evaluation.views import shown_p, signed_interval
 from hilum.files import write_whole
@@ -94,7 +90,7 @@ _VERDICTS = {"supported": "Supported here", "not supported": "Not supported here
 
 
 def render_reproduction(content: dict[str, Any], pictures: Mapping[str, bytes]) -> str:
-    """The page as HTML, one file that loads nothing else.
+    """The page as HTML, self-contained.
 
     Args:
         content: what reproduce.json holds.
@@ -104,6 +100,7 @@ def render_reproduction(content: dict[str, Any], pictures: Mapping[str, bytes]) 
     environment.filters["signed"] = _signed
     return environment.get_template("reproduction.html").render(
         content=content,
+        kind="reproduction",
         finished=sum(run["finished"] for run in content["runs"]),
         failed=[run for run in content["runs"] if run["failed"]],
         headline=_headline(content),
@@ -274,14 +271,14 @@ def _signed(value: float | None) -> str:
 
 DRAWS = 2000
 SEED = 0
-"""Of the resamples."""
+"""Of the bootstrap samples."""
 
 
 @dataclass(frozen=True)
 class _Finished:
     run: Run
     report: dict[str, Any]
-    judged: Judged
+    evaluated: EvaluationSet
 
 
 def write_reproduction(plan: Plan, out: Path, failed: dict[str, str]) -> dict[str, Any]:
@@ -334,7 +331,7 @@ def write_reproduction(plan: Plan, out: Path, failed: dict[str, str]) -> dict[st
 def _read(run: Run, out: Path) -> _Finished:
     folder = out / "reports" / run.name
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    return _Finished(run, report, read_judged(folder, list(report["findings"])))
+    return _Finished(run, report, read_evaluation_set(folder, list(report["findings"])))
 
 
 def _protocol(plan: Plan, protocol: str, finished: dict[str, _Finished]) -> dict[str, Any]:
@@ -352,11 +349,11 @@ def _protocol(plan: Plan, protocol: str, finished: dict[str, _Finished]) -> dict
     first = next(iter(done.values()))[0] if done else None
     seeded: dict[str, SeededSystem] = {}
     if first:
-        judged = first.judged
-        tables = [[one.judged.numbers for one in runs] for runs in done.values()]
-        results = seeded_systems(tables, judged.labels, judged.patients, draws=DRAWS, seed=SEED)
+        evaluated = first.evaluated
+        tables = [[one.evaluated.numbers for one in runs] for runs in done.values()]
+        results = seeded_systems(tables, evaluated.labels, evaluated.patients, draws=DRAWS, seed=SEED)
         seeded = dict(zip(done, results, strict=True))
-    findings = list(first.judged.findings) if first else []
+    findings = list(first.evaluated.findings) if first else []
     differences = [_difference(claim, seeded, findings) for claim in claims_of(list(systems))]
     return {
         "protocol": protocol,

@@ -15,8 +15,9 @@ from starlette.types import ASGIApp
 
 import hilum
 from hilum.errors import ImageError, MissingExtraError
+from hilum.metrics.operating_points import DEFAULT_POINT
 from hilum.serve.examples import Examples
-from hilum.serve.inference import DEFAULT_POINT, BusyError, Room, StoppedError
+from hilum.serve.inference import BusyError, Room, StoppedError
 from hilum.serve.schemas import Deleted, KeptResult, KeptResults, ModelFacts, Prediction, Refusal, State
 from hilum.serve.security import Access, Guard
 from hilum.serve.uploads import RequestError, unpack

@@ -191,9 +191,6 @@ def archive(run: Path, upload: Upload, scored: Scored, point: str | None) -> byt
     return packed.getvalue()
 
 
-DEFAULT_POINT = "youden"
-
-
 @dataclass
 class Room:
     """All that answers need; made before the server listens.

@@ -38,7 +38,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   }
 }
 
-/* The slider: what a threshold does to the judged films. */
+/* The slider: what a threshold does to the evaluated films. */
 
 const panel = document.getElementById("slider");
 if (panel) {
@@ -46,7 +46,7 @@ if (panel) {
   const finding = panel.querySelector("select"), range = panel.querySelector("input");
   const path = panel.querySelector("path"), dot = panel.querySelector("ellipse");
   const at = (step, one) => [step[2] / one.negatives, step[1] / one.positives];
-  const share = (part, whole) => (whole ? (part / whole).toFixed(3) : "undefined");
+  const proportion = (part, whole) => (whole ? (part / whole).toFixed(3) : "undefined");
 
   const show = () => {
     const one = data[finding.value];
@@ -58,11 +58,11 @@ if (panel) {
       panel.querySelector(`[data-name=${name}] .range`).textContent = small;
     };
     const of = (part, whole) => `${part.toLocaleString("en")} of ${whole.toLocaleString("en")}`;
-    say("sensitivity", share(hits, one.positives), of(hits, one.positives));
-    say("specificity", share(cleared, one.negatives), of(cleared, one.negatives));
-    say("ppv", share(hits, called), of(hits, called));
-    say("npv", share(cleared, cleared + misses), of(cleared, cleared + misses));
-    say("alarms", ((100 * called) / films).toFixed(1), of(called, films));
+    say("sensitivity", proportion(hits, one.positives), of(hits, one.positives));
+    say("specificity", proportion(cleared, one.negatives), of(cleared, one.negatives));
+    say("ppv", proportion(hits, called), of(hits, called));
+    say("npv", proportion(cleared, cleared + misses), of(cleared, cleared + misses));
+    say("positive_calls", ((100 * called) / films).toFixed(1), of(called, films));
     panel.querySelector("output").textContent = threshold.toFixed(4);
     range.setAttribute("aria-valuetext", threshold.toFixed(4));
     const [across, up] = at(one.steps[one.steps.length - 1 - range.value], one);

@@ -1,7 +1,4 @@
-"""The section of a report on the model: what it is, and how it was trained.
-
-The page's section on the model and its training.
-"""
+"""The section on the model: what it is, and how it was trained."""
 
 import math
 from pathlib import Path
@@ -9,13 +6,19 @@ from typing import Any
 
 import pandas as pd
 
-from hilum.evaluation.figures import scaled, svg_path
-from hilum.evaluation.views import words
-from hilum.model.bundle import Bundle, calibration_fact, weights_sha256
+from hilum.evaluation.case import Case
+from hilum.evaluation.views import Block, View, scaled, svg_path, words
+
+key = "model"
 
 
-def model_section(bundle: Bundle, folder: Path) -> dict[str, Any]:
-    """What a reader must know of a bundle, in the form of report.json."""
+def measure(case: Case) -> dict[str, Any] | None:
+    """What a reader must know of a bundle, in the form of report.json; None for a table of scores."""
+    if case.model is None:
+        return None
+    from hilum.model.bundle import calibration_fact, weights_sha256
+
+    bundle = case.model.bundle
     recipe = bundle.recipe
     return {
         "recipe": recipe.name,
@@ -31,7 +34,7 @@ def model_section(bundle: Bundle, folder: Path) -> dict[str, Any]:
         "weights_sha256": weights_sha256(bundle),
         "calibration": calibration_fact(bundle),
         "training": bundle.training,
-        "history": training_history(folder),
+        "history": training_history(case.model.folder),
     }
 
 
@@ -45,6 +48,20 @@ def training_history(run: Path) -> list[dict[str, float]]:
     kept = log[["epoch", *(name for name in names if name in log)]].rename(columns=names)
     epochs = kept.groupby("epoch", as_index=False).last().dropna(axis=1, how="all").dropna()
     return [{str(name): float(value) for name, value in row.items()} for row in epochs.to_dict("records")]
+
+
+def view(report: dict[str, Any]) -> View | None:
+    """The facts, and a chart of each number of the training; the model card has them at its beginning."""
+    model = report["model"]
+    if not model:
+        return None
+    return View(
+        "training",
+        "The model, and how it was trained",
+        blocks=(Block("model.html", {"facts": model_facts(model), "charts": training_charts(model["history"])}),),
+        contents="The model",
+        on_card=False,
+    )
 
 
 def model_facts(model: dict[str, Any]) -> dict[str, str]:

@@ -1,0 +1,276 @@
+"""What the sections of a report measure: films, scores, class maps and bootstrap samples, prepared once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float32, Float64, Shaped
+
+from hilum.data.films import Films
+from hilum.evaluation.inputs import EvaluationSet, Reference, StoredReport, evaluation_set
+from hilum.metrics.bootstrap import Estimate, bootstrap, estimate, macro_mean
+from hilum.metrics.ranking import RocCurve, auroc_per_finding, average_precision_per_finding, roc_curve, thin
+from hilum.model.thresholds import OperatingPoints
+from hilum.predict.scoring import Scored, score_films
+
+if TYPE_CHECKING:
+    from hilum.model.bundle import Bundle
+
+CURVE_POINTS = 200
+
+ClassMaps = Float32[np.ndarray, "findings rows columns"]
+
+
+@dataclass(frozen=True)
+class FindingReport:
+    """What is known of one finding; both measures are NaN if its films with known labels are of one class."""
+
+    auroc: Estimate
+    average_precision: Estimate
+    films: int  # with a known label
+    patients: int
+    positives: int
+    positive_patients: int
+    curve: RocCurve
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """AUROC and average precision of an evaluation set, with their intervals.
+
+    Attributes:
+        values: AUROC per finding.
+        per_draw: the same in each bootstrap sample, all NaN for a single patient.
+        mean_auroc, mean_average_precision: over the findings that are defined.
+    """
+
+    values: Float64[np.ndarray, " findings"]
+    per_draw: Float64[np.ndarray, "draws findings"]
+    findings: dict[str, FindingReport]
+    mean_auroc: Estimate
+    mean_average_precision: Estimate
+
+    @property
+    def undefined(self) -> list[str]:
+        """Findings whose films with known labels are of one class."""
+        return [name for name, value in zip(self.findings, self.values, strict=True) if np.isnan(value)]
+
+
+class Model(NamedTuple):
+    """The bundle that gave the scores, and its folder."""
+
+    bundle: "Bundle"
+    folder: Path
+
+    @property
+    def weights(self) -> str:
+        """Hash of its weights."""
+        from hilum.model.bundle import weights_sha256
+
+        return weights_sha256(self.bundle)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One system's scores on one evaluation set, with all that a section may measure them by.
+
+    Attributes:
+        films: the whole manifest.
+        split: which of its films are evaluated.
+        evaluated: the evaluation set.
+        unfit: films that the input quality check refuses, and why; None without such a check.
+        draws: number of patient-clustered bootstrap samples.
+        model: None for a table of scores.
+        class_maps: of the evaluated films with true boxes, by film; empty for a table of scores.
+        prevalence: proportions of films, by finding, for which PPV and NPV are computed once more.
+        reference: a second opinion on some of the films.
+        earlier: report of the same model on other films.
+        gallery: whether films may be shown.
+        ranking: AUROC and average precision, which several sections build on.
+        notes: sentences about the scores that a reader should know; a section says here why it was not measured.
+        report: report.json as far as it is measured, section by section in their order.
+    """
+
+    films: Films
+    split: str
+    evaluated: EvaluationSet
+    ranking: Ranking
+    draws: int
+    seed: int
+    unfit: dict[str, str] | None = None
+    model: Model | None = None
+    class_maps: Mapping[str, ClassMaps] = field(default_factory=dict)
+    prevalence: Mapping[str, float] = field(default_factory=dict)
+    reference: Reference | None = None
+    earlier: StoredReport | None = None
+    gallery: bool = True
+    notes: list[str] = field(default_factory=list)
+    report: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def weights(self) -> str | None:
+        """Hash of the model's weights; None for a table of scores."""
+        return self.model.weights if self.model else None
+
+    @property
+    def points(self) -> OperatingPoints | None:
+        """The model's thresholds, if it has some."""
+        return self.model.bundle.thresholds if self.model else None
+
+
+def prepare(
+    films: Films,
+    scores: pd.DataFrame,
+    *,
+    split: str,
+    draws: int,
+    seed: int,
+    allow_missing: bool = False,
+    allow_unknown: bool = False,
+    model: Model | None = None,
+    class_maps: Mapping[str, ClassMaps] | None = None,
+    prevalence: Mapping[str, float] | None = None,
+    reference: Reference | None = None,
+    earlier: StoredReport | None = None,
+    gallery: bool = True,
+) -> Case:
+    """Match scores with films, draw the bootstrap samples, and note what is unusual.
+
+    Arguments are those of Case, and of `hilum.evaluation.inputs.evaluation_set`.
+
+    Raises:
+        FilmsError: if the manifest has no such split.
+        PredictionsError: if the scores cannot be evaluated, with file, row and column.
+    """
+    evaluated = evaluation_set(films, scores, split=split, allow_missing=allow_missing, allow_unknown=allow_unknown)
+    ranking, unfit = rank(evaluated, draws=draws, seed=seed), scores.attrs.get("unfit")
+    notes = _score_notes(scores, evaluated, ranking, split)
+    if model:
+        notes += _model_notes(model.bundle, films, unfit, evaluated)
+    return Case(
+        films=films,
+        split=split,
+        evaluated=evaluated,
+        ranking=ranking,
+        draws=draws,
+        seed=seed,
+        unfit=unfit,
+        model=model,
+        class_maps=class_maps or {},
+        prevalence=prevalence or {},
+        reference=reference,
+        earlier=earlier,
+        gallery=gallery,
+        notes=notes,
+    )
+
+
+class ScoredFilms(NamedTuple):
+    """Scores of films, and the class maps of those with true boxes."""
+
+    scores: pd.DataFrame
+    class_maps: dict[str, ClassMaps]
+
+
+def score_with_maps(bundle: "Bundle", films: Films) -> ScoredFilms:
+    """Score films with one engine, each film once, and keep the class maps of those that have true boxes."""
+    from hilum.model.engines import TorchEngine
+
+    boxed = {box["film"] for box in films.notes.get("boxes", []) if box["finding"] in bundle.findings}
+    names = films.table["film"].tolist()
+    class_maps: dict[str, ClassMaps] = {}
+
+    def keep(row: int, scored: Scored) -> None:
+        if names[row] in boxed and scored.maps is not None:
+            class_maps[names[row]] = scored.maps
+
+    return ScoredFilms(score_films(TorchEngine(bundle), films, each=keep), class_maps)
+
+
+def rank(evaluated: EvaluationSet, *, draws: int, seed: int) -> Ranking:
+    """AUROC and average precision per finding and their means, with 95 % intervals from resampled patients."""
+    numbers, labels, patients = evaluated.numbers, evaluated.labels, evaluated.patients
+    drawn = bootstrap(numbers, labels, patients, draws=draws, seed=seed)
+    auroc, precision = auroc_per_finding(numbers, labels), average_precision_per_finding(numbers, labels)
+    if len(set(patients)) < 2:  # resampling one patient gives that patient: no news, not certainty
+        drawn.auroc[:], drawn.average_precision[:] = np.nan, np.nan
+    findings = {
+        name: FindingReport(
+            auroc=estimate(float(auroc[i]), drawn.auroc[:, i]),
+            average_precision=estimate(float(precision[i]), drawn.average_precision[:, i]),
+            films=int((~np.isnan(labels[:, i])).sum()),
+            patients=len(set(patients[~np.isnan(labels[:, i])])),
+            positives=int((labels[:, i] == 1).sum()),
+            positive_patients=len(set(patients[labels[:, i] == 1])),
+            curve=thin(roc_curve(numbers[:, i], labels[:, i]), CURVE_POINTS),
+        )
+        for i, name in enumerate(evaluated.findings)
+    }
+    return Ranking(
+        values=auroc,
+        per_draw=drawn.auroc,
+        findings=findings,
+        mean_auroc=estimate(*macro_mean(auroc, drawn.auroc)),
+        mean_average_precision=estimate(*macro_mean(precision, drawn.average_precision)),
+    )
+
+
+def _score_notes(scores: pd.DataFrame, evaluated: EvaluationSet, ranking: Ranking, split: str) -> list[str]:
+    """What is unusual about the scores, a sentence each."""
+    notes, names, numbers = [], evaluated.findings, evaluated.numbers
+    if split != "test":
+        notes.append(
+            f"These are films of the split {split}, on which choices were made: the values flatter the system."
+        )
+    constant = _names(names, np.ptp(numbers, axis=0) == 0)
+    if constant:
+        notes.append(f"All scores are equal, which is no ranking and gives an AUROC of 0.5: {constant}.")
+    calls = _names(names, ((numbers == 0) | (numbers == 1)).all(axis=0) & (np.ptp(numbers, axis=0) > 0))
+    if calls:
+        notes.append(f"The scores are only 0 and 1, calls or labels rather than scores: {calls}.")
+    below = _names(names, np.array([ranking.findings[name].auroc.high < 0.5 for name in names]))
+    if below:
+        notes.append(f"Ranks worse than chance; are columns swapped or scores inverted? {below}.")
+    if (numbers < 0).any() or (numbers > 1).any():
+        notes.append(
+            f"Scores lie outside [0, 1] (from {numbers.min():.4g} to {numbers.max():.4g}); AUROC and average precision "
+            "use only their order."
+        )
+    affix = scores.attrs.get("affix", "*")
+    if affix != "*":
+        notes.append(f"The scores were read from the columns named {affix}, where * is the finding.")
+    known = {"film", *names}
+    ignored = scores.attrs.get("ignored_columns", [str(name) for name in scores.columns if name not in known])
+    if ignored:
+        notes.append(f"Columns that are no scores were not used: {', '.join(ignored)}.")
+    unknown = evaluated.scores.attrs["unknown_films"]
+    if unknown:
+        notes.append(f"{len(unknown):,} films are not in the manifest and were left out, the first is {unknown[0]}.")
+    return notes
+
+
+def _model_notes(
+    bundle: "Bundle", films: Films, unfit: Mapping[str, str] | None, evaluated: EvaluationSet
+) -> list[str]:
+    """What a reader should know of the model on these films, a sentence each."""
+    notes = []
+    if bundle.films != films.fingerprint():
+        notes.append(
+            "The bundle was trained on another manifest or split than it is evaluated on. Whether films or patients of "
+            "its training are among those evaluated cannot be seen here."
+        )
+    if unfit:
+        film, why = next(iter(unfit.items()))
+        notes.append(
+            f"{len(unfit):,} of {len(evaluated.truth):,} evaluated films fail the input quality check: they do not "
+            f"look like the training films. They were evaluated all the same; the first is {film} ({why}). report.json "
+            "names them all."
+        )
+    return notes
+
+
+def _names(names: Sequence[str], which: Shaped[np.ndarray, " findings"]) -> str:
+    return ", ".join(name for name, chosen in zip(names, which, strict=True) if chosen)
