@@ -71,4 +71,8 @@ def test_the_page_shows_points_that_exist_and_says_when_there_are_none() -> None
     stated = operating_section(some_evaluation_set(), POINTS, prevalence={"Mass": 0.1}, draws=20, seed=0)
     table = operating_view({"operating_points": stated, "findings": {}}).tables[0]
     assert len(table.header) == len(table.rows[0]) == 11
-    assert operating_view({"operating_points": None, "findings": {}}).sentences[0].startswith("No thresholds came with these scores")
+    assert (
+        operating_view({"operating_points": None, "findings": {}})
+        .sentences[0]
+        .startswith("No thresholds came with these scores")
+    )

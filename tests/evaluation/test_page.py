@@ -121,7 +121,7 @@ def test_page_shows_each_value_with_its_interval_and_counts() -> None:
     [
         ("official", "NIH's published test list"),
         ("patient", "no patient is in both"),
-        ("image", "81.6 % of the test films then have siblings in training"),
+        ("image", "81.6 % of the test films then share a patient with training films"),
         (None, "does not say how its films were split"),
     ],
 )
@@ -189,7 +189,10 @@ def test_subgroups_are_drawn_around_no_difference() -> None:
 
 def test_heatmaps_are_summed_up_in_plain_words() -> None:
     text = outline(render_page(full_report())).text
-    assert "Of 100 findings with a true box, each kind counted alike, its heatmaps point into the box for 75;" in text
+    assert (
+        "Of 100 findings with a true box, averaged over kinds of finding, its heatmaps point into the box for 75;"
+        in text
+    )
 
 
 def test_controls_stand_in_a_section_of_their_own_with_a_plain_sentence_each() -> None:

@@ -60,7 +60,7 @@ def test_a_value_that_no_report_has_is_a_line(tmp_path: Path, hilum: Hilum, key:
     assert len(said.err.splitlines()) == 1
 
 
-def test_an_older_report_must_be_judged_again(tmp_path: Path) -> None:
+def test_a_report_without_its_mean_must_be_made_again(tmp_path: Path) -> None:
     older = some_report()
     del older["mean"]
     (tmp_path / "report.json").write_text(json.dumps(older))

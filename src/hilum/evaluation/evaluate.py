@@ -10,13 +10,13 @@ import pandas as pd
 from hilum import DISCLAIMER, __version__
 from hilum.data.films import Films
 from hilum.errors import HilumError, PredictionsError
+from hilum.evaluation import sections
 from hilum.evaluation.case import Case, FindingReport, Model, ScoredFilms, prepare, score_with_maps
 from hilum.evaluation.external import check_report
 from hilum.evaluation.inputs import EvaluationSet, read_predictions, read_reference, read_report
 from hilum.evaluation.page import write_report
 from hilum.evaluation.published import MEAN, Published, others, peers
 from hilum.evaluation.render import model_card
-from hilum.evaluation.sections import SECTIONS
 from hilum.files import write_whole
 from hilum.findings import CHESTXRAY14
 from hilum.messages import messages
@@ -183,8 +183,7 @@ def measure(case: Case, system: str) -> Report:
     """Let every section measure a case."""
     evaluated, ranking = case.evaluated, case.ranking
     case.report.update(_heading(case, system))
-    for section in SECTIONS:
-        case.report[section.key] = section.measure(case)
+    sections.measure(case)
     case.report["notes"] = list(case.notes)
     return Report(case.report, evaluated, ranking.findings, ranking.mean_auroc, ranking.mean_average_precision)
 

@@ -31,35 +31,34 @@ def limits(report: dict[str, Any]) -> list[tuple[str, str]]:
     found = [
         (
             "Whether the labels are right.",
-            "ChestX-ray14's labels were mined from report texts and are wrong in a part of the films. A value here "
-            "says how well such a label is guessed.",
+            "ChestX-ray14's labels were mined from report texts, and some of them are wrong. The values here say how "
+            "well such labels are predicted.",
         ),
         (
             "What happens elsewhere.",
-            "Films from another hospital, machine or time differ; so do the patients. Values, calibration and calls "
-            "must be measured there before they are believed.",
+            "Films and patients of another hospital, machine or time differ. Measure ranking, calibration and calls "
+            "there before you trust them.",
         ),
         (
             "What happens to patients.",
-            "Nobody read films with this system, and no decision was made by it. Ranking films well is not helping "
-            "people.",
+            "Nobody read films with this system, and no decision was based on it. Good ranking alone helps no patient.",
         ),
         (
             "What was not looked for.",
             "A film without any of these findings may show others. Side, extent and change are not evaluated.",
         ),
     ]
-    if report["localization"]:
+    if report.get("localization"):
         found.append(
             (
                 "Why a score is what it is.",
-                "A heatmap shows where the network's evidence lies. On films without boxes nobody checked it.",
+                "A heatmap shows where the network's evidence lies. It was only checked on films with true boxes.",
             )
         )
     else:
-        found.append(("Where the system looked.", "There were no heatmaps, or no true boxes, to evaluate it by."))
-    if not report["subgroups"]:
-        found.append(("Whether it serves all alike.", "The films were not evaluated by sex, age or view."))
+        found.append(("Where the system looked.", "There were no heatmaps, or no true boxes to compare them with."))
+    if not report.get("subgroups"):
+        found.append(("Whether it performs alike for all.", "Sex, age and view were not evaluated as subgroups."))
     return found
 
 
@@ -81,10 +80,10 @@ def summary(report: dict[str, Any]) -> list[str]:
     defined = {name: finding["auroc"] for name, finding in findings.items() if finding["auroc"]["value"] is not None}
     if not defined:
         return ["No finding occurs both present and absent among these films, so nothing can be ranked."]
-    share = f"{100 * mean['value']:.0f} times out of 100"
+    right = f"{100 * mean['value']:.0f} times out of 100"
     sentences = [
         f"Shown a film with a finding and one without, {report['system']} gives the first the higher score about "
-        f"{share}, on average over {plural(len(defined), 'finding')}; guessing would be right 50 times."
+        f"{right}, on average over {plural(len(defined), 'finding')}; guessing would be right 50 times."
     ]
     if len(defined) > 1:
         ranked = sorted(defined, key=lambda name: float(defined[name]["value"]))
@@ -97,12 +96,12 @@ def summary(report: dict[str, Any]) -> list[str]:
         name for name, auroc in defined.items() if auroc["low"] is not None and auroc["low"] <= 0.5 <= auroc["high"]
     ]
     if unclear:
-        sentences.append(f"No better than chance as far as these films can tell: {listed(unclear)}.")
-    if report["localization"]:
+        sentences.append(f"Not distinguishable from chance on these films: {listed(unclear)}.")
+    if report.get("localization"):
         model, centre = (report["localization"]["mean"][name]["pointing"]["value"] for name in ("model", "centre"))
         sentences.append(
-            "Of 100 findings with a true box, each kind counted alike, its heatmaps point into the box for "
-            f"{100 * model:.0f}; always pointing at the film's centre does so for {100 * centre:.0f}."
+            "Of 100 findings with a true box, averaged over kinds of finding, its heatmaps point into the box for "
+            f"{100 * model:.0f}; always pointing at the image centre does so for {100 * centre:.0f}."
         )
     undefined = report["undefined_findings"]
     if undefined:
@@ -127,15 +126,15 @@ PROTOCOLS: dict[str | None, tuple[str, str]] = {
     ),
     "patient": (
         "A random split of patients",
-        "Patients were dealt to training and test at random, so no patient is in both. The test films resemble the "
+        "Patients were assigned to training and test at random, so no patient is in both. The test films resemble the "
         "training films more than NIH's official test list does: do not compare with values of the official split.",
     ),
     "image": (
         "A random split of images: inflated values",
-        "Images were dealt to training and test at random, so one patient's films stand in both. In ChestX-ray14, "
-        "81.6 % of the test films then have siblings in training, and a control that sees no pixel, only the labels of "
-        "the same patient's training films, reaches a mean AUROC of about 0.746. The values are inflated and must not "
-        "be compared with those of other protocols.",
+        "Images were assigned to training and test at random, so one patient's films are in both (patient leakage). In "
+        "ChestX-ray14, 81.6 % of the test films then share a patient with training films, and a control that sees no "
+        "pixel, only the labels of the same patient's training films, reaches a mean AUROC of about 0.746. The values "
+        "are inflated: do not compare them with those of other protocols.",
     ),
     None: (
         "Unknown split",
@@ -145,7 +144,7 @@ PROTOCOLS: dict[str | None, tuple[str, str]] = {
 """What each protocol is called, and what it means for the numbers."""
 
 _AXIS_LOW = 0.4
-"""Where the interval graphics begin; what lies below is drawn at the edge."""
+"""Where the interval graphics begin; values below are drawn at the edge."""
 
 
 def write_report(report: dict[str, Any], folder: Path) -> None:

@@ -19,10 +19,10 @@ from hilum.evaluation.views import Cell, TableView, View, cell, count, plural, w
 from hilum.files import unfinished, write_whole
 
 _INTENDED = (
-    "Research and teaching: to compare methods, to reproduce published work, to try how such a model would stand in a "
-    "hospital's systems, on films that you may use for that.",
-    "Frontal chest radiographs of adults, like those that it was trained on: `hilum predict` says in the column `fit` "
-    "where a film is not.",
+    "Research and teaching: comparing methods, reproducing published work, trying a model in a hospital's systems, on "
+    "films that you may use for that.",
+    "Frontal chest radiographs of adults, like those that it was trained on: the input quality check of "
+    "`hilum predict` names others in the column `fit`.",
 )
 _NOT_INTENDED = (
     "Diagnosis, treatment or triage of patients, or any other decision about a person.",
@@ -34,10 +34,10 @@ _NOT_INTENDED = (
 
 
 def model_card(report: dict[str, Any]) -> str:
-    """The card of the model that a report evaluated: what it is and is not for, what it learned from, what it reaches.
+    """The card of the model that a report evaluated: intended use, training, performance, limits.
 
     Raises:
-        HilumError: if the report is of a file of scores, whose model nobody knows.
+        HilumError: if the report is of a file of scores, whose model is unknown.
     """
     model = report["model"]
     if not model:
@@ -55,14 +55,14 @@ def model_card(report: dict[str, Any]) -> str:
     parts = [
         f"# Model card: {model['recipe']}",
         f"**{report['disclaimer']}**",
-        "Every number here stands in the report.json that this card was made from, by `hilum evaluate RUN --films "
+        "Every number here is from the report.json that this card was made from, by `hilum evaluate RUN --films "
         "films.parquet --out REPORT`; `hilum report REPORT --card FILE` writes it anew.",
         "## What it is",
         _list(f"{name}: {fact}" for name, fact in {**model_facts(model), "findings": _named(model)}.items()),
         "## Use",
         "    hilum predict FOLDER_OF_THE_BUNDLE film.png --out predictions.csv",
-        "Scores are probabilities only for films like those that they were calibrated on. `hilum calibrate` does it "
-        "anew on yours, and chooses the thresholds that `hilum predict --calls` applies.",
+        "Scores are probabilities only for films like those that they were calibrated on. `hilum calibrate` "
+        "recalibrates on yours, and chooses the thresholds that `hilum predict --calls` applies.",
         "## Intended use",
         _list(_INTENDED),
         "## Not intended",
@@ -128,7 +128,7 @@ def _plain(text: str) -> str:
 
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
-"""What Chromium and its kin are called."""
+"""Programs that print pages as Chromium does."""
 
 _TIMEOUT_S = 120
 
@@ -198,7 +198,7 @@ def _browser() -> str:
     found = [path for name in BROWSERS if (path := shutil.which(name))]
     if not found:
         raise HilumError(
-            f"PDF needs Chromium or one of its kin, got none of {', '.join(BROWSERS)} on PATH. Install it, on Debian "
+            f"PDF needs Chromium or a like browser, got none of {', '.join(BROWSERS)} on PATH. Install it, on Debian "
             "with: apt-get install chromium. Or open report.html in any browser and print it"
         )
     return found[0]

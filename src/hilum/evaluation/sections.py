@@ -53,6 +53,12 @@ SECTIONS: tuple[Section, ...] = (
 """All sections in the page's order; each may build on those before it."""
 
 
+def measure(case: Case) -> None:
+    """Let each section measure a case, and keep what it says in the case's report."""
+    for section in SECTIONS:
+        case.report[section.key] = section.measure(case)
+
+
 def views(report: dict[str, Any]) -> list[View]:
     """What all sections show of a report; sections that a report of an earlier version lacks are left out."""
     found = (section.view(report) for section in SECTIONS if section.key in report)
