@@ -104,8 +104,14 @@ def test_an_image_split_is_called_inflated() -> None:
     ("mean", "says"),
     [
         ({"value": -0.02, "low": -0.03, "high": -0.01}, "B has a lower mean AUROC than A: -0.020 (-0.030 to -0.010, p"),
-        ({"value": 0.02, "low": -0.01, "high": 0.04}, "These films do not tell the mean AUROC of B from that of A"),
-        ({"value": 0.02, "low": None, "high": None}, "do not tell the mean AUROC of B from that of A: +0.020 (no int"),
+        (
+            {"value": 0.02, "low": -0.01, "high": 0.04},
+            "These films do not distinguish the mean AUROC of B from that of A",
+        ),
+        (
+            {"value": 0.02, "low": None, "high": None},
+            "do not distinguish the mean AUROC of B from that of A: +0.020 (no int",
+        ),
         ({"value": None, "low": None, "high": None}, "B and A cannot be compared"),
     ],
 )

@@ -13,7 +13,7 @@ def evaluate(
     films: FilmsFile,
     out: Annotated[Path, typer.Option(help="Folder for report.json, report.html and roc.png.")] = Path("report"),
     split: Annotated[str, typer.Option(help="Which films to evaluate.")] = "test",
-    draws: Annotated[int, typer.Option(min=100, help="Bootstrap draws of patients, for the intervals.")] = 1000,
+    draws: Annotated[int, typer.Option(min=100, help="Patient-clustered bootstrap samples, for the intervals.")] = 1000,
     seed: Seed = 0,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Evaluate what has scores; the rest is counted.")
@@ -23,15 +23,15 @@ def evaluate(
     ] = False,
     prevalence: Annotated[
         list[str] | None,
-        typer.Option(help="PPV and NPV for this share of films too: 0.02, or Mass=0.02; may be repeated."),
+        typer.Option(help="PPV and NPV at this prevalence too: 0.02, or Mass=0.02; may be repeated."),
     ] = None,
     reference: Annotated[
         Path | None,
-        typer.Option(help="Radiologists' labels of some of the films, CSV or Parquet, to evaluate by as well."),
+        typer.Option(help="Radiologists' labels of some of the films, CSV or Parquet, to evaluate against as well."),
     ] = None,
     against: Annotated[
         Path | None,
-        typer.Option(metavar="REPORT", help="Folder of this model's report on other films: what has changed since."),
+        typer.Option(metavar="REPORT", help="Folder of this model's report on other films, to compare with."),
     ] = None,
     gallery: Annotated[
         bool, typer.Option(help="Put some films with heatmaps and true boxes on the page and into report.json.")
@@ -79,10 +79,10 @@ def evaluate(
 def report(
     folder: Annotated[Path, typer.Argument(metavar="REPORT", help="A folder that `hilum evaluate` wrote.")],
     out: Annotated[Path | None, typer.Option(help="Folder for report.html and roc.png; REPORT if not given.")] = None,
-    pdf: Annotated[bool, typer.Option("--pdf", help="The page on paper too: report.pdf. Needs Chromium.")] = False,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Write report.pdf too. Needs Chromium.")] = False,
     card: Annotated[Path | None, typer.Option(help="File for the model card, in Markdown.")] = None,
 ) -> None:
-    """Make a report's page anew, on paper too, and its model's card. All comes from its report.json.
+    """Render a report's page, PDF and model card anew from its report.json.
 
     Example: hilum report report --pdf --card MODEL_CARD.md
     """
@@ -98,11 +98,11 @@ def compare(
         list[Path], typer.Argument(metavar="REPORT...", help="Two or more folders that `hilum evaluate` wrote.")
     ],
     out: Annotated[Path | None, typer.Option(help="Folder for comparison.json, .csv and .html.")] = None,
-    draws: Annotated[int, typer.Option(min=100, help="Bootstrap draws of patients, for the intervals.")] = 2000,
+    draws: Annotated[int, typer.Option(min=100, help="Patient-clustered bootstrap samples, for the intervals.")] = 2000,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Set reports of the same films against each other. Paired differences of AUROC, intervals and p-values.
+    """Compare reports on the same films: paired differences of AUROC, intervals and p-values.
 
     Example: hilum compare reports/densenet reports/am-densenet --out comparison
     """
@@ -130,10 +130,11 @@ def reproduce(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each system, with seeds 0, 1, ...")] = 1,
     protocols: Annotated[
-        list[str] | None, typer.Option(help="official, patient, image: split anew by each; as FILMS is, if absent.")
+        list[str] | None,
+        typer.Option(help="official, patient, image: split anew by each; as FILMS is split if not given."),
     ] = None,
     systems: Annotated[
-        list[str] | None, typer.Option(help="Recipes, with commas or one by one; the paper's six if absent.")
+        list[str] | None, typer.Option(help="Recipes, with commas or one by one; the paper's six if not given.")
     ] = None,
     weights: Annotated[
         str | None, typer.Option(help="What all start from instead of ImageNet's: none, a file.")
@@ -142,7 +143,7 @@ def reproduce(
     packs: Annotated[Path | None, typer.Option(help="Folder for packed films; beside FILMS if not given.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Train and evaluate the paper's systems. Its tables 1 to 3 and figures, beside the published values.
+    """Train and evaluate the paper's systems; write its tables and figures beside the published values.
 
     The same command goes on where it was stopped; OUT/reproduce.html can be read at any time.
 

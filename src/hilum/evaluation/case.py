@@ -191,7 +191,7 @@ def score_with_maps(bundle: "Bundle", films: Films) -> ScoredFilms:
 
 
 def rank(evaluated: EvaluationSet, *, draws: int, seed: int) -> Ranking:
-    """AUROC and average precision per finding and their means, with 95 % intervals from resampled patients."""
+    """AUROC and average precision per finding and their means, from patient-clustered bootstrap samples."""
     numbers, labels, patients = evaluated.numbers, evaluated.labels, evaluated.patients
     drawn = bootstrap(numbers, labels, patients, draws=draws, seed=seed)
     auroc, precision = auroc_per_finding(numbers, labels), average_precision_per_finding(numbers, labels)

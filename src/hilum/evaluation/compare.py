@@ -280,7 +280,7 @@ def pair_sentences(pair: dict[str, Any]) -> list[str]:
         return [f"{second} and {first} cannot be compared: no finding occurs both present and absent."]
     measured = f"{signed_number(mean['value'])} ({signed_interval(mean)}, p {shown_p(pair['mean']['p_value'])})"
     if mean["low"] is None or mean["low"] <= 0 <= mean["high"]:
-        sentences = [f"These films do not tell the mean AUROC of {second} from that of {first}: {measured}."]
+        sentences = [f"These films do not distinguish the mean AUROC of {second} from that of {first}: {measured}."]
     else:
         higher = "higher" if mean["value"] > 0 else "lower"
         sentences = [f"{second} has a {higher} mean AUROC than {first}: {measured}."]

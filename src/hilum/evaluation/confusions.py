@@ -15,7 +15,7 @@ key = "confusions"
 
 def measure(case: Case) -> dict[str, Any] | None:
     """False calls of each finding among the films with another; None without thresholds."""
-    return case.points and confusions_section(case.evaluated, case.points)
+    return confusions_section(case.evaluated, case.points) if case.points else None
 
 
 def confusions_section(evaluated: EvaluationSet, points: OperatingPoints) -> dict[str, Any]:

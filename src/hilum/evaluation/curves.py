@@ -121,8 +121,8 @@ def steps(finding: dict[str, Any]) -> list[Step]:
     absent = finding["films"] - positives
     columns = (curve[name] for name in ("threshold", "true_positive_rate", "false_positive_rate"))
     return [
-        Step(threshold, round(hits * positives), round(false_alarms * absent))
-        for threshold, hits, false_alarms in zip(*columns, strict=True)
+        Step(threshold, round(hits * positives), round(false_positives * absent))
+        for threshold, hits, false_positives in zip(*columns, strict=True)
         if threshold is not None
     ]
 
@@ -154,14 +154,14 @@ def _youden(found: list[Step], positives: int, absent: int) -> float:
 
 def rates(step: Step, positives: int, absent: int) -> dict[str, float | None]:
     """What a threshold reaches: rates, and positive calls per 100 films; None where there is no such film."""
-    threshold, hits, false_alarms = step
-    called, films = hits + false_alarms, positives + absent
+    threshold, hits, false_positives = step
+    called, films = hits + false_positives, positives + absent
     return {
         "threshold": threshold,
         "sensitivity": hits / positives,
-        "specificity": 1 - false_alarms / absent,
+        "specificity": 1 - false_positives / absent,
         "ppv": hits / called if called else None,
-        "npv": (absent - false_alarms) / (films - called) if called < films else None,
+        "npv": (absent - false_positives) / (films - called) if called < films else None,
         "positive_calls": 100 * called / films,
     }
 

@@ -86,7 +86,7 @@ def boxed_findings(films: Films, findings: Sequence[str], class_maps: Mapping[st
 def localization_section(boxed: Iterable[Boxed], *, draws: int, seed: int) -> dict[str, Any]:
     """Each measure per finding and their mean, for the model and both controls; empty without a box.
 
-    The unit is a finding on a film. Intervals come from resampled patients; differences are paired.
+    The unit is a finding on a film. Intervals come from patient-clustered bootstrap samples; differences are paired.
     """
     cases = list(boxed)
     if not cases:

@@ -165,8 +165,8 @@ def view(report: dict[str, Any]) -> View:
     sentences = [
         "A film is called if its score is at least the threshold. Thresholds were chosen on validation films and are "
         "used here as they were: what they reach here may miss what they were chosen for.",
-        "A score is indeterminate in the 95 % interval of the threshold: other validation patients could have given a "
-        "threshold on the other side of it. The rates count indeterminate films by the chosen threshold.",
+        "A score is indeterminate in the threshold's 95 % interval, which stands below it: other validation patients "
+        "could have given a threshold on the other side. The rates count such films by the chosen threshold.",
         "PPV and NPV hold for the prevalence in these films, and change with it.",
     ]
     return View(
@@ -182,7 +182,7 @@ def _rows(point: dict[str, Any]) -> tuple[tuple[str, ...], tuple[tuple[Cell, ...
     stated = any(one["at_prevalence"] for one in point.values())
     rows = []
     for name, one in point.items():
-        band = f"indeterminate {one['unsure_from']:.3f} to {one['unsure_to']:.3f}"
+        band = f"{one['unsure_from']:.3f} to {one['unsure_to']:.3f}"
         row = [Cell(words(name)), Cell(f"{one['threshold']:.3f}", band), *(cell(one[measure]) for measure in _MEASURES)]
         if stated:
             row += _at(one["at_prevalence"])

@@ -72,7 +72,7 @@ def others(protocol: str | None) -> tuple[Published, ...]:
 
 @dataclass(frozen=True)
 class PublishedLocalization:
-    """Published shares of NIH's boxes whose finding was found, per overlap and finding; "mean" is over the findings."""
+    """Published proportions of NIH's boxes whose finding was found, per overlap and finding; "mean" is over the findings."""
 
     system: str
     source: str
@@ -111,7 +111,7 @@ WANG_LOCALIZATION = PublishedLocalization(
 
 @dataclass(frozen=True)
 class _System:
-    """What the values of one column share."""
+    """What the values of one column have in common."""
 
     system: str
     protocol: Protocol

@@ -38,7 +38,7 @@ from hilum.training.train import train
 from hilum.training.weights import load_weights
 
 SPLIT_SEED = 0
-"""Of the protocols that the suite deals itself; only the seeds of the trainings change."""
+"""Of the protocols that the suite splits itself; only the seeds of the trainings change."""
 
 
 @dataclass(frozen=True)
