@@ -7,18 +7,36 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Float32
 from torch import Tensor
 
-from hilum.data.films import read_films
-from hilum.evaluation.localization import Maps, boxed_maps, localization_section
+from hilum.data.films import Films, read_films
+from hilum.evaluation.localization import boxed_findings, localization_section
 from hilum.model.bundle import load_bundle
-from hilum.model.engines import TorchEngine
+from hilum.model.engines import Engine, GreyFilms, TorchEngine
 from hilum.model.explain import LAST, grad_cam, spatial_gates
 from hilum.nn.densenet import DenseNet
 
 MEASURES = ("pointing", "centre", "iou_0.1", "iou_0.25", "iobb_0.1", "iobb_0.25", "iobb_0.5")
 STAGES = (LAST, "denseblock3", "denseblock2")
+
+Maps = Callable[[GreyFilms], Float32[np.ndarray, "batch findings rows columns"]]
+
+
+def maps_of_boxed(engine: Engine, films: Films, maps: Maps) -> dict[str, Float32[np.ndarray, "findings rows columns"]]:
+    """The maps of the films with true boxes, by film."""
+    names = {box["film"] for box in films.notes.get("boxes", [])}
+    rows = [row for row, film in enumerate(films.table["film"]) if film in names]
+    read = engine.description.preprocessing.read
+    found = {}
+    for first in range(0, len(rows), engine.batch):
+        here = rows[first : first + engine.batch]
+        found |= dict(
+            zip(films.table["film"].iloc[here], maps(np.stack([read(films.path(row))[0] for row in here])), strict=True)
+        )
+    return found
 
 
 def compare(run: Path, manifest: Path, *, split: str, draws: int) -> dict[str, dict[str, Any]]:
@@ -36,16 +54,17 @@ def compare(run: Path, manifest: Path, *, split: str, draws: int) -> dict[str, d
         with torch.inference_mode():
             return spatial_gates(model, images)[name][:, None].expand(-1, len(bundle.findings), -1, -1)
 
-    kinds: dict[str, Maps | None] = {"class maps": None}
+    kinds: dict[str, Maps] = {"class maps": lambda grey: engine.run(grey).maps}
     kinds |= {f"Grad-CAM, {stage}": from_grey(partial(grad_cam, model, stage=stage)) for stage in STAGES}
     size = model.minimum_size
     blocks = spatial_gates(model, torch.zeros(1, bundle.preprocessing.channels, size, size))
     kinds |= {f"CBAM's gate, {block}": from_grey(partial(gate, block)) for block in blocks}
     means: dict[str, dict[str, Any]] = {}
     for kind, maps in kinds.items():
-        section = localization_section(boxed_maps(engine, films, maps=maps), draws=draws, seed=0)
+        boxed = boxed_findings(films, bundle.findings, maps_of_boxed(engine, films, maps))
+        section = localization_section(boxed, draws=draws, seed=0)
         means[kind] = section["mean"]["model"]
-        if maps is None:
+        if kind == "class maps":
             means |= {f"{name}, boxes of the class maps' sizes": section["mean"][name] for name in ("random", "centre")}
     return means
 

@@ -72,7 +72,7 @@ def others(protocol: str | None) -> tuple[Published, ...]:
 
 @dataclass(frozen=True)
 class PublishedLocalization:
-    """Published proportions of NIH's boxes whose finding was found, per overlap and finding; "mean" is over the findings."""
+    """Published proportions of NIH's boxes whose finding was found, per overlap and finding."""
 
     system: str
     source: str
