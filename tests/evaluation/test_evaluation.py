@@ -65,7 +65,7 @@ def test_films_that_do_not_fit_the_model_are_judged_and_counted(
     film = upright.table["film"].iloc[0]
     assert report["unfit_films"][film].startswith("inverted: ")
     assert report["films"] == len(upright)
-    said = f"{len(report['unfit_films'])} of {len(upright)} evaluated films do not look like those"
+    said = f"{len(report['unfit_films'])} of {len(upright)} evaluated films fail the input quality check"
     assert any(note.startswith(said) for note in report["notes"])
 
 
