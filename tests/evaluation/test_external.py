@@ -11,7 +11,7 @@ from hilum.errors import HilumError
 from hilum.evaluation.evaluate import evaluate_to_folder
 from hilum.evaluation.external import shift_section, shift_table
 from hilum.evaluation.external import view as shift_view
-from hilum.evaluation.inputs import StoredReport, read_report
+from hilum.evaluation.inputs import EvaluationSet, StoredReport, read_report
 from hilum.evaluation.operating_points import operating_section
 from hilum.metrics.ranking import auroc
 from hilum.metrics.thresholds import Threshold
@@ -47,8 +47,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> StoredReport:
     return hospital(tmp_path_factory.mktemp("home"), "home", 0)
 
 
+def shift(here: dict[str, Any], evaluated: EvaluationSet, there: StoredReport) -> dict[str, Any]:
+    """The section for the model that `here` names."""
+    return shift_section(here, evaluated, there, weights=(here.get("model") or {}).get("weights_sha256"))
+
+
 def shifted(now: StoredReport, there: StoredReport) -> dict[str, Any]:
-    section = shift_section(now.content, now.evaluated, there)
+    section = shift(now.content, now.evaluated, there)
     assert json.loads(json.dumps(section, allow_nan=False)) == section
     view = shift_view({"shift": section})
     assert all(len(row) == len(table.header) for table in view.tables for row in table.rows)
@@ -128,15 +133,15 @@ def test_reports_that_cannot_be_set_against_each_other_are_refused(home: StoredR
 
     def refused(there: StoredReport, match: str, here: StoredReport = now) -> None:
         with pytest.raises(HilumError, match=match):
-            shift_section(here.content, here.evaluated, there)
+            shift(here.content, here.evaluated, there)
 
     refused(now, "of different films, got the same split of the same manifest in .* hilum compare REPORT REPORT")
     elsewhere = now._replace(content={**now.content, "films_fingerprint": "another manifest with the same films"})
-    refused(elsewhere, "of different films, got 500 films that both evaluated in .* hilum compare REPORT REPORT")
+    refused(elsewhere, "of different films, got 500 films of both evaluation sets in .* hilum compare REPORT REPORT")
     models = [{**home.content, "model": {"weights_sha256": sha}} for sha in ("a", "b")]
     refused(home._replace(content=models[0]), "one model, got weights of another one", now._replace(content=models[1]))
     of_one = {**now.content, "model": {"weights_sha256": "a"}}
-    same = shift_section(of_one, now.evaluated, home._replace(content=models[0]))
+    same = shift(of_one, now.evaluated, home._replace(content=models[0]))
     assert same["same_model"] is True
     only = home._replace(content={**home.content, "findings": {"Hernia": home.content["findings"]["Mass"]}})
     refused(only, "a finding in common, got Mass, Edema, Effusion here and Hernia in")
