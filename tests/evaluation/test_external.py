@@ -5,12 +5,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from made_reports import shown
 
 from hilum.data.films import Films
 from hilum.errors import HilumError
+from hilum.evaluation import external
 from hilum.evaluation.evaluate import evaluate_to_folder
 from hilum.evaluation.external import shift_section, shift_table
-from hilum.evaluation.external import view as shift_view
 from hilum.evaluation.inputs import EvaluationSet, StoredReport, read_report
 from hilum.evaluation.operating_points import operating_section
 from hilum.metrics.ranking import auroc
@@ -55,7 +56,7 @@ def shift(here: dict[str, Any], evaluated: EvaluationSet, there: StoredReport) -
 def shifted(now: StoredReport, there: StoredReport) -> dict[str, Any]:
     section = shift(now.content, now.evaluated, there)
     assert json.loads(json.dumps(section, allow_nan=False)) == section
-    view = shift_view({"shift": section})
+    view = shown(external, {"shift": section})
     assert all(len(row) == len(table.header) for table in view.tables for row in table.rows)
     return section
 
@@ -77,7 +78,7 @@ def test_a_model_that_ranks_worse_on_sicker_films_is_told_from_chance(home: Stor
             assert one[measure]["there"]["low"] < one[measure]["there"]["value"] < one[measure]["there"]["high"]
         assert one["excess"]["difference"]["low"] > 0.05  # scores of a hospital with more of it are too high
         assert one["slope"]["here"]["value"] < one["slope"]["there"]["value"]
-    view = shift_view({"shift": section})
+    view = shown(external, {"shift": section})
     assert "Changes of the AUROC that chance does not explain: Mass, Edema and Effusion." in view.sentences
     title, header, rows = shift_table(section)
     assert str(home.folder) in title
@@ -87,7 +88,7 @@ def test_a_model_that_ranks_worse_on_sicker_films_is_told_from_chance(home: Stor
 
 def test_another_draw_of_the_same_patients_is_no_shift(home: StoredReport, tmp_path: Path) -> None:
     section = shifted(hospital(tmp_path, "again", 2), home)
-    view = shift_view({"shift": section})
+    view = shown(external, {"shift": section})
     assert "No finding's AUROC changed by more than chance explains." in view.sentences
     difference = section["mean"]["auroc"]["difference"]
     assert difference["low"] < 0 < difference["high"]
@@ -155,4 +156,4 @@ def test_scores_that_are_no_probabilities_have_no_calibration_to_compare(home: S
     section = shifted(now, home)
     assert section["calibration"] == {}
     assert set(section["findings"]["Mass"]) == {"auroc", "prevalence"}
-    assert [table.title for table in shift_view({"shift": section}).tables] == ["Ranking"]
+    assert [table.title for table in shown(external, {"shift": section}).tables] == ["Ranking"]

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_reports import shown
 
 from hilum.data.films import Films
+from hilum.evaluation import localization
 from hilum.evaluation.case import score_with_maps
 from hilum.evaluation.localization import Boxed, boxed_findings, localization_section
-from hilum.evaluation.localization import view as localization_view
 from hilum.metrics.localization import MEASURES
 from hilum.model.bundle import load_bundle
 
@@ -93,7 +94,7 @@ def _drawn(one: Boxed) -> np.ndarray:
 
 
 def test_the_page_says_what_the_heatmaps_are_worth() -> None:
-    view = localization_view({"localization": localization_section(some_cases(), draws=200, seed=0)})
+    view = shown(localization, {"localization": localization_section(some_cases(), draws=200, seed=0)})
     text = " ".join(view.sentences)
     assert "Localized no better than by always pointing at the image centre: Nodule." in text
     assert "1 map had one value everywhere" in text
@@ -105,5 +106,5 @@ def test_the_page_says_what_the_heatmaps_are_worth() -> None:
 
 def test_heatmaps_that_point_worse_than_the_film_s_centre_are_named() -> None:
     cases = [case("Mass", str(patient), peak(0, 0), [0.4, 0.4, 0.2, 0.2]) for patient in range(30)]
-    view = localization_view({"localization": localization_section(cases, draws=50, seed=0)})
+    view = shown(localization, {"localization": localization_section(cases, draws=50, seed=0)})
     assert "do not use these heatmaps for location" in " ".join(view.sentences)

@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from made_reports import shown
 from sklearn.metrics import precision_score, recall_score, roc_auc_score
 
 from hilum.errors import PredictionsError
+from hilum.evaluation import reference
 from hilum.evaluation.inputs import EvaluationSet, Reference, read_reference
 from hilum.evaluation.reference import reference_section, reference_table
-from hilum.evaluation.reference import view as reference_view
 from hilum.findings import CHESTXRAY14
 
 FINDINGS = ("Mass", "Nodule", "Pneumothorax")
@@ -78,7 +79,7 @@ def test_what_cannot_be_compared_is_said() -> None:
     section = reference_section(evaluated, second_opinion(evaluated), draws=20, seed=0)
     assert section["not_compared"]["Fracture"] == "no finding of the manifest stands for it"
     assert section["not_compared"]["Airspace opacity"].startswith("no scores or labels of Atelectasis, ")
-    view = reference_view({"reference": section})
+    view = shown(reference, {"reference": section})
     assert any(sentence.startswith("Not compared: Airspace opacity") for sentence in view.sentences)
     assert all(len(row) == len(table.header) for table in view.tables for row in table.rows)
     assert "Nodule or mass is any of Nodule and Mass" in view.legend
@@ -98,7 +99,7 @@ def test_labels_of_one_class_are_undefined_and_of_one_patient_without_interval()
     section = reference_section(evaluated, one_class, draws=20, seed=0)
     assert section["findings"]["Mass"]["auroc"]["value"] is None
     assert section["mean"]["auroc"]["value"] is None
-    assert reference_view({"reference": section}).tables[0].rows[0][4].text == "undefined"
+    assert shown(reference, {"reference": section}).tables[0].rows[0][4].text == "undefined"
     of_one = Reference(Path("r.csv"), ("0.png", "1.png"), {"Mass": np.array([0.0, 1.0])}, ())
     found = reference_section(evaluated, of_one, draws=20, seed=0)["findings"]["Mass"]
     assert found["auroc"]["value"] is not None

@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from made_reports import shown
 
+from hilum.evaluation import subgroups
 from hilum.evaluation.inputs import EvaluationSet
 from hilum.evaluation.subgroups import subgroups_section
-from hilum.evaluation.subgroups import view as subgroups_view
 from hilum.metrics.thresholds import Threshold
 from hilum.model.thresholds import OperatingPoints
 
@@ -71,10 +72,10 @@ def test_every_film_is_in_one_group_of_each_attribute() -> None:
 
 def test_a_planted_bias_is_named_on_the_page_and_equality_is_not_claimed() -> None:
     found = {"subgroups": subgroups_section(some_evaluation_set(worse_for="M"), POINTS)}
-    view = subgroups_view(found)
+    view = shown(subgroups, found)
     assert "sex M: AUROC -0." in view.sentences[0]
     assert [table.title for table in view.tables][1] == "Single findings in which a subgroup differs"
-    equal = subgroups_view({"subgroups": subgroups_section(some_evaluation_set(), POINTS)})
+    equal = shown(subgroups, {"subgroups": subgroups_section(some_evaluation_set(), POINTS)})
     assert equal.sentences[0].startswith("No subgroup differs")
     assert len(equal.tables) == 1
 
@@ -87,7 +88,7 @@ def test_too_small_groups_say_so_instead_of_a_number() -> None:
     seen = by_name(section)["view", "PA"]["auroc"]
     assert seen["too_small"] == "the rest is too small"
     assert seen["group"]["value"] > 0.5
-    view = subgroups_view({"subgroups": section})
+    view = shown(subgroups, {"subgroups": section})
     row = next(row for row in view.tables[0].rows if row[0].text == "unknown" and row[0].small == "view")
     assert [cell.text for cell in row[2:]] == ["too small", ""] * 4
     assert "Too small to be evaluated: age unknown and view unknown." in view.sentences
@@ -100,7 +101,7 @@ def test_what_cannot_be_measured_has_no_column() -> None:
     section = subgroups_section(logits, None)
     assert set(section["not_measured"]) == {"excess", "missed", "undiagnosed"}
     assert section["operating_point"] is None
-    view = subgroups_view({"subgroups": section})
+    view = shown(subgroups, {"subgroups": section})
     assert view.tables[0].header == ("Subgroup", "Films", "AUROC", "minus the rest")
     assert "No thresholds came with these scores, so missed findings cannot be counted." in view.sentences
 

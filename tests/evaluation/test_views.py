@@ -1,9 +1,9 @@
 """The page's sections, from report.json's: curves, thresholds, confusions, gallery, films."""
 
 import pytest
-from made_reports import full_report, some_report
+from made_reports import full_report, shown, some_report
 
-from hilum.evaluation.cohort import view as manifest_view
+from hilum.evaluation import cohort
 from hilum.evaluation.confusions import confusions_table
 from hilum.evaluation.curves import Step, curve_views, rates, steps, threshold_view
 from hilum.evaluation.gallery import gallery_view
@@ -87,7 +87,7 @@ def test_gallery_places_are_pixels_and_hits_come_first() -> None:
 
 
 def test_films_are_audited_in_words() -> None:
-    view = manifest_view(full_report())
+    view = shown(cohort, full_report())
     said = " ".join(view.sentences)
     assert "Patient leakage: 3 patients with films in training and test. Values are inflated." in said
     assert "7 films that the label file lists have no image" in said
@@ -101,7 +101,7 @@ def test_what_was_not_looked_at_is_said() -> None:
     report = full_report()
     report["manifest"] |= {"copies": None, "problems": dict.fromkeys(report["manifest"]["problems"])}
     report["manifest"]["shared_patients"] = dict.fromkeys(report["manifest"]["shared_patients"], 0)
-    said = " ".join(manifest_view(report).sentences)
+    said = " ".join(shown(cohort, report).sentences)
     assert "was not looked at" in said
     assert "the manifest holds no notes" in said
     assert "No patient has films in two splits." in said

@@ -5,11 +5,20 @@ from typing import Any
 
 from hilum import DISCLAIMER
 from hilum.evaluation.published import WANG_LOCALIZATION
+from hilum.evaluation.sections import Section
+from hilum.evaluation.views import View
 from hilum.findings import CHESTXRAY14
 from hilum.metrics.localization import MEASURES as LOCATED
 from hilum.metrics.subgroups import MEASURES, UNDIAGNOSED
 
 PICTURE = "data:image/jpeg;base64,/9j/4AAQSkZJRg=="
+
+
+def shown(section: Section, report: dict[str, Any]) -> View:
+    """What a section shows, where it shows something."""
+    view = section.view(report)
+    assert view is not None
+    return view
 
 
 def estimate(value: float | None, undefined: int = 0) -> dict[str, Any]:
