@@ -93,10 +93,10 @@ def print_report(report: dict[str, Any]) -> None:
     """The figures of report.json as a table, and to standard error what its reader should know."""
     rows = [[name, *_measures(one), f"{one['positives']:,}"] for name, one in report["findings"].items()]
     rows.append(["mean", *_measures(report["mean"]), ""])
-    judged = f"{report['films']:,} films of {report['patients']:,} patients, split by {report['protocol']}"
-    print_table(f"{report['system']}: {judged}", ["finding", "AUROC [95 %]", "AP", "positives"], rows)
+    evaluated = f"{report['films']:,} films of {report['patients']:,} patients, split by {report['protocol']}"
+    print_table(f"{report['system']}: {evaluated}", ["finding", "AUROC [95 %]", "AP", "positives"], rows)
     if report["not_judged"]:
-        say(f"Not judged, because there are no scores: {', '.join(report['not_judged'])}.")
+        say(f"Not evaluated, because there are no scores: {', '.join(report['not_judged'])}.")
     for note in report["notes"]:
         say(note)
 
