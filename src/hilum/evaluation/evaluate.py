@@ -6,7 +6,7 @@ From a bundle or a table of scores to a report in a folder.
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from jaxtyping import Shaped
 
 from hilum import DISCLAIMER, __version__
 from hilum.data.films import Films
-from hilum.errors import HilumError, PredictionsError
+from hilum.errors import HilumError, PredictionsError, extras_named
 from hilum.evaluation.calibration import calibration_section
 from hilum.evaluation.cohort import manifest_section
 from hilum.evaluation.controls import ControlReport, control_report, records
@@ -35,9 +35,11 @@ from hilum.messages import messages
 from hilum.metrics.bootstrap import Estimate, bootstrap, estimate, estimate_json, macro_mean
 from hilum.metrics.controls import Control, run_controls
 from hilum.metrics.ranking import RocCurve, auroc_per_finding, average_precision_per_finding, roc_curve, thin
-from hilum.model.bundle import CARD, Bundle, load_bundle, weights_sha256
 from hilum.model.engines import TorchEngine
 from hilum.predict.scoring import score_films
+
+if TYPE_CHECKING:
+    from hilum.model.bundle import Bundle
 
 CURVE_POINTS = 200
 CHESTXRAY14_FILMS = 112_120
@@ -308,11 +310,11 @@ def evaluate_to_folder(
         )
     other_labels = None if reference is None else read_reference(reference)
     earlier = None if against is None else read_report(against)
-    bundle = load_bundle(model) if model.is_dir() else None
+    bundle = _loaded(model) if model.is_dir() else None
     if other_labels is not None:
         other_labels.of(films.select(split).table["film"].tolist())  # refused before films are scored
     if earlier is not None:
-        weights = weights_sha256(bundle) if bundle else None
+        weights = _weights_of(bundle) if bundle else None
         check_report(earlier, films_fingerprint=films.fingerprint(), split=split, weights=weights)
     scores = score_films(TorchEngine(bundle), films.select(split)) if bundle else read_predictions(model)
     report = judge(
@@ -358,15 +360,30 @@ def evaluate_to_folder(
     return content
 
 
+def _loaded(model: Path) -> "Bundle":
+    with extras_named():
+        from hilum.model.bundle import load_bundle
+
+    return load_bundle(model)
+
+
+def _weights_of(bundle: "Bundle") -> str:
+    from hilum.model.bundle import weights_sha256
+
+    return weights_sha256(bundle)
+
+
 def _update_card(run: Path, card: str) -> None:
     """Put what was measured into the bundle's model card; a bundle that cannot be written to keeps its own."""
+    from hilum.model.bundle import CARD
+
     try:
         write_whole(run / CARD, card.encode())
     except HilumError as error:
         messages().print(f"The model card in {run} was not updated: {error}.")
 
 
-def _how_calibrated(bundle: Bundle, judged: Films) -> str:
+def _how_calibrated(bundle: "Bundle", judged: Films) -> str:
     used = bundle.calibration_set
     if used is None:
         return "This model's scores were never calibrated."
@@ -376,7 +393,7 @@ def _how_calibrated(bundle: Bundle, judged: Films) -> str:
     return text
 
 
-def _other_manifest(bundle: Bundle, films: Films) -> list[str]:
+def _other_manifest(bundle: "Bundle", films: Films) -> list[str]:
     if bundle.films == films.fingerprint():
         return []
     return [

@@ -5,17 +5,21 @@ The page's section on the model and its training.
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from hilum.evaluation.figures import scaled, svg_path
 from hilum.evaluation.views import words
-from hilum.model.bundle import Bundle, calibration_fact, weights_sha256
+
+if TYPE_CHECKING:
+    from hilum.model.bundle import Bundle
 
 
-def model_section(bundle: Bundle, folder: Path) -> dict[str, Any]:
+def model_section(bundle: "Bundle", folder: Path) -> dict[str, Any]:
     """What a reader must know of a bundle, in the form of report.json."""
+    from hilum.model.bundle import calibration_fact, weights_sha256  # with torch
+
     recipe = bundle.recipe
     return {
         "recipe": recipe.name,

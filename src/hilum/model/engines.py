@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from queue import SimpleQueue
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast, get_
 import numpy as np
 from jaxtyping import Float32
 
-from hilum.errors import BundleError, HilumError, MissingExtraError
+from hilum.errors import BundleError, HilumError, extras_named
 from hilum.model.metadata import BUNDLE_JSON, Description, read_bundle_json, read_description, read_json_object
 
 if TYPE_CHECKING:
@@ -166,10 +167,11 @@ def is_export(run: Path) -> bool:
 
 
 def _torch(run: Path, precision: Precision | None) -> Engine:
-    from hilum.model.bundle import load_bundle
-
     if precision == "int8":
         raise HilumError("precision must be fp32 or bf16 for torch, got int8. Use an export: hilum export")
+    with extras_named():
+        from hilum.model.bundle import load_bundle
+
     return TorchEngine(load_bundle(run), precision or "fp32")
 
 
@@ -465,17 +467,13 @@ def compile_options(precision: Precision, *, many: bool) -> dict[str, Any]:
 
 
 def import_extra(name: str) -> ModuleType:
-    """A module of the extra [cpu].
+    """A module of an extra.
 
     Raises:
         MissingExtraError: if it is not installed, saying how to.
     """
-    from importlib import import_module
-
-    try:
+    with extras_named():
         return import_module(name)
-    except ModuleNotFoundError:
-        raise MissingExtraError(f"{name} must be installed for this. Install it: pip install 'hilum[cpu]'") from None
 
 
 def unreadable(exported: Exported, error: Exception) -> BundleError:

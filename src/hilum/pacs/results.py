@@ -28,7 +28,6 @@ from pydicom.multival import MultiValue
 from pydicom.sr.codedict import codes
 
 import hilum
-from hilum.data.quality import OK
 from hilum.errors import HilumError, ImageError
 from hilum.files import write_whole
 from hilum.findings import RADLEX, code_of
@@ -414,7 +413,7 @@ def result_objects(path: Path, scored: Scored, model: ResultModel, *, now: datet
         ValueError: if the film has no scores.
         ImageError: if the film is no DICOM file with its identifiers, or its header holds what no result can.
     """
-    if scored.fit not in ("", OK):
+    if not scored.fits:
         return []
     if scored.scores is None or scored.maps is None:
         raise ValueError("scored must have scores and maps, got none")

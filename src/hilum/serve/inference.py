@@ -29,7 +29,6 @@ from jaxtyping import Float32
 import hilum
 from hilum.data.decoding import Film
 from hilum.data.images import read_content
-from hilum.data.quality import OK
 from hilum.errors import HilumError, ImageError
 from hilum.metrics.thresholds import Threshold
 from hilum.model.engines import Engine, Outputs, is_export
@@ -175,7 +174,7 @@ def archive(run: Path, upload: Upload, scored: Scored, point: str | None) -> byt
     check_installed()
     from hilum.pacs.results import result_model, write_results
 
-    if scored.fit not in ("", OK):
+    if not scored.fits:
         raise ImageError(f"film must be one that the model knows, got one that is {scored.fit}. It has no result.")
     packed = io.BytesIO()
     with TemporaryDirectory() as name, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as objects:
