@@ -8,7 +8,7 @@ EXTRAS = {
     "cpu": ("openvino",),
     "onnx": ("onnxruntime",),
     "export": ("nncf", "onnx", "onnxscript"),
-    "dicom": ("pydicom", "pynetdicom", "highdicom", "dicomweb_client", "gdcm", "pylibjpeg", "openjpeg", "jpegls"),
+    "dicom": ("pydicom", "pynetdicom", "highdicom", "dicomweb_client", "gdcm", "pylibjpeg", "openjpeg", "jpeg_ls"),
     "serve": ("fastapi", "uvicorn", "python_multipart", "httpx2", "contourpy"),
     "scale": ("ray",),
     "bench": ("torchxrayvision", "skimage", "cv2"),

@@ -185,7 +185,7 @@ def _openable(
     for folder in folders:
         exported = read_exported(folder)
         fits = engine in ("auto", exported.engine) and precision in (None, exported.precision)
-        installed = engine != "auto" or find_spec(MODULES[exported.engine]) is not None
+        installed = run is None or engine != "auto" or find_spec(MODULES[exported.engine]) is not None
         if fits and installed and (asked or not exported.note):
             if run is not None:
                 check_current(exported, run)
