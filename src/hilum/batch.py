@@ -1,7 +1,4 @@
-"""A run over files that a kill does not lose: what is to be done and what has been is on disk, batch by batch.
-
-The same work on a Ray cluster: an engine on each node, and answers in the order of the films.
-"""
+"""`hilum predict` over files: scores are put on disk batch by batch, so that a kill loses none; also on Ray."""
 
 import hashlib
 import json

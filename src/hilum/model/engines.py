@@ -1,9 +1,4 @@
-"""From grey films at the model's size to scores and class maps, whatever computes them. torch is imported on demand.
-
-An exported model as a folder: the model's files and export.json, which says what they are. No code runs from it.
-
-Engines for exported models: ONNX Runtime and OpenVINO. torch is not imported.
-"""
+"""Engines that run a model: torch, ONNX Runtime, OpenVINO; each is imported when it is opened."""
 
 import hashlib
 import os

@@ -1,7 +1,4 @@
-"""The folders of a node, and how a file in them is made safe: on the disk before anybody is told that it is there.
-
-What a node must not lose, in one SQLite file: which films wait, which results wait, and what became of them.
-"""
+"""The node's store: folders of films and results written safely, and the SQLite queue of what waits."""
 
 import os
 import shutil

@@ -1,13 +1,4 @@
-"""The film that results are about: its header, its identifiers, and what results take over from it.
-
-What results say of the model that made them.
-
-Scores as a DICOM structured report: Comprehensive 3D SR after TID 1500, a measurement group for each finding.
-
-What a radiologist sees of a result in the PACS: heatmaps, the table of scores and the disclaimer, as one picture.
-
-The DICOM objects that a film's result is, made, written and named.
-"""
+"""Results of a film as DICOM objects in its study: a structured report (TID 1500) and a picture with heatmaps."""
 
 import hashlib
 import re

@@ -1,7 +1,4 @@
-"""How a node is: on the command line, and as health and metrics over HTTP, on loopback alone. No patient data.
-
-A node as a whole: its parts, started and stopped together.
-"""
+"""The node as a service: receiver, scorer and sender, started and stopped together; health and metrics over HTTP."""
 
 import fcntl
 import json

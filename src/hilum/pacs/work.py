@@ -1,7 +1,4 @@
-"""A thread that takes one step after another until it is stopped, and is not stopped by a step that fails.
-
-Films become results: complete studies are scored, and what becomes of each film is written down at once.
-"""
+"""The node's scorer: complete studies become results, in a thread that a failed step does not stop."""
 
 import logging
 import sqlite3

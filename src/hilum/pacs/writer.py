@@ -1,4 +1,4 @@
-"""DICOM and FHIR results beside a run over files; this can be imported without the extra `dicom`."""
+"""DICOM and FHIR results beside the scores of `hilum predict`; imported without the extra `dicom`."""
 
 from collections.abc import Callable
 from datetime import datetime

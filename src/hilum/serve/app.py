@@ -1,4 +1,4 @@
-"""The application: routes, and what they answer."""
+"""The web application: routes of the REST API and of the page, and what they answer."""
 
 import asyncio
 import io

@@ -1,9 +1,4 @@
-"""Films of all requests on their way through one engine: batched across requests, and never more than can be held.
-
-A sent film's result as DICOM objects: a structured report and a picture, in an archive.
-
-The reading room itself: an open model, the line before it, and the road from a sent film to an answer.
-"""
+"""From an uploaded film to its answer: films of all requests batched through one engine, heatmaps, DICOM objects."""
 
 import asyncio
 import io

@@ -1,4 +1,4 @@
-"""Opening the room: a socket, who may come in, and the server on it until it is stopped."""
+"""`hilum serve`: load the model, take the port, decide who may ask, and answer until stopped."""
 
 import ipaddress
 import logging
