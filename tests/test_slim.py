@@ -244,7 +244,7 @@ def exported(untrained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
     run = tmp_path_factory.mktemp("slim") / "run"
     shutil.copytree(untrained_run, run)
-    export_bundle(run, "openvino", precision="fp32", out=None, films=None, accept_loss=False, say=str)
+    export_bundle(run, "openvino", precision="fp32", out=None, films=None, accept_loss=False, say=print)
     return run
 
 
