@@ -43,15 +43,15 @@ def roc_png(report: dict[str, Any]) -> bytes:
     known = "undefined" if mean["value"] is None else f"{mean['value']:.3f}"
     interval = "" if mean["low"] is None else f" ({mean['low']:.3f} to {mean['high']:.3f})"
     heading, edge = f"{report['system']}: mean AUROC {known}{interval}", _pixels(0.1)
-    draw.text((edge, edge), heading, "black", _fitting(heading, 11, width - 2 * edge))
+    draw.text((edge, edge), heading, "black", _fitting(heading, 11.0, width - 2 * edge))
     foot = (
         f"{report['films']:,} films of {report['patients']:,} patients, split {report['split']}, protocol "
         f"{report['protocol'] or 'unknown'}. {report['disclaimer'].split('.')[0]}."
     )
     middle = width // 2
-    draw.text((middle, height - _pixels(0.24)), "False positive rate", _SMALL, _font(8), anchor="ms")
-    draw.text((middle, height - _pixels(0.08)), foot, _SMALL, _fitting(foot, 8, width - 2 * edge), anchor="ms")
-    _write_upwards(page, "True positive rate", (_pixels(0.04), height // 2), _font(9))
+    draw.text((middle, height - _pixels(0.24)), "False positive rate", _SMALL, _font(8.0), anchor="ms")
+    draw.text((middle, height - _pixels(0.08)), foot, _SMALL, _fitting(foot, 8.0, width - 2 * edge), anchor="ms")
+    _write_upwards(page, "True positive rate", (_pixels(0.04), height // 2), _font(9.0))
     file, notes = io.BytesIO(), PngInfo()
     notes.add_text("Software", f"Hilum {report['hilum']}")
     smaller = page.resize((width // _FINER, height // _FINER), Image.Resampling.BOX)
@@ -78,7 +78,8 @@ def _plot(
         return left + (x + _OUTSIDE) * inner, bottom - (y + _OUTSIDE) * inner
 
     def line(curve: dict[str, Any], colour: str, points: float) -> None:
-        places = [place(*pair) for pair in zip(curve["false_positive_rate"], curve["true_positive_rate"], strict=True)]
+        rates = zip(curve["false_positive_rate"], curve["true_positive_rate"], strict=True)
+        places = [place(float(x), float(y)) for x, y in rates]
         if len(places) > 1:
             draw.line(places, colour, _stroke(points), joint="curve")
 
@@ -91,21 +92,23 @@ def _plot(
     line(finding["curve"], _CURVE, 1.9)
     draw.line([(left, top), (left, bottom), (right, bottom)], _AXES, _stroke(0.8))
     for number in (0.0, 0.5, 1.0):
-        (x, _), (_, y), tick = place(number, 0), place(0, number), _pixels(0.03)
+        (x, _), (_, y), tick = place(number, 0.0), place(0.0, number), _pixels(0.03)
         draw.line([(x, bottom), (x, bottom + tick)], _SMALL, _stroke(0.6))
         draw.line([(left, y), (left - tick, y)], _SMALL, _stroke(0.6))
         if numbers_below:
-            draw.text((x, bottom + 2 * tick), f"{number:.1f}", _SMALL, _font(7), anchor="mt")
+            draw.text((x, bottom + 2 * tick), f"{number:.1f}", _SMALL, _font(7.0), anchor="mt")
         if numbers_left:
-            draw.text((left - 2 * tick, y), f"{number:.1f}", _SMALL, _font(7), anchor="rm")
+            draw.text((left - 2 * tick, y), f"{number:.1f}", _SMALL, _font(7.0), anchor="rm")
     auroc = finding["auroc"]
     value = "undefined" if auroc["value"] is None else f"{auroc['value']:.3f}"
     interval = "" if auroc["low"] is None else f"{auroc['low']:.3f} to {auroc['high']:.3f}"
     edge = right - _pixels(0.03)
-    draw.text((edge, bottom - 0.13 * side), value, "black", _font(10), anchor="rs", stroke_width=1, stroke_fill="black")
-    draw.text((edge, bottom - 0.04 * side), interval, _SMALL, _font(7), anchor="rs")
+    draw.text(
+        (edge, bottom - 0.13 * side), value, "black", _font(10.0), anchor="rs", stroke_width=1, stroke_fill="black"
+    )
+    draw.text((edge, bottom - 0.04 * side), interval, _SMALL, _font(7.0), anchor="rs")
     title = name.replace("_", " ")
-    draw.text((left, top - _pixels(0.06)), title, "black", _fitting(title, 9, side), anchor="ls")
+    draw.text((left, top - _pixels(0.06)), title, "black", _fitting(title, 9.0, side), anchor="ls")
 
 
 def _pixels(inches: float) -> int:

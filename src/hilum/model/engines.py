@@ -357,8 +357,10 @@ def open_exported(exported: Exported, *, films: int | None) -> Engine:
     match exported.engine:
         case "openvino":
             return OpenVinoEngine(exported, films=films)
-        case _:
+        case "onnx":
             return OnnxEngine(exported)
+        case "torch":
+            raise ValueError(f"engine must be one that runs exports, got torch for {exported.folder}")
 
 
 class OnnxEngine:
