@@ -1,7 +1,4 @@
-"""A run over files that a kill does not lose: what is to be done and what has been is on disk, batch by batch.
-
-The same work on a Ray cluster: an engine on each node, and answers in the order of the films.
-"""
+"""`hilum predict` over files: scores are put on disk batch by batch, so that a kill loses none; also on Ray."""
 
 import hashlib
 import json
@@ -16,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple, cast
 
-from hilum.errors import HilumError, MissingExtraError
+from hilum.errors import HilumError, extras_named
 from hilum.files import alone, write_whole
 from hilum.messages import messages, track
 from hilum.metrics.thresholds import Threshold
@@ -28,7 +25,7 @@ from hilum.predict.scoring import Scored, score_batches
 
 FORMAT = 2
 
-Answer = tuple[str, list[float] | None, str]
+LoggedFilm = tuple[str, list[float] | None, str]
 """A film's error, or its scores and whether it fits the model."""
 
 
@@ -147,7 +144,7 @@ def predicted(asked: Asked) -> Iterator[tuple[Table, Counts]]:
         yield _table(job), Counts(job.films, job.bad)
 
 
-def answers(job: Job, engine: Engine, films: Iterator[Listed]) -> Iterator[list[Answer]]:
+def answers(job: Job, engine: Engine, films: Iterator[Listed]) -> Iterator[list[LoggedFilm]]:
     """What the engine says of films, batch by batch; heatmaps and results are written on the way."""
     names: list[str] = []
     write_results = _results_writer(job.asked)
@@ -309,7 +306,7 @@ _THREADS = "OMP_NUM_THREADS"
 _STORE_BYTES = 128 << 20  # answers are small; films do not go through Ray
 
 
-class Worker:
+class RayWorker:
     """An engine on a node. It reads the listing and the films itself, in the folder where the command was given."""
 
     def __init__(self, job: Job, working_folder: Path, batches: int, threads: str | None):
@@ -326,7 +323,7 @@ class Worker:
         return {"answers": json.dumps(list(answers(self.job, self.engine, films)))}
 
 
-def ray_answers(job: Job) -> Iterator[list[Answer]]:
+def ray_answers(job: Job) -> Iterator[list[LoggedFilm]]:
     """As hilum.batch.answers, for the films of a job that are not done; a lost worker's films are done again.
 
     Films, bundle and output must have the same paths on every node.
@@ -335,12 +332,10 @@ def ray_answers(job: Job) -> Iterator[list[Answer]]:
         MissingExtraError: if Ray is not installed.
         HilumError: if there is no cluster at the address, or a worker cannot work.
     """
-    try:
+    with extras_named():
         import ray
         from ray.data import ActorPoolStrategy, DataContext
         from ray.exceptions import RayError
-    except ModuleNotFoundError:
-        raise MissingExtraError("ray must be installed for this. Install it: pip install 'hilum[scale]'") from None
     batches = -(-FILMS_A_TASK // job.batch)
     tasks = -(-(job.films - job.done * job.batch) // (batches * job.batch))
     if tasks <= 0:
@@ -354,7 +349,7 @@ def ray_answers(job: Job) -> Iterator[list[Answer]]:
         context.execution_options.preserve_order = True
         nodes = sum(node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
         answered = ray.data.range(tasks, override_num_blocks=tasks).map(
-            cast(Any, Worker),
+            cast(Any, RayWorker),
             fn_constructor_args=(job, Path.cwd(), batches, threads),
             compute=ActorPoolStrategy(size=min(nodes * WORKERS_A_NODE, tasks)),
             num_cpus=0.5,  # room for Ray's own tasks on a node with one core

@@ -1,5 +1,20 @@
 """The exception tree: faults of files, films and bundles. A slip in the caller's code is a ValueError instead."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+EXTRAS = {
+    "train": ("torch", "torchvision", "pytorch_lightning", "safetensors", "tensorboard", "matplotlib"),
+    "cpu": ("openvino",),
+    "onnx": ("onnxruntime",),
+    "export": ("nncf", "onnx", "onnxscript"),
+    "dicom": ("pydicom", "pynetdicom", "highdicom", "dicomweb_client", "gdcm", "pylibjpeg", "openjpeg", "jpeg_ls"),
+    "serve": ("fastapi", "uvicorn", "python_multipart", "httpx2", "contourpy"),
+    "scale": ("ray",),
+    "bench": ("torchxrayvision", "skimage", "cv2"),
+}
+"""The optional dependencies of pyproject.toml, and the modules that each brings."""
+
 
 class HilumError(Exception):
     """Something outside the program is wrong: one sentence that says what, where, and what to do about it."""
@@ -31,3 +46,21 @@ class MissingExtraError(HilumError):
 
 class TrainingStoppedError(HilumError):
     """A training was interrupted, and saved first."""
+
+
+@contextmanager
+def extras_named() -> Iterator[None]:
+    """Turn the failed import of an optional dependency into a MissingExtraError; other failed imports pass through."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        extra = next((extra for extra, modules in EXTRAS.items() if module in modules), None)
+        if extra is None:
+            raise
+        raise missing_extra(module, extra) from None
+
+
+def missing_extra(module: str, extra: str) -> MissingExtraError:
+    """The sentence that says which extra brings a module."""
+    return MissingExtraError(f"{module} must be installed for this. Install it: pip install 'hilum[{extra}]'")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hilum.bench import engines as table
-from hilum.bench.engines import ANCHOR, Measured, measure
+from hilum.bench.engines import ANCHOR, EngineSpeed, measure
 from hilum.bench.measure import films_per_second, peak_memory_bytes
 from hilum.bench.training import PLAIN, PLAIN_BF16, measure_training
 from hilum.errors import HilumError
@@ -27,8 +27,8 @@ def test_peak_memory_is_that_of_this_process() -> None:
 
 
 def test_ratios_are_to_the_anchor_s_faster_form() -> None:
-    def line(name: str, rate: float, forward: float) -> Measured:
-        return Measured(name, name, "fp32", 64, None, rate, forward, 1, 1, 1, 1, 0, 0)
+    def line(name: str, rate: float, forward: float) -> EngineSpeed:
+        return EngineSpeed(name, name, "fp32", 64, None, rate, forward, 1, 1, 1, 1, 0, 0)
 
     anchor = [line("one", 4, 10), line("eight", 5, 8)]
     lines = [table._with_ratios(one, anchor) for one in (*anchor, line("ours", 20, 80))]

@@ -12,7 +12,14 @@ from hilum.data.films import Films
 from hilum.data.splits import split_films
 from hilum.findings import CHESTXRAY14
 from hilum.metrics.bootstrap import bootstrap
-from hilum.metrics.controls import Records, _design, identity_scores, run_controls, view_age_sex_scores
+from hilum.metrics.controls import (
+    Records,
+    _design,
+    _logistic_regression,
+    identity_scores,
+    run_controls,
+    view_age_sex_scores,
+)
 from hilum.metrics.ranking import auroc, auroc_per_finding
 
 NAN = float("nan")
@@ -175,3 +182,11 @@ def test_patient_identity_alone_reaches_three_quarters_under_the_paper_s_split(r
     means = [identity_mean(films, "image", seed) for seed in range(3)]
     assert np.mean(means) == pytest.approx(0.746, abs=0.006)
     assert identity_mean(films, "patient", 0) == 0.5
+
+
+def test_the_fit_is_that_of_scikit_learn() -> None:
+    rows, generator = np.random.default_rng(0).normal(size=(200, 3)), np.random.default_rng(1)
+    truth, weights = (generator.random(200) < 0.3).astype(float), generator.integers(1, 5, 200)
+    theirs = LogisticRegression(max_iter=2000).fit(rows, truth, sample_weight=weights)
+    ours = _logistic_regression(rows, truth, weights)
+    np.testing.assert_allclose(ours, [*theirs.coef_[0], *theirs.intercept_], rtol=1e-8)

@@ -24,7 +24,7 @@ from pynetdicom import AE
 
 from hilum.errors import HilumError
 from hilum.pacs.config import Dimse
-from hilum.pacs.queue import FAILED, SCORED, UNFIT, WAITING, Places, Queue, Result
+from hilum.pacs.queue import FAILED, SCORED, UNFIT, WAITING, Places, Queue, WaitingResult
 from hilum.pacs.results import scores_of
 from hilum.pacs.send import NotSentError, Sender
 from hilum.pacs.service import Node, read_facts
@@ -305,7 +305,7 @@ def test_a_sender_that_is_stopped_tries_no_other_result(queue: Queue, pacs: Pacs
     queue.finish(one, SCORED, results=results, now=1.0)
 
     class Stopped(Sender):
-        def _later(self, results: list[Result], error: NotSentError) -> None:
+        def _later(self, results: list[WaitingResult], error: NotSentError) -> None:
             super()._later(results, error)
             self._ended.set()
 

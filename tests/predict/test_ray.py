@@ -29,7 +29,7 @@ def asked(tiny_run: Path, phantom_films: Films, tmp_path_factory: pytest.TempPat
     return Asked(tiny_run, (str(folder),), engine="torch")
 
 
-class Mortal(ray_pool.Worker):
+class Mortal(ray_pool.RayWorker):
     """A worker of which the first that comes to its second task is killed there, with that task in its hands."""
 
     tasks = 0
@@ -51,7 +51,7 @@ def test_the_rows_are_those_of_a_single_process(
     monkeypatch.setattr(ray_pool, "WORKERS_A_NODE", 2)
     marker = tmp_path / "killed"
     if killed:
-        monkeypatch.setattr(ray_pool, "Worker", Mortal)
+        monkeypatch.setattr(ray_pool, "RayWorker", Mortal)
         monkeypatch.setenv("MORTAL_MARKER", str(marker))
         monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # where workers find the class
     expected = predict_to_file(asked, tmp_path / "single.csv")

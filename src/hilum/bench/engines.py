@@ -39,7 +39,7 @@ _FILMS, _PIXELS = 32, 1024
 _CALIBRATION_FILMS = 60
 
 
-class Measured(NamedTuple):
+class EngineSpeed(NamedTuple):
     """A line of the table.
 
     Attributes:
@@ -69,7 +69,7 @@ class Measured(NamedTuple):
 
 def measure(
     sizes: Sequence[int], engines: Sequence[str], *, images: Path | None = None, seconds: float = 4.0
-) -> list[Measured]:
+) -> list[EngineSpeed]:
     """Measure networks with random weights, which are as fast as trained ones; each line in processes of its own.
 
     Args:
@@ -89,7 +89,7 @@ def measure(
         paths = [str(path) for path in sorted(images.glob("*.png"))]
         if not paths:
             raise HilumError(f"images must be a folder with PNG films, got {images}, which has none")
-        lines: list[Measured] = []
+        lines: list[EngineSpeed] = []
         for size in sizes:
             anchor = [_line(ANCHOR, ANCHOR, "fp32", size, batch, None, paths, seconds) for batch in ANCHOR_BATCHES]
             lines += [_with_ratios(line, anchor) for line in anchor]
@@ -149,14 +149,14 @@ def _line(
     run: Path | None,
     paths: list[str],
     seconds: float,
-) -> Measured:
+) -> EngineSpeed:
     task = {"engine": engine, "precision": precision, "size": size, "batch": batch, "run": str(run)}
     task |= {"paths": paths, "seconds": seconds}
     alone = in_a_process({**task, "what": "latency"})
     many = in_a_process({**task, "what": "throughput"})
     peak = max(alone.pop("peak_memory_mb"), many.pop("peak_memory_mb"))
     nan = float("nan")
-    return Measured(
+    return EngineSpeed(
         network,
         engine,
         precision,
@@ -186,7 +186,7 @@ def in_a_process(task: dict[str, Any]) -> dict[str, float]:
     return found
 
 
-def _with_ratios(line: Measured, anchor: Sequence[Measured]) -> Measured:
+def _with_ratios(line: EngineSpeed, anchor: Sequence[EngineSpeed]) -> EngineSpeed:
     whole = max(other.films_per_second for other in anchor)
     forward = max(other.forward_films_per_second for other in anchor)
     return line._replace(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from hilum.data.images import read_grey
-from hilum.errors import MissingExtraError
+from hilum.errors import extras_named
 from hilum.model.engines import Engine, open_engine
 
 
@@ -23,16 +23,11 @@ class Anchor:
     """The network without weights, and its own road from a file to the input."""
 
     def __init__(self, size: int, batch: int):
-        import torch
-
-        try:
+        with extras_named():
             import skimage.io
+            import torch
             import torchxrayvision
             from torchvision.transforms import Compose
-        except ModuleNotFoundError:
-            raise MissingExtraError(
-                "torchxrayvision must be installed for this. Install it: pip install 'hilum[bench]'"
-            ) from None
         self.torch, self.batch = torch, batch
         self._imread, self._normalize = skimage.io.imread, torchxrayvision.datasets.normalize
         crop, resize = torchxrayvision.datasets.XRayCenterCrop(), torchxrayvision.datasets.XRayResizer(size)

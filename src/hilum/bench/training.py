@@ -21,7 +21,7 @@ _BATCH_PIXELS = 16 * 224**2  # a batch at any size takes about the memory of 16 
 Step = Callable[[], None]
 
 
-class Loop(NamedTuple):
+class LoopSpeed(NamedTuple):
     """A line of the table.
 
     Attributes:
@@ -36,7 +36,9 @@ class Loop(NamedTuple):
     ratio: float
 
 
-def measure_training(sizes: Sequence[int], *, compiled: bool = True, steps: int = 6, rounds: int = 2) -> list[Loop]:
+def measure_training(
+    sizes: Sequence[int], *, compiled: bool = True, steps: int = 6, rounds: int = 2
+) -> list[LoopSpeed]:
     """Measure the loops at each size; of several rounds, in which they take turns, the best counts.
 
     Args:
@@ -59,7 +61,7 @@ def measure_training(sizes: Sequence[int], *, compiled: bool = True, steps: int 
         turns = [name for _ in range(rounds) for name in loops]
         for name in track(turns, f"training at {size} px", total=len(turns)):
             best[name] = max(best[name], films_per_second(loops[name], batch, steps))
-        lines += [Loop(name, size, batch, rate, rate / best[PLAIN]) for name, rate in best.items()]
+        lines += [LoopSpeed(name, size, batch, rate, rate / best[PLAIN]) for name, rate in best.items()]
     return lines
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from hilum.errors import HilumError, TrainingStoppedError
+from hilum.errors import HilumError, TrainingStoppedError, extras_named
 
 _UsageError: type[BaseException] = typer.BadParameter.__bases__[0]
 """What a wrong option or argument raises; where it is imported from depends on typer's version."""
@@ -21,7 +21,8 @@ _CTRL_C = 130  # as typer reports it
 def run(app: typer.Typer) -> NoReturn:
     """Run the command line: exit code 0 if all went well, 1 if stopped or a film was bad, 2 for a named mistake."""
     try:
-        code = app(prog_name="hilum", standalone_mode=False)
+        with extras_named():
+            code = app(prog_name="hilum", standalone_mode=False)
     except TrainingStoppedError as stopped:
         say(str(stopped))
         code = 1

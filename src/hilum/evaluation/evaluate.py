@@ -9,7 +9,7 @@ import pandas as pd
 
 from hilum import DISCLAIMER, __version__
 from hilum.data.films import Films
-from hilum.errors import HilumError, PredictionsError
+from hilum.errors import HilumError, PredictionsError, extras_named
 from hilum.evaluation import sections
 from hilum.evaluation.case import Case, FindingReport, Model, ScoredFilms, prepare, score_with_maps
 from hilum.evaluation.external import check_report
@@ -262,6 +262,7 @@ def _bundle(path: Path) -> "Bundle | None":
     """The bundle in a folder; None for a file."""
     if not path.is_dir():
         return None
-    from hilum.model.bundle import load_bundle
+    with extras_named():
+        from hilum.model.bundle import load_bundle
 
     return load_bundle(path)

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int, Shaped
-from sklearn.linear_model import LogisticRegression
+from scipy.optimize import minimize
+from scipy.special import expit
 
 from hilum.metrics.bootstrap import bootstrap
 from hilum.metrics.ranking import PerFinding, Table, auroc_per_finding
@@ -80,7 +81,7 @@ def identity_scores(
 def view_age_sex_scores(training: Records, judged: Records) -> Float64[np.ndarray, "films findings"]:
     """Logits of a logistic regression on view, sex and age, fitted to the training films of each finding.
 
-    It is scikit-learn's with its L2 penalty (C = 1), so that an age without a positive film gets no infinite slope.
+    It has an L2 penalty, scikit-learn's (C = 1), so that an age without a positive film gets no infinite slope.
     Films with the same view, age and sex are one weighted row: the same fit in a hundredth of the time. Age enters as a
     line whose slope may change every ten years; an unknown age is a category of its own. NaN for findings whose known
     training labels are of one class.
@@ -92,12 +93,37 @@ def view_age_sex_scores(training: Records, judged: Records) -> Float64[np.ndarra
         weights = np.concatenate([np.bincount(codes[labels == value], minlength=len(rows)) for value in (0, 1)])
         if not weights[: len(rows)].any() or not weights[len(rows) :].any():
             continue
-        truth = np.repeat([0, 1], len(rows))
+        truth = np.repeat([0.0, 1.0], len(rows))
         there = weights > 0
-        model = LogisticRegression(max_iter=2000)
-        model.fit(np.tile(rows, (2, 1))[there], truth[there], sample_weight=weights[there])
-        scores[:, finding] = model.decision_function(asked)
+        slopes = _logistic_regression(np.tile(rows, (2, 1))[there], truth[there], weights[there])
+        scores[:, finding] = asked @ slopes[:-1] + slopes[-1]
     return scores
+
+
+def _logistic_regression(
+    rows: Float64[np.ndarray, "rows features"],
+    truth: Float64[np.ndarray, " rows"],
+    weights: Shaped[np.ndarray, " rows"],
+) -> Float64[np.ndarray, " slopes"]:
+    """The slope of each feature, then the intercept, at the least log loss with a penalty of half the slopes' square.
+
+    Source: scikit-learn, "LogisticRegression", solver lbfgs: the same loss, start, solver and tolerances.
+    https://scikit-learn.org/stable/modules/linear_model.html#logistic-regression
+    """
+    total = weights.sum()
+
+    def loss(slopes: Float64[np.ndarray, " slopes"]) -> tuple[float, Float64[np.ndarray, " slopes"]]:
+        logits = rows @ slopes[:-1] + slopes[-1]
+        wrong = weights * (expit(logits) - truth) / total
+        value = (weights * (np.logaddexp(0, logits) - truth * logits)).sum() / total + slopes[:-1] @ slopes[:-1] / (
+            2 * total
+        )
+        return value, np.append(wrong @ rows + slopes[:-1] / total, wrong.sum())
+
+    options = {"maxiter": 2000, "maxls": 50, "gtol": 1e-4, "ftol": 64 * np.finfo(float).eps}
+    start = np.zeros(rows.shape[1] + 1)
+    found: Float64[np.ndarray, " slopes"] = minimize(loss, start, method="L-BFGS-B", jac=True, options=options).x
+    return found
 
 
 def _design(films: Records) -> Float64[np.ndarray, "films features"]:

@@ -1,9 +1,4 @@
-"""From grey films at the model's size to scores and class maps, whatever computes them. torch is imported on demand.
-
-An exported model as a folder: the model's files and export.json, which says what they are. No code runs from it.
-
-Engines for exported models: ONNX Runtime and OpenVINO. torch is not imported.
-"""
+"""Engines that run a model: torch, ONNX Runtime, OpenVINO; each is imported when it is opened."""
 
 import hashlib
 import os
@@ -11,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from queue import SimpleQueue
@@ -20,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast, get_
 import numpy as np
 from jaxtyping import Float32
 
-from hilum.errors import BundleError, HilumError, MissingExtraError
+from hilum.errors import BundleError, HilumError, extras_named
 from hilum.model.metadata import BUNDLE_JSON, Description, read_bundle_json, read_description, read_json_object
 
 if TYPE_CHECKING:
@@ -166,10 +162,11 @@ def is_export(run: Path) -> bool:
 
 
 def _torch(run: Path, precision: Precision | None) -> Engine:
-    from hilum.model.bundle import load_bundle
-
     if precision == "int8":
         raise HilumError("precision must be fp32 or bf16 for torch, got int8. Use an export: hilum export")
+    with extras_named():
+        from hilum.model.bundle import load_bundle
+
     return TorchEngine(load_bundle(run), precision or "fp32")
 
 
@@ -183,7 +180,7 @@ def _openable(
     for folder in folders:
         exported = read_exported(folder)
         fits = engine in ("auto", exported.engine) and precision in (None, exported.precision)
-        installed = engine != "auto" or find_spec(MODULES[exported.engine]) is not None
+        installed = run is None or engine != "auto" or find_spec(MODULES[exported.engine]) is not None
         if fits and installed and (asked or not exported.note):
             if run is not None:
                 check_current(exported, run)
@@ -360,8 +357,10 @@ def open_exported(exported: Exported, *, films: int | None) -> Engine:
     match exported.engine:
         case "openvino":
             return OpenVinoEngine(exported, films=films)
-        case _:
+        case "onnx":
             return OnnxEngine(exported)
+        case "torch":
+            raise ValueError(f"engine must be one that runs exports, got torch for {exported.folder}")
 
 
 class OnnxEngine:
@@ -465,17 +464,13 @@ def compile_options(precision: Precision, *, many: bool) -> dict[str, Any]:
 
 
 def import_extra(name: str) -> ModuleType:
-    """A module of the extra [cpu].
+    """A module of an extra.
 
     Raises:
         MissingExtraError: if it is not installed, saying how to.
     """
-    from importlib import import_module
-
-    try:
+    with extras_named():
         return import_module(name)
-    except ModuleNotFoundError:
-        raise MissingExtraError(f"{name} must be installed for this. Install it: pip install 'hilum[cpu]'") from None
 
 
 def unreadable(exported: Exported, error: Exception) -> BundleError:

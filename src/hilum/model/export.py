@@ -41,18 +41,18 @@ from hilum.model.metadata import BUNDLE_JSON
 from hilum.nn.classifier import Classifier, ClassMaps, Logits
 
 Pixels = Float32[Tensor, "batch height width"]
-Film = Float32[Tensor, "batch size size"]
+FilmBatch = Float32[Tensor, "batch size size"]
 Side = Any
 """A whole number, or torch's symbol for one while it traces a graph."""
 
 
-class Answer(NamedTuple):
+class GraphOutputs(NamedTuple):
     """What the graph gives, in the findings' order: hilum.model.engines.Outputs, and the film that the network saw."""
 
     scores: Logits
     logits: Logits
     maps: ClassMaps
-    film: Film
+    film: FilmBatch
 
 
 class Graph(nn.Module):
@@ -73,8 +73,8 @@ class Graph(nn.Module):
         self.register_buffer("slopes", slopes)
         self.register_buffer("intercepts", intercepts)
 
-    def forward(self, pixels: Pixels, full_scale: Float32[Tensor, " batch"]) -> Answer:
-        """See Answer.
+    def forward(self, pixels: Pixels, full_scale: Float32[Tensor, " batch"]) -> GraphOutputs:
+        """See GraphOutputs.
 
         Args:
             pixels: grey, bone bright, of films of one height and width.
@@ -82,7 +82,7 @@ class Graph(nn.Module):
         """
         film = self.resize(pixels) / full_scale[:, None, None]
         logits, maps = self.model.class_maps(film[:, None])
-        return Answer((self.slopes * logits + self.intercepts).sigmoid(), logits, maps, film)
+        return GraphOutputs((self.slopes * logits + self.intercepts).sigmoid(), logits, maps, film)
 
 
 class Resize(nn.Module):
@@ -99,7 +99,7 @@ class Resize(nn.Module):
         self.size, self.interpolation = preprocessing.size, preprocessing.interpolation
         self.register_buffer("earlier", _earlier(self.size) if self.interpolation == "nearest" else None)
 
-    def forward(self, pixels: Pixels) -> Film:
+    def forward(self, pixels: Pixels) -> FilmBatch:
         """Films of the model's size, in the pixels' unit."""
         height, width = pixels.shape[1:]
         if self.interpolation == "nearest":
@@ -231,7 +231,7 @@ def write_onnx(bundle: Bundle, path: Path) -> None:
             dynamo=True,
             dynamic_shapes=({0: batch, 1: height, 2: width}, {0: batch}),
             input_names=["pixels", "full_scale"],
-            output_names=list(Answer._fields),
+            output_names=list(GraphOutputs._fields),
             verbose=False,
         )
         if program is None:

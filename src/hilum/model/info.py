@@ -38,7 +38,7 @@ class Layer(NamedTuple):
     parameters: int
 
 
-class Cost(NamedTuple):
+class FilmCost(NamedTuple):
     """What one film costs at a size.
 
     Attributes:
@@ -122,7 +122,7 @@ def layers(recipe: Recipe, findings: int, *, size: int | None = None) -> list[La
     return list(found.values())
 
 
-def cost(recipe: Recipe, findings: int, *, size: int | None = None) -> Cost:
+def cost(recipe: Recipe, findings: int, *, size: int | None = None) -> FilmCost:
     """What one film costs, counted without computing anything.
 
     Args:
@@ -146,7 +146,7 @@ def cost(recipe: Recipe, findings: int, *, size: int | None = None) -> Cost:
         model(film)
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     activations = sum(storage.nbytes() for storage in kept.values())
-    return Cost(
+    return FilmCost(
         size=film.shape[-1],
         multiply_adds=counter.get_total_flops() // 2,
         weights_mb=round(weights / BYTES_PER_MB, 2),

@@ -25,7 +25,7 @@ SEARCH_MINUTES = 30.0
 _MOST_LAYERS_KEPT = 40
 
 Logits = Float32[np.ndarray, "films findings"]
-Film = Float32[np.ndarray, "1 size size"]
+ResizedFilm = Float32[np.ndarray, "1 size size"]
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class _Films:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __iter__(self) -> Iterator[Film]:
+    def __iter__(self) -> Iterator[ResizedFilm]:
         for row in self.rows:
             yield self.preprocessing.read(self.films.path(int(row)))[:1]
 
@@ -226,7 +226,7 @@ def _search(network: Any, ranges: Any, judge: _Judge, ignored: Any) -> Any | Non
     nncf = import_extra("nncf")
     end = time.monotonic() + 60 * SEARCH_MINUTES
 
-    def margin(compiled: Any, films: Iterable[Film]) -> tuple[float, list[list[np.ndarray]]]:
+    def margin(compiled: Any, films: Iterable[ResizedFilm]) -> tuple[float, list[list[np.ndarray]]]:
         """1 for the exact network, 0 for one that is just good enough."""
         if time.monotonic() > end:
             raise _OutOfTimeError

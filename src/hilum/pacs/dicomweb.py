@@ -107,7 +107,7 @@ def _score(
         for scored in score_files(engine, paths()):
             film, why_not = coming.popleft()
             error = why_not or scored.error.replace(str(scored.path), film.instance)
-            if scored.scores is not None and send and scored.fit in ("", OK):
+            if scored.scores is not None and send and scored.fits:
                 error = _send(client, scored, model, top=top)
             scored.path.unlink(missing_ok=True)
             findings = model.description.findings
@@ -159,10 +159,12 @@ def _get(client: DICOMwebClient, film: WebFilm, path: Path) -> str:
 def _send(client: DICOMwebClient, scored: Scored, model: ResultModel, *, top: int) -> str:
     """Store a film's results; why that failed, in a sentence, empty if it did not."""
     try:
-        answer = client.store_instances(result_objects(scored.path, scored, model, now=datetime.now(), top=top))
+        objects = result_objects(scored.path, scored, model, now=datetime.now(), top=top)
     except ImageError as error:
         return str(error)
-    except Exception as error:
+    try:
+        answer = client.store_instances(objects)
+    except Exception as error:  # the client raises what requests and HTTP raise
         return f"server must store the results, got {reason(error)}. Run the command again."
     return "server must store the results, got a refusal." if answer.get("FailedSOPSequence") else ""
 

@@ -1,7 +1,4 @@
-"""The folders of a node, and how a file in them is made safe: on the disk before anybody is told that it is there.
-
-What a node must not lose, in one SQLite file: which films wait, which results wait, and what became of them.
-"""
+"""The node's store: folders of films and results written safely, and the SQLite queue of what waits."""
 
 import os
 import shutil
@@ -100,7 +97,7 @@ create index if not exists results_by_state on results (state, next_try);
 """
 
 
-class Film(NamedTuple):
+class WaitingFilm(NamedTuple):
     """A film that waits. Its number is all that may stand in a log."""
 
     number: int
@@ -108,7 +105,7 @@ class Film(NamedTuple):
     tries: int
 
 
-class Result(NamedTuple):
+class WaitingResult(NamedTuple):
     """A result that waits to be sent."""
 
     number: int
@@ -175,7 +172,7 @@ class Queue:
         """The films in a state."""
         return {str(film) for (film,) in self._ask("select film from films where state = ?", state)}
 
-    def ready(self, *, quiet_s: float, now: float, most: int) -> list[Film]:
+    def ready(self, *, quiet_s: float, now: float, most: int) -> list[WaitingFilm]:
         """Films whose study is complete: nothing came for `quiet_s` seconds. Those tried least come first."""
         rows = self._ask(
             "select number, film, tries from films where state = ?1 and study not in "
@@ -184,9 +181,9 @@ class Queue:
             now - quiet_s,
             most,
         )
-        return [Film(*row) for row in rows]  # type: ignore[arg-type]
+        return [WaitingFilm(*row) for row in rows]  # type: ignore[arg-type]
 
-    def try_film(self, film: Film) -> bool:
+    def try_film(self, film: WaitingFilm) -> bool:
         """Count a try before it is made; false, and the film given up, if there were too many."""
         given_up = film.tries >= MOST_TRIES
         with self._change() as database:
@@ -196,12 +193,12 @@ class Queue:
             )
         return not given_up
 
-    def put_back(self, film: Film) -> None:
+    def put_back(self, film: WaitingFilm) -> None:
         """Do not count a try that failed for another reason than the film, such as a full disk."""
         with self._change() as database:
             database.execute("update films set tries = tries - 1 where number = ? and tries > 0", (film.number,))
 
-    def finish(self, film: Film, state: str, *, why: str = "", results: Sequence[str] = (), now: float) -> None:
+    def finish(self, film: WaitingFilm, state: str, *, why: str = "", results: Sequence[str] = (), now: float) -> None:
         """What became of a film, and the results that are to be sent: both or neither."""
         with self._change() as database:
             database.execute("update films set state = ?, why = ? where number = ?", (state, why, film.number))
@@ -211,7 +208,7 @@ class Queue:
                 [(result, film.number, WAITING, now) for result in results],
             )
 
-    def to_send(self, *, now: float, most: int) -> list[Result]:
+    def to_send(self, *, now: float, most: int) -> list[WaitingResult]:
         """Results whose turn has come."""
         rows = self._ask(
             "select number, result, tries from results where state = ? and next_try <= ? order by next_try limit ?",
@@ -219,14 +216,14 @@ class Queue:
             now,
             most,
         )
-        return [Result(*row) for row in rows]  # type: ignore[arg-type]
+        return [WaitingResult(*row) for row in rows]  # type: ignore[arg-type]
 
-    def sent(self, result: Result, *, now: float) -> None:
+    def sent(self, result: WaitingResult, *, now: float) -> None:
         """A result is with the PACS."""
         with self._change() as database:
             database.execute("update results set state = ?, done = ? where number = ?", (SENT, now, result.number))
 
-    def not_sent(self, result: Result, *, next_try: float) -> None:
+    def not_sent(self, result: WaitingResult, *, next_try: float) -> None:
         """A result could not be sent."""
         with self._change() as database:
             database.execute(

@@ -1,13 +1,4 @@
-"""The film that results are about: its header, its identifiers, and what results take over from it.
-
-What results say of the model that made them.
-
-Scores as a DICOM structured report: Comprehensive 3D SR after TID 1500, a measurement group for each finding.
-
-What a radiologist sees of a result in the PACS: heatmaps, the table of scores and the disclaimer, as one picture.
-
-The DICOM objects that a film's result is, made, written and named.
-"""
+"""Results of a film as DICOM objects in its study: a structured report (TID 1500) and a picture with heatmaps."""
 
 import hashlib
 import re
@@ -28,7 +19,6 @@ from pydicom.multival import MultiValue
 from pydicom.sr.codedict import codes
 
 import hilum
-from hilum.data.quality import OK
 from hilum.errors import HilumError, ImageError
 from hilum.files import write_whole
 from hilum.findings import RADLEX, code_of
@@ -414,7 +404,7 @@ def result_objects(path: Path, scored: Scored, model: ResultModel, *, now: datet
         ValueError: if the film has no scores.
         ImageError: if the film is no DICOM file with its identifiers, or its header holds what no result can.
     """
-    if scored.fit not in ("", OK):
+    if not scored.fits:
         return []
     if scored.scores is None or scored.maps is None:
         raise ValueError("scored must have scores and maps, got none")

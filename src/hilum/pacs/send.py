@@ -15,7 +15,7 @@ from pynetdicom.sop_class import Comprehensive3DSRStorage, SecondaryCaptureImage
 from hilum.errors import HilumError
 from hilum.pacs.config import Dimse, Stow
 from hilum.pacs.dicomweb import open_client, reason
-from hilum.pacs.queue import Places, Queue, Result
+from hilum.pacs.queue import Places, Queue, WaitingResult
 from hilum.pacs.work import Loop
 
 _LOG = logging.getLogger("hilum.node")
@@ -33,7 +33,7 @@ class AwayError(NotSentError):
     """The PACS does not answer, so that other results need not be tried now."""
 
 
-class Line(Protocol):
+class Connection(Protocol):
     """An open way to the PACS."""
 
     def send(self, result: Dataset) -> None:
@@ -44,7 +44,7 @@ class Line(Protocol):
         """
 
 
-class _DimseLine:
+class _DimseConnection:
     def __init__(self, association: object):
         self._association = association
 
@@ -59,7 +59,7 @@ class _DimseLine:
             raise NotSentError(f"PACS must take a result, got status {status}")
 
 
-class _StowLine:
+class _StowConnection:
     def __init__(self, stow: Stow):
         self._client = open_client(stow.url, stow.user)
 
@@ -73,7 +73,7 @@ class _StowLine:
 
 
 @contextmanager
-def open_line(send: Dimse | Stow, *, caller: str) -> Iterator[Line]:
+def open_connection(send: Dimse | Stow, *, caller: str) -> Iterator[Connection]:
     """A way to the PACS, closed at the end of the block.
 
     Args:
@@ -83,7 +83,7 @@ def open_line(send: Dimse | Stow, *, caller: str) -> Iterator[Line]:
         AwayError: if the PACS is away or does not take results.
     """
     if isinstance(send, Stow):
-        yield _StowLine(send)
+        yield _StowConnection(send)
         return
     entity = AE(ae_title=caller)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = _TIMEOUT_S
@@ -93,7 +93,7 @@ def open_line(send: Dimse | Stow, *, caller: str) -> Iterator[Line]:
     if not association.is_established:
         raise AwayError("PACS must answer, got no association")
     try:
-        yield _DimseLine(association)
+        yield _DimseConnection(association)
     finally:
         association.release()
 
@@ -128,7 +128,7 @@ class Sender(Loop):
             path = self._places.result(result.result)
             try:
                 # a line for each: pynetdicom can lose the answer to the second of two C-STOREs on one association
-                with open_line(self._send, caller=self._caller) as line:
+                with open_connection(self._send, caller=self._caller) as line:
                     line.send(_read(path))
             except AwayError as error:
                 self._later(turn[place:], error)
@@ -141,7 +141,7 @@ class Sender(Loop):
             taken += 1
         return taken
 
-    def _later(self, results: list[Result], error: NotSentError) -> None:
+    def _later(self, results: list[WaitingResult], error: NotSentError) -> None:
         for result in results:
             self._queue.not_sent(result, next_try=self._clock() + wait_s(result.tries))
         _LOG.warning("%d results wait for %.0f s: %s", len(results), wait_s(results[0].tries), error)

@@ -1,7 +1,4 @@
-"""How a node is: on the command line, and as health and metrics over HTTP, on loopback alone. No patient data.
-
-A node as a whole: its parts, started and stopped together.
-"""
+"""The node as a service: receiver, scorer and sender, started and stopped together; health and metrics over HTTP."""
 
 import fcntl
 import json
@@ -25,7 +22,7 @@ from hilum.pacs.queue import DATABASE, WAITING, Places, Queue
 from hilum.pacs.receive import Receiver
 from hilum.pacs.results import ResultModel, result_model
 from hilum.pacs.send import Sender
-from hilum.pacs.work import Worker
+from hilum.pacs.work import Scorer
 
 Facts = dict[str, int | float]
 
@@ -126,7 +123,7 @@ class Node:
         used = engine or open_engine(config.model.run, engine=config.model.engine)
         said = model or result_model(config.model.run, config.model.operating_point)
         self._receiver = Receiver(config.receive, config.store, self._places, self._queue)
-        self._worker = Worker(used, said, config.store, self._places, self._queue, heatmaps=config.model.heatmaps)
+        self._worker = Scorer(used, said, config.store, self._places, self._queue, heatmaps=config.model.heatmaps)
         self._sender = Sender(config.send, self._places, self._queue, caller=config.receive.ae_title)
         self._watch = None if config.watch is None else Watch(config.watch.port, self.facts)
 

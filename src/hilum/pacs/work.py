@@ -1,7 +1,4 @@
-"""A thread that takes one step after another until it is stopped, and is not stopped by a step that fails.
-
-Films become results: complete studies are scored, and what becomes of each film is written down at once.
-"""
+"""The node's scorer: complete studies become results, in a thread that a failed step does not stop."""
 
 import logging
 import sqlite3
@@ -13,11 +10,10 @@ from datetime import datetime
 
 from pydicom import Dataset
 
-from hilum.data.quality import OK
 from hilum.errors import ImageError
 from hilum.model.engines import Engine
 from hilum.pacs.config import Store
-from hilum.pacs.queue import FAILED, SCORED, UNFIT, Film, Places, Queue, write_safely
+from hilum.pacs.queue import FAILED, SCORED, UNFIT, Places, Queue, WaitingFilm, write_safely
 from hilum.pacs.results import ResultModel, encoded, read_header, result_objects
 from hilum.predict.scoring import Scored, score_files
 
@@ -71,7 +67,7 @@ _SIDE_VIEWS = ("LL", "RL", "LLD", "RLD", "LATERAL", "LAT", "LLO", "RLO", "RPO", 
 """What View Position says of films that are not frontal. Source: DICOM PS3.3, C.8.7.1 and C.8.11.5."""
 
 
-class Worker(Loop):
+class Scorer(Loop):
     """One thread that scores films, study by study.
 
     Args:
@@ -120,24 +116,23 @@ class Worker(Loop):
                 self._places.film(film.film).unlink(missing_ok=True)
         return len(ready)
 
-    def _score(self, film: Film) -> None:
+    def _score(self, film: WaitingFilm) -> None:
         path = self._places.film(film.film)
         try:
             why = _why_not(read_header(path))
             (scored,) = (Scored(path, "", fit=why),) if why else score_files(self._engine, [path], batch=1)
             if scored.error:
                 raise ImageError(scored.error)
-            fits = scored.fit in ("", OK)
-            objects = result_objects(path, scored, self._model, now=datetime.now(), top=self._heatmaps) if fits else []
+            objects = result_objects(path, scored, self._model, now=datetime.now(), top=self._heatmaps)
             contents = {str(result.SOPInstanceUID): encoded(result, path) for result in objects}
         except ImageError as error:
             self._end(film, FAILED, why=str(error).replace(str(path), "film"))
             return
         for result, content in contents.items():
             write_safely(self._places.result(result), content)
-        self._end(film, SCORED if fits else UNFIT, why="" if fits else scored.fit, results=[*contents])
+        self._end(film, SCORED if scored.fits else UNFIT, why="" if scored.fits else scored.fit, results=[*contents])
 
-    def _end(self, film: Film, state: str, *, why: str, results: list[str] | None = None) -> None:
+    def _end(self, film: WaitingFilm, state: str, *, why: str, results: list[str] | None = None) -> None:
         self._queue.finish(film, state, why=why, results=results or (), now=self._clock())
         self._places.film(film.film).unlink(missing_ok=True)
         _LOG.info("film %d is %s", film.number, state)

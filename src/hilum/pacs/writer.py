@@ -1,12 +1,11 @@
-"""DICOM and FHIR results beside a run over files; this can be imported without the extra `dicom`."""
+"""DICOM and FHIR results beside the scores of `hilum predict`; imported without the extra `dicom`."""
 
 from collections.abc import Callable
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 
-from hilum.data.quality import OK
-from hilum.errors import ImageError, MissingExtraError
+from hilum.errors import ImageError, missing_extra
 from hilum.predict.scoring import Scored
 
 _MODULES = ("pydicom", "highdicom", "pynetdicom")
@@ -20,7 +19,7 @@ def check_installed() -> None:
     """
     missing = [name for name in _MODULES if find_spec(name) is None]
     if missing:
-        raise MissingExtraError(f"{missing[0]} must be installed for this. Install it: pip install 'hilum[dicom]'")
+        raise missing_extra(missing[0], "dicom")
 
 
 def results_writer(
@@ -48,7 +47,7 @@ def results_writer(
     model = result_model(run, point)
 
     def write(scored: Scored, film: str) -> Scored:
-        if scored.scores is None or scored.fit not in ("", OK):
+        if scored.scores is None or not scored.fits:
             return scored
         try:
             if dicom is not None:

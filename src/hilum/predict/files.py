@@ -1,10 +1,4 @@
-"""Which files a command line names, in a definite order and under unique names, listed on disk: memory stays small.
-
-Predictions as CSV, JSON or Parquet, row after row: `film`, a score per finding, and what else was asked for.
-
-That is a call per finding, where calls are wanted; `fit`, whether the film fits the model, where the model can tell;
-and `error`, if any film is bad.
-"""
+"""The files that `hilum predict` reads and writes: inputs in a definite order, then CSV, JSON or Parquet."""
 
 import csv
 import glob

@@ -1,24 +1,28 @@
-"""Heatmaps as files: the film with the heat of a finding over it, on the one scale of the bundle.
-
-Heatmaps for the page: the heat alone, to be laid over the film at any opacity, and its outlines.
-"""
+"""Heatmaps on the one scale of the bundle: over the film, or alone with outlines for the viewer; and their colours."""
 
 import base64
 import io
 from pathlib import Path
 
 import numpy as np
-from contourpy import contour_generator
 from jaxtyping import Float, Float32, Float64, UInt8
 from PIL import Image, ImageDraw
 
+from hilum.errors import extras_named
 from hilum.files import unfinished
 from hilum.model.metadata import Description
 from hilum.predict.scoring import Scored
 
 Strength = Float32[np.ndarray, "height width"]
 
+Outline = list[tuple[float, float]]
+"""Points (across, down) of a closed line, in proportions of the film's width and height."""
+
+_FAINT, _FULL = np.array([1.0, 0.85, 0.2]), np.array([0.9, 0.1, 0.1])
+"""The colours of heat, yellow to red, as red, green and blue in [0, 1]: files, viewer and DICOM pictures have these."""
 _FULL_OPACITY = 0.6
+_SIDE = 128
+_OUTLINE = 0.25
 _SHORTEST_SHOWN = 512
 _UP, _ROOT = "__", "_"
 """What stands in a heatmap's place for the parent folder and for the root, so that none is written elsewhere."""
@@ -82,8 +86,7 @@ def overlay(
     """
     height, width = grey.shape
     enlarged = np.asarray(Image.fromarray(heat).resize((width, height), Image.Resampling.BILINEAR))[..., None]
-    cold, hot = np.array([1.0, 0.85, 0.2]), np.array([0.9, 0.1, 0.1])
-    colour = cold + (hot - cold) * enlarged
+    colour = _FAINT + (_FULL - _FAINT) * enlarged
     opacity = _FULL_OPACITY * enlarged
     blended = grey[..., None] * (1 - opacity) + colour * opacity
     picture: UInt8[np.ndarray, "height width 3"] = np.round(np.clip(blended, 0, 1) * 255).astype(np.uint8)
@@ -101,36 +104,45 @@ def save_overlay(path: Path, picture: UInt8[np.ndarray, "height width 3"], capti
         page.save(beside, format="PNG")
 
 
-_SIDE = 128
-_COLD, _HOT = np.array([255.0, 217.0, 51.0]), np.array([230.0, 26.0, 26.0])
-_OUTLINE = 0.25
-
-Line = list[tuple[float, float]]
-
-
 def heat_png(strength: Strength) -> str:
     """The heat as a PNG in base64, the film's whole area squeezed into a square; clear where there is none.
 
     Args:
         strength: 0 (nothing) to 1 (full) on the model's scale for the finding.
     """
-    fine = _enlarged(strength)
-    picture = np.empty((_SIDE, _SIDE, 4), dtype=np.uint8)
-    picture[..., :3] = np.round(_COLD + (_HOT - _COLD) * fine[..., None])
-    picture[..., 3] = np.round(255 * fine)
+    return base64.b64encode(_clear_png(_enlarged(strength))).decode()
+
+
+def scale_png() -> bytes:
+    """The scale from nothing to full heat as a PNG, for a legend."""
+    return _clear_png(np.linspace(0, 1, _SIDE, dtype=np.float32)[None])
+
+
+def _clear_png(strength: Strength) -> bytes:
+    faint, full = np.round(255 * _FAINT), np.round(255 * _FULL)
+    picture = np.empty((*strength.shape, 4), dtype=np.uint8)
+    picture[..., :3] = np.round(faint + (full - faint) * strength[..., None])
+    picture[..., 3] = np.round(255 * strength)
     file = io.BytesIO()
     Image.fromarray(picture).save(file, format="PNG", compress_level=1)
-    return base64.b64encode(file.getvalue()).decode()
+    return file.getvalue()
 
 
-def outlines(strength: Strength) -> list[Line]:
-    """Where the heat is a quarter of full: lines of points (across, down), 0 to 1 of the film."""
+def outlines(strength: Strength) -> list[Outline]:
+    """Where the heat is a quarter of full.
+
+    Raises:
+        MissingExtraError: if the extra [serve] is not installed.
+    """
+    with extras_named():
+        from contourpy import contour_generator
+
     fine = np.pad(_enlarged(strength), 1)  # a border of nothing closes each line
     lines = contour_generator(z=fine).lines(_OUTLINE)
     return [_places(line) for line in lines if isinstance(line, np.ndarray)]
 
 
-def _places(line: Float64[np.ndarray, "points 2"]) -> Line:
+def _places(line: Float64[np.ndarray, "points 2"]) -> Outline:
     return [(float(x), float(y)) for x, y in (np.clip(line[::2] - 0.5, 0, _SIDE) / _SIDE).round(4)]
 
 

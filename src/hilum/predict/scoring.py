@@ -47,6 +47,11 @@ class Scored:
     maps: Float32[np.ndarray, "findings rows columns"] | None = None
     fit: str = ""
 
+    @property
+    def fits(self) -> bool:
+        """Whether its results may be used: the input quality check passed, or the model has none."""
+        return self.fit in ("", OK)
+
 
 def score_files(engine: Engine, paths: Iterable[Path], *, batch: int | None = None) -> Iterator[Scored]:
     """Score files in their order. Memory is bounded by a few batches, however many paths there are.
@@ -118,7 +123,7 @@ def score_films(engine: Engine, films: "Films", *, each: Callable[[int, Scored],
     for scored in track(score_files(engine, paths), "scoring films", total=len(films)):
         if scored.scores is None:
             raise ImageError(f"{scored.error} Find all such films with: hilum audit films.parquet")
-        if scored.fit not in ("", OK):
+        if not scored.fits:
             unfit[str(films.table["film"].iloc[len(rows)])] = scored.fit
         if each:
             each(len(rows), scored)

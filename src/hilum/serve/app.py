@@ -1,9 +1,11 @@
-"""The application: routes, and what they answer."""
+"""The web application: routes of the REST API and of the page, and what they answer."""
 
 import asyncio
+import io
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
+from threading import Lock
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
@@ -11,18 +13,21 @@ from fastapi import Depends, FastAPI, File, Form, Query, Request, Response, Uplo
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
+from PIL import Image
 from starlette.types import ASGIApp
 
 import hilum
 from hilum.errors import ImageError, MissingExtraError
 from hilum.metrics.operating_points import DEFAULT_POINT
-from hilum.serve.examples import Examples
+from hilum.phantom.dataset import plan_films
+from hilum.phantom.film import render
+from hilum.predict.heatmaps import scale_png
 from hilum.serve.inference import BusyError, Room, StoppedError
 from hilum.serve.schemas import Deleted, KeptResult, KeptResults, ModelFacts, Prediction, Refusal, State
 from hilum.serve.security import Access, Guard
 from hilum.serve.uploads import RequestError, unpack
 
-Result = TypeVar("Result")
+Done = TypeVar("Done")
 
 STATIC = "static"
 _ABOUT = f"""Scores, calls and heatmaps of frontal chest films (PNG, JPEG, DICOM, or a zip of them).
@@ -120,7 +125,7 @@ def _add_films(app: FastAPI, room: Room) -> None:
             raise RequestError(422, str(error)) from None
         return Response(content, media_type="application/zip")
 
-    examples = Examples()
+    examples = _Examples()
 
     @app.get(
         "/v1/examples/{number}",
@@ -239,6 +244,10 @@ def _add_page(app: FastAPI) -> None:
     async def page() -> FileResponse:
         return FileResponse(str(place / "index.html"))
 
+    @app.get("/static/heat.png", include_in_schema=False)
+    async def heat() -> Response:
+        return Response(scale_png(), media_type="image/png")
+
     app.mount("/static", StaticFiles(directory=str(place)), name="static")
 
 
@@ -262,7 +271,7 @@ def _add_refusals(app: FastAPI) -> None:
         return JSONResponse({"detail": f"{where} must be as the OpenAPI document says: {first['msg']}."}, 422)
 
 
-async def _held(room: Room, films: int, work: Callable[[], Awaitable[Result]]) -> Result:
+async def _held(room: Room, films: int, work: Callable[[], Awaitable[Done]]) -> Done:
     """Do what so many films need, in time and only if there is room for them."""
     room.batches.take(films)
     try:
@@ -285,3 +294,28 @@ def _point(room: Room, point: str | None) -> str | None:
             422, f"point must be one of {', '.join(room.points) or 'none: the model has no thresholds'}."
         )
     return point
+
+
+_EXAMPLE_SIDE, _EXAMPLE_SEED = 512, 4
+
+
+class _Examples:
+    """A few phantom films to try the page with, as PNG files in memory; drawn when they are first asked for."""
+
+    count = 6
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._drawn: dict[int, bytes] = {}
+
+    def film(self, number: int) -> bytes | None:
+        """One of them; None if there is none of that number."""
+        if not 0 <= number < self.count:
+            return None
+        with self._lock:  # drawn once, however many ask
+            if number not in self._drawn:
+                file = io.BytesIO()
+                plan = plan_films(self.count, _EXAMPLE_SEED)[number].plan
+                Image.fromarray(render(plan, _EXAMPLE_SIDE)[0]).save(file, format="PNG", compress_level=1)
+                self._drawn[number] = file.getvalue()
+            return self._drawn[number]

@@ -1,9 +1,4 @@
-"""Films of all requests on their way through one engine: batched across requests, and never more than can be held.
-
-A sent film's result as DICOM objects: a structured report and a picture, in an archive.
-
-The reading room itself: an open model, the line before it, and the road from a sent film to an answer.
-"""
+"""From an uploaded film to its answer: films of all requests batched through one engine, heatmaps, DICOM objects."""
 
 import asyncio
 import io
@@ -29,7 +24,6 @@ from jaxtyping import Float32
 import hilum
 from hilum.data.decoding import Film
 from hilum.data.images import read_content
-from hilum.data.quality import OK
 from hilum.errors import HilumError, ImageError
 from hilum.metrics.thresholds import Threshold
 from hilum.model.engines import Engine, Outputs, is_export
@@ -175,7 +169,7 @@ def archive(run: Path, upload: Upload, scored: Scored, point: str | None) -> byt
     check_installed()
     from hilum.pacs.results import result_model, write_results
 
-    if scored.fit not in ("", OK):
+    if not scored.fits:
         raise ImageError(f"film must be one that the model knows, got one that is {scored.fit}. It has no result.")
     packed = io.BytesIO()
     with TemporaryDirectory() as name, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as objects:

@@ -1,7 +1,4 @@
-"""What the server takes on, so that no request can take it down.
-
-What stands before the application: who may ask, how much may come and how long, and what every answer bears.
-"""
+"""The server's middleware: tokens, hosts and origins, limits on size and time, headers on every answer."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""Opening the room: a socket, who may come in, and the server on it until it is stopped."""
+"""`hilum serve`: load the model, take the port, decide who may ask, and answer until stopped."""
 
 import ipaddress
 import logging
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hilum.errors import HilumError, MissingExtraError
+from hilum.errors import HilumError, extras_named
 from hilum.model.engines import open_engine
 from hilum.serve.security import Access, Limits
 
@@ -62,16 +62,12 @@ def open_room(
         HilumError: if there is no model, or the address cannot be listened on.
         MissingExtraError: if the extra [serve] is not installed.
     """
-    try:
+    with extras_named():
         import uvicorn
 
         from hilum.serve.app import application
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            f"{error.name} must be installed for this. Install it: pip install 'hilum[serve]'"
-        ) from None
-    from hilum.serve.inference import Room, read_report
-    from hilum.serve.storage import Kept
+        from hilum.serve.inference import Room, read_report
+        from hilum.serve.storage import Kept
 
     folder = _DEMO if run is None else run
     if run is None and not _DEMO.is_dir():

@@ -1,7 +1,4 @@
-"""What /metrics tells: counts and seconds since the start, in Prometheus' text format. Nothing of any film.
-
-Results that a client asked to keep, in one SQLite file, until it deletes them.
-"""
+"""What the server keeps: counts for Prometheus, and results that clients ask to keep, in an SQLite file."""
 
 import json
 import sqlite3
