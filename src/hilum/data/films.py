@@ -72,6 +72,8 @@ class Films:
         Raises:
             FilmsError: naming row (1 is the first film) and column of the first fault.
         """
+        if isinstance(findings, str):
+            raise FilmsError(f"findings must be a list of names, got {findings!r}. Write [{findings!r}]")
         given = frame.reset_index(drop=True)
         top, columns = Path(root).absolute(), [str(name) for name in given.columns]
         lacking = [name for name in ("path", "patient", *findings) if name not in columns]
@@ -99,9 +101,10 @@ class Films:
                 **{finding: _numbers(given, finding).astype(np.float32) for finding in findings},
             }
         )
+        _refuse(table, "path", [not path for path in paths], "be text that is not empty", "the frame", _MEND_FRAME)
         validate(table, findings, "the frame", remedy=_MEND_FRAME)
         if check_files:
-            absent = [not (top / path).is_file() for path in paths if path is not None]
+            absent = [not (top / str(path)).is_file() for path in paths]
             _refuse(table, "path", absent, f"name a file below {top}", "the frame", _MEND_FRAME)
         return cls(table, top, tuple(findings), {"source": "a table", "protocol": None, "split_seed": None})
 
