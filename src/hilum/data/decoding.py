@@ -105,7 +105,7 @@ def array_pixels(array: np.ndarray) -> GreyPixels:
                 "Divide by the full scale of the pixels' format, such as 255, or give them as uint8 or uint16",
             )
         return array.astype(np.float32)
-    if array.dtype not in (np.uint8, np.uint16):
+    if array.dtype.kind != "u" or array.dtype.itemsize > 2:
         raise FaultError(
             f"be an array of uint8, uint16, or floats in [0, 1], got {kind}",
             "White is 255 in uint8 and 65535 in uint16: scale and convert it",
