@@ -334,12 +334,13 @@ def test_films_come_from_a_frame(phantom_films: front.Films, tmp_path: Path) -> 
 
 
 def test_a_frame_may_say_more(phantom_films: front.Films) -> None:
+    unknown: Any = None
     frame = table(phantom_films).assign(
         film=[f"film-{row}" for row in range(len(phantom_films))],
-        view=["PA", None] * 30,
+        view=["PA", unknown] * 30,
         sex="F",
-        age=[30, None] * 30,
-        split=["train", "val", "test", None] * 15,
+        age=[30, unknown] * 30,
+        split=["train", "val", "test", unknown] * 15,
         patient=[1.0, np.nan, *range(2, 60)],
     )
     with pytest.raises(FilmsError, match=r"patient must be text that is not empty, got (None|nan) in the frame, row 2"):
@@ -366,7 +367,7 @@ def test_a_frame_may_say_more(phantom_films: front.Films) -> None:
 )
 def test_faults_of_a_frame_are_named(phantom_films: front.Films, column: str, value: object, words: str) -> None:
     frame = table(phantom_films).assign(view="PA").astype({"Tuberculosis": object, "patient": object})
-    frame.loc[2, column] = value  # type: ignore[assignment]
+    frame[column] = [value if row == 2 else other for row, other in enumerate(frame[column].tolist())]
     with pytest.raises(FilmsError, match=words) as raised:
         front.Films.from_frame(frame, root=phantom_films.root, findings=["Tuberculosis"])
     assert "hilum index" not in str(raised.value)

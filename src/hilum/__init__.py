@@ -1,11 +1,4 @@
-"""Hilum trains, evaluates, explains and runs multi-label chest X-ray classifiers.
-
-import hilum
-
-model = hilum.load("runs/nih-small")
-result = model.predict("film.png")
-result.heatmap("Mass").save("mass.png")
-"""
+"""Hilum trains, evaluates, explains and runs multi-label chest X-ray classifiers. Start with `hilum.load`."""
 
 TYPE_CHECKING = False  # type checkers take it for typing's, whose import would cost more than all else here
 if TYPE_CHECKING:

@@ -310,7 +310,7 @@ def train(
     named = recipe if isinstance(recipe, Recipe) else os.fspath(recipe)
     chosen = load_recipe(named, [f"{key}={_setting(value)}" for key, value in (changes or {}).items()])
     beside = out if isinstance(films, Films) else films
-    manifest = films if isinstance(films, Films) else Films.read(films)
+    manifest = films if isinstance(films, Films) else Films.read(Path(films))
     folder = Path(beside).parent / PACKS if packs is None else Path(packs)
     train_model(chosen, manifest, Path(out), packs=folder, resume=resume, bar=bar)
     return load(out)

@@ -60,8 +60,8 @@ def test_a_small_film_is_enlarged_and_a_large_one_left_as_it_is() -> None:
 
 def test_caption_is_below_the_film(tmp_path: Path) -> None:
     picture = np.full((400, 400, 3), 90, dtype=np.uint8)
-    page = captioned(picture, "Mass: score 0.812\nResearch software, not a medical device")
-    save_picture(tmp_path / "deep" / "film.png", page)
+    caption = "Mass: score 0.812\nResearch software, not a medical device"
+    save_picture(tmp_path / "deep" / "film.png", captioned(picture, caption))
     page = np.asarray(Image.open(tmp_path / "deep" / "film.png"))
     np.testing.assert_array_equal(page[:400, :400], picture)
     assert page.shape[0] > 400

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int
+from jaxtyping import Float32, Int, UInt8, UInt16
 from PIL import Image
 
 from hilum.data.decoding import (
@@ -227,7 +227,9 @@ class Preprocessing:
         scaled: Float32[np.ndarray, "size size"] = np.divide(resized, full_scale, dtype=np.float32)
         return scaled
 
-    def _nearest(self, pixels: GreyPixels) -> GreyPixels:
+    def _nearest(
+        self, pixels: GreyPixels
+    ) -> UInt8[np.ndarray, "size size"] | UInt16[np.ndarray, "size size"] | Float32[np.ndarray, "size size"]:
         rows, columns = (centres(side, self.size) for side in pixels.shape)
         return np.asarray(pixels[np.ix_(rows, columns)])
 
