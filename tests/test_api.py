@@ -367,7 +367,9 @@ def test_a_frame_may_say_more(phantom_films: front.Films) -> None:
 )
 def test_faults_of_a_frame_are_named(phantom_films: front.Films, column: str, value: object, words: str) -> None:
     frame = table(phantom_films).assign(view="PA").astype({"Tuberculosis": object, "patient": object})
-    frame[column] = [value if row == 2 else other for row, other in enumerate(frame[column].tolist())]
+    values: list[Any] = frame[column].tolist()
+    values[2] = value
+    frame[column] = values
     with pytest.raises(FilmsError, match=words) as raised:
         front.Films.from_frame(frame, root=phantom_films.root, findings=["Tuberculosis"])
     assert "hilum index" not in str(raised.value)
