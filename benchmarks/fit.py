@@ -14,7 +14,6 @@ from PIL import Image, ImageDraw, ImageFont
 from hilum.data.films import Films, read_films
 from hilum.data.images import Preprocessing
 from hilum.data.quality import OK, Gate, clouds, cut, dealt, fit_gate, resized
-from hilum.data.splits import split_films
 
 Grey = Float32[np.ndarray, "height width"]
 MOST_FALSE_ALARMS, MOST_MISSES = 0.02, 0.05
@@ -112,7 +111,7 @@ def main() -> None:
     films, preprocessing = read_films(options.films), Preprocessing(options.size)
     splits = [films]
     if options.splits is not None:
-        splits = [split_films(films, "patient", seed=seed) for seed in range(options.splits)]
+        splits = [films.split("patient", seed=seed) for seed in range(options.splits)]
     found = together(
         [measure(split, preprocessing, training=options.training, pictures=options.pictures) for split in splits]
     )

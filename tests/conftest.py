@@ -86,10 +86,9 @@ def films_file(phantom_folder: Path) -> Path:
     """The manifest of the phantom films, split by patient; read only."""
     from hilum.data.films import write_films
     from hilum.data.sources.nih import index_nih
-    from hilum.data.splits import split_films
 
     path = phantom_folder.parent / "films.parquet"
-    write_films(split_films(index_nih(phantom_folder), "patient", fractions=(0.5, 0.2, 0.3)), path)
+    write_films(index_nih(phantom_folder).split("patient", fractions=(0.5, 0.2, 0.3)), path)
     return path
 
 

@@ -274,15 +274,7 @@ def _check(asked: Asked) -> None:
 def _thresholds(asked: Asked) -> list[Threshold | None]:
     """What calls are made with, in the order of the bundle's findings; empty if none are wanted."""
     description = description_of(asked.run)
-    if asked.calls is None:
-        return []
-    if description.thresholds is None:
-        raise HilumError(
-            f"calls must come from thresholds, and {asked.run} has none. Choose them on validation films with: "
-            f"hilum calibrate {asked.run} --films films.parquet"
-        )
-    chosen = description.thresholds.thresholds(asked.calls)
-    return [chosen[finding] for finding in description.findings]
+    return [] if asked.calls is None else description.call_thresholds(asked.calls, where=asked.run)
 
 
 def _rows(job: Job) -> Iterator[Row]:

@@ -11,7 +11,6 @@ from hilum import DISCLAIMER
 from hilum.batch import Asked, predict_to_file
 from hilum.data.films import Films, write_films
 from hilum.data.sources.nih import index_nih
-from hilum.data.splits import split_films
 from hilum.errors import FilmsError, HilumError
 from hilum.evaluation.evaluate import evaluate_to_folder
 from hilum.files import write_whole
@@ -116,7 +115,7 @@ def run_demo(
         write_phantom(out / "phantom", films=phantom_films, seed=seed, shuffle_labels=shuffle_labels)
     say("2/5 Indexing them and keeping patients apart")
     films = _some(index_nih(data or out / "phantom"), seed)
-    films = split_films(films, "patient", seed=seed)
+    films = films.split("patient", seed=seed)
     write_films(films, out / "films.parquet")
     recipe = load_recipe("demo", [f"seed={seed}", *changes])
     say(f"3/5 Training {recipe.name}: {recipe.about}")

@@ -126,18 +126,18 @@ def shipped_recipes() -> list[str]:
     return sorted(path.stem for path in SHIPPED.glob("*.toml"))
 
 
-def load_recipe(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
-    """A shipped recipe by its name, or a TOML file, with changes such as `optimizer.lr=3e-4`.
+def load_recipe(name: str | Path | Recipe, changes: Sequence[str] = ()) -> Recipe:
+    """A shipped recipe by its name, a TOML file, or a recipe itself, with changes such as `optimizer.lr=3e-4`.
 
     A file may say `extends = "NAME"`, a shipped recipe or a file beside it, and then holds only what differs.
 
     Raises:
         RecipeError: if there is no such recipe, the file is not TOML, or a key or value is not a recipe's.
     """
-    fields = _read(name)
+    fields = name.to_dict() if isinstance(name, Recipe) else _read(name)
     for change in changes:
         _set(fields, change)
-    return recipe_from_dict(fields, where=str(name))
+    return recipe_from_dict(fields, where=name.name if isinstance(name, Recipe) else str(name))
 
 
 def recipe_from_dict(fields: Mapping[str, Any], *, where: str) -> Recipe:

@@ -8,7 +8,6 @@ from PIL import Image
 from hilum.data.audit import audit
 from hilum.data.films import Films
 from hilum.data.sources.nih import index_nih
-from hilum.data.splits import split_films
 
 HEADER = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position"
 
@@ -55,7 +54,7 @@ def test_everything_is_counted_and_named(films: Films, capsys: pytest.CaptureFix
 
 
 def test_to_dict_is_strict_json(films: Films) -> None:
-    split = split_films(films, "image", fractions=(0.5, 0.0, 0.5))
+    split = films.split("image", fractions=(0.5, 0.0, 0.5))
     facts = json.loads(json.dumps(audit(split).to_dict(), allow_nan=False))
     assert facts["missing"] == {"count": 2, "names": ["00000005_000.png", "00000002_000.png"]}
     assert facts["duplicates"] == {"count": 1, "names": [["00000000_000.png", "00000003_000.png"]]}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hilum.data.films import SPLITS, Films
 from hilum.data.sources.nih import index_nih
-from hilum.data.splits import shared_patients, split_films, split_summary
+from hilum.data.splits import shared_patients, split_summary
 from hilum.errors import FilmsError
 
 
@@ -41,13 +41,13 @@ def counts(films: Films, column: str = "film") -> dict[str, int]:
 
 
 def test_default_fractions() -> None:
-    assert counts(split_films(two_each(100), "patient"), "patient") == {"train": 70, "val": 10, "test": 20}
-    assert counts(split_films(two_each(100), "image")) == {"train": 140, "val": 0, "test": 60}
+    assert counts(two_each(100).split("patient"), "patient") == {"train": 70, "val": 10, "test": 20}
+    assert counts(two_each(100).split("image")) == {"train": 140, "val": 0, "test": 60}
 
 
 def test_the_drawing_is_golden() -> None:
     """Should these change, nobody can repeat yesterday's split."""
-    films = split_films(films_of([str(row) for row in range(10)]), "patient", seed=3)
+    films = films_of([str(row) for row in range(10)]).split("patient", seed=3)
     assert films.table["split"].tolist() == [
         "test",
         "train",
@@ -64,7 +64,7 @@ def test_the_drawing_is_golden() -> None:
 
 def test_notes_say_how_and_the_given_films_stay() -> None:
     films = two_each(20)
-    split = split_films(films, "patient", seed=4)
+    split = films.split("patient", seed=4)
     assert films.table["split"].isna().all()
     assert films.notes == {}
     assert split.notes == {
@@ -86,28 +86,25 @@ def test_split_is_total_and_independent_of_row_order(
     patients: list[str], seed: int, protocol: str, data: st.DataObject
 ) -> None:
     films = films_of([*patients, *map(str, range(31))])
-    split = split_films(films, protocol, seed=seed)
+    split = films.split(protocol, seed=seed)
     assert split.table["split"].isin(SPLITS).all()
     if protocol == "patient":
         assert set(shared_patients(split).values()) == {0}
     order = data.draw(st.permutations(range(len(films))))
     shuffled = Films(films.table.iloc[order].reset_index(drop=True), films.root, films.findings, {})
-    assert split_films(shuffled, protocol, seed=seed).fingerprint() == split.fingerprint()
+    assert shuffled.split(protocol, seed=seed).fingerprint() == split.fingerprint()
 
 
 def test_seeds_differ() -> None:
-    assert (
-        split_films(two_each(50), "patient", seed=0).fingerprint()
-        != split_films(two_each(50), "patient", seed=1).fingerprint()
-    )
+    assert two_each(50).split("patient", seed=0).fingerprint() != two_each(50).split("patient", seed=1).fingerprint()
 
 
 def test_image_protocol_shares_patients_and_says_so() -> None:
-    assert shared_patients(split_films(two_each(100), "image"))[("train", "test")] > 10
+    assert shared_patients(two_each(100).split("image"))[("train", "test")] > 10
 
 
 def test_fractions_may_be_zero() -> None:
-    films = split_films(two_each(10), "patient", fractions=(0.9, 0.1, 0.0))
+    films = two_each(10).split("patient", fractions=(0.9, 0.1, 0.0))
     assert counts(films, "patient") == {"train": 9, "val": 1, "test": 0}
 
 
@@ -116,35 +113,35 @@ def test_fractions_may_be_zero() -> None:
 )
 def test_fractions_must_sum_to_one(fractions: tuple[float, float, float]) -> None:
     with pytest.raises(FilmsError, match="fractions must be three numbers from 0 that sum to 1"):
-        split_films(two_each(10), "patient", fractions=fractions)
+        two_each(10).split("patient", fractions=fractions)
 
 
 def test_other_mistakes_are_named() -> None:
     with pytest.raises(FilmsError, match="protocol must be one of official, patient, image, got 'random'"):
-        split_films(two_each(10), "random")
+        two_each(10).split("random")
     with pytest.raises(FilmsError, match="seed must be a whole number from 0, got -1"):
-        split_films(two_each(10), "patient", seed=-1)
+        two_each(10).split("patient", seed=-1)
     with pytest.raises(FilmsError, match="split val must get one of the patients at least, got none of 3"):
-        split_films(two_each(3), "patient")
+        two_each(3).split("patient")
     with pytest.raises(FilmsError, match="got no list, no list"):
-        split_films(two_each(10), "official")
+        two_each(10).split("official")
     with pytest.raises(FilmsError, match="got no list, 1 films"):
-        split_films(films_of(["1", "2"], official_test=["00000000_000.png"]), "official")
+        films_of(["1", "2"], official_test=["00000000_000.png"]).split("official")
     with pytest.raises(FilmsError, match="fractions must be left out with protocol official"):
-        split_films(two_each(10), "official", fractions=(0.7, 0.1, 0.2))
+        two_each(10).split("official", fractions=(0.7, 0.1, 0.2))
 
 
 def test_official_lists_decide_and_the_rest_is_named() -> None:
     films = two_each(20)
     names = films.table["film"].tolist()
     films.notes.update(official_train_val=names[:32], official_test=names[32:38])
-    split = split_films(films, "official", seed=1)
+    split = films.split("official", seed=1)
     assert counts(split, "patient") == {"train": 14, "val": 2, "test": 3}
     assert split.table["split"][32:38].tolist() == ["test"] * 6
     assert split.table["split"][38:].isna().all()
     assert split.notes["problems"]["unsplit"] == names[38:]
     assert split_summary(split)["split"].tolist() == ["train", "val", "test", "none"]
-    again = split_films(split, "patient")
+    again = split.split("patient")
     assert again.notes["problems"]["unsplit"] == []
 
 
@@ -166,9 +163,9 @@ def test_prevalence_without_any_known_label_is_nan() -> None:
 @pytest.mark.real
 def test_real_films_by_all_protocols(real_data: Path) -> None:
     films = index_nih(real_data / "nih")
-    official = split_films(films, "official")
+    official = films.split("official")
     assert counts(official)["test"] == 763
     assert official.notes["problems"]["unsplit"] == []
     assert set(shared_patients(official).values()) == {0}
-    assert set(shared_patients(split_films(films, "patient")).values()) == {0}
-    assert shared_patients(split_films(films, "image"))[("train", "test")] > 50
+    assert set(shared_patients(films.split("patient")).values()) == {0}
+    assert shared_patients(films.split("image"))[("train", "test")] > 50

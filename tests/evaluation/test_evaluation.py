@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from hilum.data.films import Films
-from hilum.data.splits import split_films
 from hilum.errors import BundleError, FilmsError, PredictionsError
 from hilum.evaluation.evaluate import evaluate_to_folder
 from hilum.evaluation.model import training_history
@@ -47,7 +46,7 @@ def test_its_own_predictions_give_the_same_report(tiny_run: Path, phantom_films:
 
 
 def test_another_split_than_the_trainings_is_said(tiny_run: Path, phantom_films: Films, tmp_path: Path) -> None:
-    films = split_films(phantom_films, "patient", seed=9)
+    films = phantom_films.split("patient", seed=9)
     report = evaluate_to_folder(tiny_run, films, tmp_path / "report", draws=100)
     assert any("another manifest or split" in note for note in report["notes"])
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from hilum.data.films import Films
-from hilum.data.splits import split_films
 from hilum.findings import CHESTXRAY14
 from hilum.metrics.bootstrap import bootstrap
 from hilum.metrics.controls import (
@@ -166,7 +165,7 @@ def nih_records(csv: Path) -> Films:
 
 def identity_mean(films: Films, protocol: str, seed: int) -> float:
     """The identity control's mean AUROC of 14 findings on 30 % of the images or patients, learned from the others."""
-    table = split_films(films, protocol, seed=seed, fractions=(0.7, 0.0, 0.3)).table
+    table = films.split(protocol, seed=seed, fractions=(0.7, 0.0, 0.3)).table
     parts = []
     for split in ("train", "test"):
         part = table[table["split"] == split]

@@ -10,7 +10,7 @@ from PIL import Image
 from hilum.data.films import Films
 from hilum.model.engines import Engine, open_engine
 from hilum.model.metadata import read_description
-from hilum.predict.heatmaps import enlarged, overlay, save_overlay, strength, write_heatmaps
+from hilum.predict.heatmaps import captioned, enlarged, overlay, save_picture, strength, write_heatmaps
 from hilum.predict.scoring import Scored, score_files
 
 
@@ -60,7 +60,8 @@ def test_a_small_film_is_enlarged_and_a_large_one_left_as_it_is() -> None:
 
 def test_caption_is_below_the_film(tmp_path: Path) -> None:
     picture = np.full((400, 400, 3), 90, dtype=np.uint8)
-    save_overlay(tmp_path / "deep" / "film.png", picture, "Mass: score 0.812\nResearch software, not a medical device")
+    caption = "Mass: score 0.812\nResearch software, not a medical device"
+    save_picture(tmp_path / "deep" / "film.png", captioned(picture, caption))
     page = np.asarray(Image.open(tmp_path / "deep" / "film.png"))
     np.testing.assert_array_equal(page[:400, :400], picture)
     assert page.shape[0] > 400

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from hilum.data.films import Films
-from hilum.data.splits import split_films
 from hilum.errors import HilumError, RecipeError
 from hilum.files import write_whole
 from hilum.recipe import load_recipe
@@ -35,7 +34,7 @@ def plan_of(films: Films, *systems: str, changes: tuple[str, ...] = (), **asked:
 
 
 def test_seed_0_of_all_systems_comes_before_any_seed_1(phantom_films: Films) -> None:
-    splits = {protocol: split_films(phantom_films, protocol) for protocol in ("patient", "image")}
+    splits = {protocol: phantom_films.split(protocol) for protocol in ("patient", "image")}
     plan = plan_of(phantom_films, "densenet", "chestnet", seeds=2, splits=splits)
     assert [run.name for run in plan.runs()] == [
         f"{protocol}/{system}-seed{seed}"
@@ -57,7 +56,7 @@ def test_without_a_budget_the_full_recipes_are_taken(phantom_films: Films) -> No
 
 
 def test_where_no_film_is_left_to_choose_by_the_last_epoch_is_kept(phantom_films: Films) -> None:
-    plan = plan_of(phantom_films, "chestnet", splits={"image": split_films(phantom_films, "image")})
+    plan = plan_of(phantom_films, "chestnet", splits={"image": phantom_films.split("image")})
     assert plan.recipes["image"]["chestnet"].training.keep == "last"
     assert "the last epoch is kept instead of the best" in plan.departures["image"]["chestnet"]
 

@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import load_file
 
 from hilum.data.films import Films
-from hilum.data.splits import split_films
 from hilum.errors import HilumError, ImageError, RecipeError
 from hilum.files import alone
 from hilum.metrics.ranking import auroc_per_finding
@@ -116,7 +115,7 @@ def test_best_takes_the_best_checkpoint(trains: Trains) -> None:
 
 
 def test_best_needs_a_validation_auc(trains: Trains, phantom_films: Films, tmp_path: Path) -> None:
-    unvalidated = split_films(phantom_films, "patient", fractions=(0.7, 0.0, 0.3))
+    unvalidated = phantom_films.split("patient", fractions=(0.7, 0.0, 0.3))
     table = phantom_films.table.copy()
     table.loc[table["split"] == "val", list(phantom_films.findings)] = np.float32(0)
     for films in (unvalidated, replace(phantom_films, table=table)):
@@ -189,7 +188,7 @@ def test_resume_needs_the_same_run(trains: Trains, phantom_films: Films, tmp_pat
         with pytest.raises(RecipeError, match="recipe and --set must be those"):
             trains("run", *changes, resume=True)
     with pytest.raises(RecipeError, match="films and their split must be those"):
-        trains("run", films=split_films(phantom_films, "patient", seed=1), resume=True)
+        trains("run", films=phantom_films.split("patient", seed=1), resume=True)
     (tmp_path / "run" / "run.json").write_text("[]")
     with pytest.raises(RecipeError, match="recipe and --set must be those"):
         trains("run", resume=True)
@@ -201,7 +200,7 @@ def test_resume_needs_the_same_run(trains: Trains, phantom_films: Films, tmp_pat
 def test_films_split_by_image_are_refused_for_a_patient_recipe(
     trains: Trains, phantom_films: Films, tiny: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    leaking = split_films(phantom_films, "image")
+    leaking = phantom_films.split("image")
     with pytest.raises(RecipeError, match=r"films must be split by patient .* --set protocol=image"):
         trains("run", films=leaking)
     check_protocol(load_recipe(tiny, ["protocol=image"]), leaking)

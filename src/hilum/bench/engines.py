@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import torch
 
 from hilum.data.sources.nih import index_nih
-from hilum.data.splits import split_films
 from hilum.errors import HilumError
 from hilum.findings import CHESTXRAY14
 from hilum.messages import messages, track
@@ -122,7 +121,7 @@ def exported_bundles(
             if precision == "int8":
                 if not (scratch / "calibration").exists():
                     write_phantom(scratch / "calibration", films=_CALIBRATION_FILMS, size=256)
-                films = split_films(index_nih(scratch / "calibration"), "patient", fractions=(0.5, 0.5, 0.0))
+                films = index_nih(scratch / "calibration").split("patient", fractions=(0.5, 0.5, 0.0))
             with redirect_stdout(sys.stderr):  # NNCF talks
                 export_bundle(
                     run, engine, precision=precision, films=films, accept_loss=True, search=False, say=messages().print

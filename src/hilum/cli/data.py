@@ -107,9 +107,9 @@ def split(
     Example: hilum split films.parquet --protocol patient --seed 0
     """
     from hilum.data.films import read_films, write_films
-    from hilum.data.splits import shared_patients, split_films, split_summary
+    from hilum.data.splits import shared_patients, split_summary
 
-    divided = split_films(read_films(films), protocol, seed=seed, fractions=fractions)
+    divided = read_films(films).split(protocol, seed=seed, fractions=fractions)
     write_films(divided, out or films)
     summary, shared = split_summary(divided), shared_patients(divided)
     if as_json:

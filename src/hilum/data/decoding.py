@@ -12,12 +12,15 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8, UInt16
+from jaxtyping import Float32, UInt8, UInt16
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-GreyPixels = UInt8[np.ndarray, "height width"] | UInt16[np.ndarray, "height width"]
+GreyPixels = (
+    UInt8[np.ndarray, "height width"] | UInt16[np.ndarray, "height width"] | Float32[np.ndarray, "height width"]
+)
+"""Black is 0; white is 255, 65535, or 1 for floats, which come from arrays alone."""
 
 SMALLEST_SIDE, LARGEST_SIDE = 16, 20_000
 LARGEST_AREA = 100_000_000
@@ -30,7 +33,7 @@ class Film(NamedTuple):
     """A film as its file holds it.
 
     Attributes:
-        pixels: grey, bone bright, with the file's own depth: 8 bits, or 16.
+        pixels: grey, bone bright, with the file's own depth: 8 bits, or 16; of an array of floats, these.
         spacing_mm: height and width of a pixel, at the detector or the patient; None if the file does not say.
     """
 
@@ -77,6 +80,37 @@ def grey_pixels(film: Image.Image, size: tuple[int, int]) -> GreyPixels:
             return pixels.astype(np.uint16, copy=False)
         case mode:
             raise FaultError(f"be grey or RGB, got Pillow's mode {mode!r}", SAVE_AGAIN)
+
+
+def array_pixels(array: np.ndarray) -> GreyPixels:
+    """Grey pixels from an array: 8 or 16 bits or floats in [0, 1] if grey, 8 bits if RGB or RGBA."""
+    kind = f"{array.dtype} of shape {array.shape}"
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+        raise FaultError(
+            f"be an array of height x width, or height x width x 3 for RGB, got {kind}",
+            "Give one film, without a batch dimension and with its channels last; several films as a list",
+        )
+    check_size(array.shape[1], array.shape[0])
+    if array.ndim == 3:
+        if array.dtype != np.uint8:
+            raise FaultError(
+                f"be uint8 if it is in colour, got {kind}", "Give one grey channel, or uint8 from 0 to 255"
+            )
+        return grey_pixels(Image.fromarray(array), (array.shape[1], array.shape[0]))
+    if array.dtype.kind == "f":
+        if not (array.min() >= 0 and array.max() <= 1):  # false for NaN
+            got = "NaN" if np.isnan(array).any() else f"{array.min():.4g} to {array.max():.4g}"
+            raise FaultError(
+                f"have floats from 0 (black) to 1 (white), got {got}",
+                "Divide by the full scale of the pixels' format, such as 255, or give them as uint8 or uint16",
+            )
+        return array.astype(np.float32)
+    if array.dtype.kind != "u" or array.dtype.itemsize > 2:
+        raise FaultError(
+            f"be an array of uint8, uint16, or floats in [0, 1], got {kind}",
+            "White is 255 in uint8 and 65535 in uint16: scale and convert it",
+        )
+    return array.astype(array.dtype.newbyteorder("="))
 
 
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -65,7 +65,19 @@ def read_dicom(content: bytes) -> Film:
             "pydicom must be installed to read DICOM films. Install it: pip install 'hilum[dicom]'"
         ) from None
 
-    dataset = _dataset(content)
+    return film_of(_dataset(content))
+
+
+def film_of(dataset: "Dataset") -> Film:
+    """The same for a data set that is in memory, with its file meta information.
+
+    Raises:
+        FaultError: if it is another object, or its header and its pixels do not agree.
+    """
+    if getattr(dataset, "file_meta", {}).get("TransferSyntaxUID") is None:
+        raise FaultError(
+            "say its transfer syntax, got a data set without one in its file_meta", "Read it with pydicom.dcmread"
+        )
     _check_class(dataset)
     stored = described(dataset)
     pixels = decode(dataset, stored)

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeGuard
+from typing import Any, Literal, TypeGuard, get_args
 
 import numpy as np
 import pandas as pd
@@ -25,9 +26,19 @@ SPLITS = ("train", "val", "test")
 OLDEST_YEARS = 120
 """Nobody older is believed: ChestX-ray14's first label file holds ages such as 412."""
 
+Protocol = Literal["official", "patient", "image"]
+Fractions = tuple[float, float, float]
+
+PATIENT_FRACTIONS: Fractions = (0.7, 0.1, 0.2)
+IMAGE_FRACTIONS: Fractions = (0.7, 0.0, 0.3)
+"""The paper's: 70 % of the images train, 30 % judge, none is left to choose by."""
+OFFICIAL_FRACTIONS: Fractions = (7 / 8, 1 / 8, 0.0)
+"""Of the patients of NIH's train_val list; NIH's test list is the test split as it stands."""
+
 _KEY = b"hilum"
 _FORMAT = 1
 _REMEDY = "Make the manifest anew with: hilum index SOURCE DIR --out films.parquet"
+_MEND_FRAME = "Mend the table and call Films.from_frame again"
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,78 @@ class Films:
     root: Path
     findings: tuple[str, ...]
     notes: dict[str, Any]
+
+    @classmethod
+    def from_frame(
+        cls, frame: pd.DataFrame, *, root: str | Path, findings: Sequence[str], check_files: bool = True
+    ) -> "Films":
+        """Films from a table of your own: columns `path`, `patient`, and one per finding; other columns are optional.
+
+        Labels are 1 (present), 0 (absent) or NaN (unknown). If they are missing, `film` is the path, `study` the film,
+        `view` and `sex` are unknown, `age` is NaN, `source` is "frame" and `split` is empty. Further columns are left
+        out.
+
+        Args:
+            frame: a row for each film.
+            root: the folder that relative paths start from; absolute paths must lie below it.
+            findings: the columns with labels, in the order of the model's outputs.
+            check_files: refuse paths at which there is no file.
+
+        Raises:
+            FilmsError: naming row (1 is the first film) and column of the first fault.
+        """
+        if isinstance(findings, str):
+            raise FilmsError(f"findings must be a list of names, got {findings!r}. Write [{findings!r}]")
+        given = frame.reset_index(drop=True)
+        top, columns = Path(root).absolute(), [str(name) for name in given.columns]
+        lacking = [name for name in ("path", "patient", *findings) if name not in columns]
+        if lacking or len(set(columns)) < len(columns):
+            raise FilmsError(
+                f"columns must be unique and include path, patient and the findings, got "
+                f"{f'no column {lacking[0]!r}' if lacking else columns} in the frame. {_MEND_FRAME}"
+            )
+        paths = [_below(value, top) for value in given["path"].tolist()]
+        films = _names(given["film"]) if "film" in columns else paths
+        unknown = pd.Series("unknown", index=given.index)
+        views, sexes = (given[name].fillna("unknown") if name in columns else unknown for name in ("view", "sex"))
+        splits = given["split"].tolist() if "split" in columns else [None] * len(given)
+        table = pd.DataFrame(
+            {
+                "film": films,
+                "path": paths,
+                "source": _names(given["source"]) if "source" in columns else "frame",
+                "patient": _names(given["patient"]),
+                "study": _names(given["study"]) if "study" in columns else films,
+                "view": views,
+                "age": _numbers(given, "age") if "age" in columns else np.nan,
+                "sex": sexes,
+                "split": pd.Series([None if pd.isna(split) else split for split in splits], dtype="str"),
+                **{finding: _numbers(given, finding).astype(np.float32) for finding in findings},
+            }
+        )
+        _refuse(table, "path", [not path for path in paths], "be text that is not empty", "the frame", _MEND_FRAME)
+        validate(table, findings, "the frame", remedy=_MEND_FRAME)
+        if check_files:
+            absent = [not (top / str(path)).is_file() for path in paths]
+            _refuse(table, "path", absent, f"name a file below {top}", "the frame", _MEND_FRAME)
+        return cls(table, top, tuple(findings), {"source": "a table", "protocol": None, "split_seed": None})
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Films":
+        """Read a manifest file, as `hilum index` and `write` make it.
+
+        Raises:
+            FilmsError: if the file is missing, no manifest, or holds values that no manifest may hold.
+        """
+        return read_films(Path(path))
+
+    def write(self, path: str | Path) -> None:
+        """Write a manifest file (Parquet), for every command that takes one.
+
+        Raises:
+            FilmsError: if the table is not valid or the file cannot be written.
+        """
+        write_films(self, Path(path))
 
     def __len__(self) -> int:
         return len(self.table)
@@ -84,6 +167,52 @@ class Films:
             )
         return replace(self, table=chosen.reset_index(drop=True))
 
+    def split(self, protocol: str, *, seed: int = 0, fractions: tuple[float, float, float] | None = None) -> "Films":
+        """The same films with `split` set anew, and the protocol, seed and fractions in their notes.
+
+        The order in which a seed draws patients (or images) comes from SHA-256 of seed and name: it is the same
+        whatever the order of the rows, the machine, or the version of NumPy.
+
+        Args:
+            protocol: `official`: NIH's two lists, with 1/8 of train_val's patients as val; films in neither list stay
+                without a split and are named in `notes["problems"]["unsplit"]`. `patient`: fractions of the patients.
+                `image`: fractions of the images, as the paper does it; films of one patient then stand on both sides.
+            fractions: of train, val and test; 0 leaves a split empty. Not for `official`.
+
+        Raises:
+            FilmsError: if protocol, seed or fractions cannot be, NIH's lists are not known, or the films are too few.
+        """
+        if protocol not in get_args(Protocol):
+            raise FilmsError(
+                f"protocol must be one of {', '.join(get_args(Protocol))}, got {protocol!r}. Choose one of them."
+            )
+        if seed < 0:
+            raise FilmsError(f"seed must be a whole number from 0, got {seed}. Choose another.")
+        table = self.table
+        unsplit: list[str] = []
+        if protocol == "official":
+            if fractions is not None:
+                raise FilmsError("fractions must be left out with protocol official, got some. NIH's lists decide.")
+            fractions, of_film = OFFICIAL_FRACTIONS, _official(self, seed)
+            unsplit = [film for film in table["film"] if film not in of_film]
+        elif protocol == "patient":
+            fractions = _checked(fractions or PATIENT_FRACTIONS)
+            of_patient = _cut(table["patient"], fractions, seed, "patients")
+            of_film = {film: of_patient[patient] for film, patient in zip(table["film"], table["patient"], strict=True)}
+        else:
+            fractions = _checked(fractions or IMAGE_FRACTIONS)
+            of_film = _cut(table["film"], fractions, seed, "images")
+        column = pd.Series([of_film.get(film) for film in table["film"]], index=table.index, dtype=table["split"].dtype)
+        problems = {**self.notes.get("problems", {}), "unsplit": unsplit}
+        notes = {
+            **self.notes,
+            "problems": problems,
+            "protocol": protocol,
+            "split_seed": seed,
+            "fractions": list(fractions),
+        }
+        return replace(self, table=table.assign(split=column), notes=notes)
+
     def fingerprint(self) -> str:
         """SHA-256 over film ids, patients, splits and labels; the same wherever the films lie and in whatever order."""
         table = self.table.sort_values("film", kind="stable")
@@ -94,72 +223,159 @@ class Films:
         return digest.hexdigest()
 
 
-def validate(table: pd.DataFrame, findings: Sequence[str], where: str | Path) -> None:
+def validate(table: pd.DataFrame, findings: Sequence[str], where: str | Path, *, remedy: str = _REMEDY) -> None:
     """Check a manifest's columns and every value in them.
 
     Args:
         where: the file that the table comes from, for the message.
+        remedy: what to do about a fault, for the message.
 
     Raises:
         FilmsError: naming file, row (1 is the first film) and column of the first fault.
     """
-    _check_columns(table, findings, where)
+    _check_columns(table, findings, where, remedy)
     for name in ("film", "path", "source", "patient", "study"):
-        _refuse(table, name, [not value for value in _texts(table[name])], "be text that is not empty", where)
-    _refuse(table, "film", table["film"].duplicated(), "be unique", where)
+        _refuse(table, name, [not value for value in _texts(table[name])], "be text that is not empty", where, remedy)
+    _refuse(table, "film", table["film"].duplicated(), "be unique", where, remedy)
     outside = [
         "\0" in text or PurePosixPath(text).is_absolute() or ".." in PurePosixPath(text).parts
         for text in table["path"].tolist()
     ]
-    _refuse(table, "path", outside, "be relative to the manifest's root and stay inside it", where)
-    _refuse(table, "view", ~table["view"].isin(VIEWS), f"be one of {', '.join(VIEWS)}", where)
-    _refuse(table, "sex", ~table["sex"].isin(SEXES), f"be one of {', '.join(SEXES)}", where)
+    _refuse(table, "path", outside, "be relative to the manifest's root and stay inside it", where, remedy)
+    _refuse(table, "view", ~table["view"].isin(VIEWS), f"be one of {', '.join(VIEWS)}", where, remedy)
+    _refuse(table, "sex", ~table["sex"].isin(SEXES), f"be one of {', '.join(SEXES)}", where, remedy)
     unsplit = table["split"].isna()
-    _refuse(table, "split", ~(unsplit | table["split"].isin(SPLITS)), f"be one of {', '.join(SPLITS)} or null", where)
-    _check_numeric(table, "age", where)
+    _refuse(
+        table,
+        "split",
+        ~(unsplit | table["split"].isin(SPLITS)),
+        f"be one of {', '.join(SPLITS)} or null",
+        where,
+        remedy,
+    )
+    _check_numeric(table, "age", where, remedy)
     believed = table["age"].isna() | table["age"].between(0, OLDEST_YEARS)
-    _refuse(table, "age", ~believed, f"be from 0 to {OLDEST_YEARS} years, or NaN if unknown", where)
+    _refuse(table, "age", ~believed, f"be from 0 to {OLDEST_YEARS} years, or NaN if unknown", where, remedy)
     for finding in findings:
-        _check_numeric(table, finding, where)
+        _check_numeric(table, finding, where, remedy)
         known = table[finding].isna() | table[finding].isin((0.0, 1.0))
-        _refuse(table, finding, ~known, "be 0 (absent), 1 (present) or NaN (unknown)", where)
+        _refuse(table, finding, ~known, "be 0 (absent), 1 (present) or NaN (unknown)", where, remedy)
 
 
-def _check_columns(table: pd.DataFrame, findings: Sequence[str], where: str | Path) -> None:
+def _check_columns(table: pd.DataFrame, findings: Sequence[str], where: str | Path, remedy: str) -> None:
     expected = [*COLUMNS, *findings]
     if not findings or len(set(expected)) < len(expected):
         raise FilmsError(
             f"findings must be distinct names, at least one and none of {', '.join(COLUMNS)}, got {list(findings)} "
-            f"in {where}. {_REMEDY}"
+            f"in {where}. {remedy}"
         )
     columns = [str(name) for name in table.columns]
     if columns != expected:
         missing = [name for name in expected if name not in columns]
         wrong = f"no column {missing[0]!r}" if missing else f"{columns}"
-        raise FilmsError(f"columns must be {', '.join(expected)}, got {wrong} in {where}. {_REMEDY}")
+        raise FilmsError(f"columns must be {', '.join(expected)}, got {wrong} in {where}. {remedy}")
     if table.empty:
-        raise FilmsError(f"films must be at least one, got none in {where}. {_REMEDY}")
+        raise FilmsError(f"films must be at least one, got none in {where}. {remedy}")
 
 
-def _check_numeric(table: pd.DataFrame, name: str, where: str | Path) -> None:
+def _check_numeric(table: pd.DataFrame, name: str, where: str | Path, remedy: str) -> None:
     if table[name].dtype.kind != "f":
-        raise FilmsError(f"{name} must be a column of floats, got {table[name].dtype} in {where}. {_REMEDY}")
+        raise FilmsError(f"{name} must be a column of floats, got {table[name].dtype} in {where}. {remedy}")
 
 
-def _refuse(table: pd.DataFrame, name: str, faults: Iterable[bool], rule: str, where: str | Path) -> None:
+def _refuse(table: pd.DataFrame, name: str, faults: Iterable[bool], rule: str, where: str | Path, remedy: str) -> None:
     """Raise for the first row that has a fault in the column `name`."""
     rows = np.flatnonzero(np.asarray(list(faults), dtype=bool))
     if rows.size:
         value, film = table[name].iloc[rows[0]], table["film"].iloc[rows[0]]
         more = f" (and {rows.size - 1} more rows)" if rows.size > 1 else ""
         raise FilmsError(
-            f"{name} must {rule}, got {value!r} in {where}, row {rows[0] + 1}, film {film!r}{more}. {_REMEDY}"
+            f"{name} must {rule}, got {value!r} in {where}, row {rows[0] + 1}, film {film!r}{more}. {remedy}"
         )
 
 
 def _texts(column: "pd.Series[Any]") -> list[str | None]:
     """The values of a text column; whatever is not text counts as null."""
     return [value if isinstance(value, str) else None for value in column.tolist()]
+
+
+def _below(value: object, top: Path) -> str | None:
+    """A path as manifests hold it: relative to `top`, where it lies below it."""
+    if not isinstance(value, str | os.PathLike) or not str(value):
+        return None
+    path = Path(value)
+    return (path.relative_to(top) if path.is_absolute() and path.is_relative_to(top) else path).as_posix()
+
+
+def _names(column: "pd.Series[Any]") -> list[str | None]:
+    """Names as text; whole numbers are written without a point, and what is neither counts as null."""
+    return [_name(value) for value in column.tolist()]
+
+
+def _name(value: object) -> str | None:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer():  # a column of whole numbers in which one is missing
+        return str(int(value))
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _numbers(frame: pd.DataFrame, name: str) -> "pd.Series[Any]":
+    """A column as floats, NaN where it is null.
+
+    Raises:
+        FilmsError: naming the first row whose value is no number.
+    """
+    numbers = []
+    for row, value in enumerate(frame[name].tolist(), start=1):
+        if value is None or value is pd.NA:
+            value = math.nan
+        if not isinstance(value, int | float):
+            raise FilmsError(f"{name} must be a number or NaN, got {value!r} in the frame, row {row}. {_MEND_FRAME}")
+        numbers.append(float(value))
+    return pd.Series(numbers, index=frame.index, dtype=np.float64)
+
+
+def _official(films: Films, seed: int) -> dict[str, str]:
+    """The split of every film in NIH's lists."""
+    lists = [films.notes.get(name) for name in ("official_train_val", "official_test")]
+    train_val, test = (set(listed or ()) & set(films.table["film"]) for listed in lists)
+    if None in lists or not train_val or not test:
+        counts = ", ".join(
+            "no list" if listed is None else f"{len(found)} films"
+            for listed, found in zip(lists, (train_val, test), strict=True)
+        )
+        raise FilmsError(
+            f"official split must know films of train_val_list.txt and of test_list.txt, got {counts}. "
+            "Put NIH's two lists into the source folder and index again, or split with --protocol patient."
+        )
+    patients = dict(zip(films.table["film"], films.table["patient"], strict=True))
+    of_patient = _cut((patients[film] for film in train_val), OFFICIAL_FRACTIONS, seed, "train_val patients")
+    return {**{film: of_patient[patients[film]] for film in train_val}, **dict.fromkeys(test, "test")}
+
+
+def _checked(fractions: Fractions) -> Fractions:
+    in_range = all(0 <= fraction <= 1 for fraction in fractions)
+    if not in_range or not math.isclose(sum(fractions), 1, abs_tol=1e-6) or fractions[0] == 0:
+        raise FilmsError(
+            f"fractions must be three numbers from 0 that sum to 1, the first above 0, got {fractions}. "
+            "Give for example 0.7 0.1 0.2."
+        )
+    return fractions
+
+
+def _cut(names: Iterable[str], fractions: Fractions, seed: int, of_what: str) -> dict[str, str]:
+    """Deal distinct names out to the splits, in the order that the seed draws them."""
+    drawn = sorted(set(names), key=lambda name: (hashlib.sha256(f"{seed}:{name}".encode()).digest(), name))
+    ends = [round(sum(fractions[: place + 1]) * len(drawn)) for place in range(len(SPLITS))]
+    starts = [0, *ends[:-1]]
+    for split, fraction, start, end in zip(SPLITS, fractions, starts, ends, strict=True):
+        if fraction > 0 and start == end:
+            raise FilmsError(
+                f"split {split} must get one of the {of_what} at least, got none of {len(drawn)} as its fraction is "
+                f"{fraction:g}. Index more films, or give other fractions (0 leaves a split empty)."
+            )
+    return {name: split for split, start, end in zip(SPLITS, starts, ends, strict=True) for name in drawn[start:end]}
 
 
 def write_films(films: Films, path: Path) -> None:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int, UInt8, UInt16
+from PIL import Image
 
 from hilum.data.decoding import (
     GET_AGAIN,
@@ -21,21 +22,23 @@ from hilum.data.decoding import (
     FaultError,
     Film,
     GreyPixels,
+    array_pixels,
+    check_size,
+    grey_pixels,
     read_jpeg,
     read_png,
 )
 from hilum.errors import ImageError, MissingExtraError
 
 if TYPE_CHECKING:
+    from pydicom import Dataset
     from scipy.sparse import csr_array
 
 WHOLE_BLOCKS = (1, 2, 4, 8, 16)
 """By how much a film may shrink so that float32 holds the sum of a block's pixels, and its mean, without rounding."""
 
 
-def block_mean(
-    pixels: UInt8[np.ndarray, "height width"] | UInt16[np.ndarray, "height width"], times: int
-) -> Float32[np.ndarray, "rows columns"]:
+def block_mean(pixels: GreyPixels, times: int) -> Float32[np.ndarray, "rows columns"]:
     """The mean of each block of times x times pixels: bit for bit what `coverage` gives, in a fifth of its time.
 
     Args:
@@ -89,55 +92,85 @@ LARGEST_FILE_BYTES = 1 << 30
 _DICOM_SUFFIXES = (".dcm", ".dicom")
 
 
-def read_grey(path: Path) -> GreyPixels:
+class InMemory(NamedTuple):
+    """A film that is no file, and what messages call it.
+
+    Attributes:
+        content: a file's bytes, an image of Pillow's, an array (see `array_pixels`), or a data set of pydicom's.
+    """
+
+    name: str
+    content: "bytes | Image.Image | np.ndarray | Dataset"
+
+
+def read_grey(film: Path | InMemory) -> GreyPixels:
     """The pixels of a film; see `read`."""
-    return read(path).pixels
+    return read(film).pixels
 
 
-def read(path: Path) -> Film:
-    """Read a film: PNG, JPEG or DICOM.
+def read(film: Path | InMemory) -> Film:
+    """Read a film: PNG, JPEG or DICOM, or one that is in memory.
 
-    What the file is, is told by its content, never by its name. Colour becomes grey by the ITU-R 601 weights.
+    What a file is, is told by its content, never by its name. Colour becomes grey by the ITU-R 601 weights.
 
     Raises:
         ImageError: if the file is no film that can be read without loss or guess, naming the file and the remedy.
         MissingExtraError: if it is DICOM and what reads it is not installed.
     """
-    return _read(lambda: _content(path), path)
+    if isinstance(film, Path):
+        return _read(lambda: _decoded(_content(film), film.suffix), str(film))
+    return _read(lambda: _from_memory(film), film.name)
 
 
 def read_content(content: bytes, name: str) -> Film:
     """The same for a film that is in memory, under the name that its sender gave it."""
-    return _read(lambda: content, Path(name))
+    return read(InMemory(name, content))
 
 
-def _read(load: Callable[[], bytes], path: Path) -> Film:
+def _from_memory(film: InMemory) -> Film:
+    content = film.content
+    if isinstance(content, bytes):
+        return _decoded(content, Path(film.name).suffix)
+    if isinstance(content, np.ndarray):
+        return Film(array_pixels(content))
+    if isinstance(content, Image.Image):
+        check_size(*content.size)
+        return Film(grey_pixels(content, content.size))
+    from hilum.data.dicom import film_of
+
+    return film_of(content)
+
+
+def _decoded(content: bytes, suffix: str) -> Film:
+    if content.startswith(PNG):
+        return Film(read_png(content))
+    if content.startswith(JPEG):
+        return Film(read_jpeg(content))
+    if content[128:132] == b"DICM" or suffix.lower() in _DICOM_SUFFIXES:
+        from hilum.data.dicom import read_dicom
+
+        return read_dicom(content)
+    raise FaultError("be a PNG, JPEG or DICOM image, got something else", f"Remove it or replace it. {SAVE_AGAIN}")
+
+
+def _read(load: Callable[[], Film], name: str) -> Film:
     try:
-        content = load()
-        if content.startswith(PNG):
-            return Film(read_png(content))
-        if content.startswith(JPEG):
-            return Film(read_jpeg(content))
-        if content[128:132] == b"DICM" or path.suffix.lower() in _DICOM_SUFFIXES:
-            from hilum.data.dicom import read_dicom
-
-            return read_dicom(content)
-        raise FaultError("be a PNG, JPEG or DICOM image, got something else", f"Remove it or replace it. {SAVE_AGAIN}")
+        return load()
     except MissingExtraError:
         raise
     except FaultError as fault:
-        raise ImageError(f"film must {fault.rule} in {str(path)!r}. {fault.remedy}.") from fault
+        raise ImageError(f"film must {fault.rule} in {name!r}. {fault.remedy}.") from fault
     except (Exception, MemoryError) as error:  # decoders fail on hostile bytes with whatever exception comes handy
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-        raise ImageError(f"film must be an intact image, got {reason!r} in {str(path)!r}. {GET_AGAIN}.") from error
+        raise ImageError(f"film must be an intact image, got {reason!r} in {name!r}. {GET_AGAIN}.") from error
 
 
 @dataclass(frozen=True)
 class Preprocessing:
     """How grey pixels become the network's input. It is stored in the bundle, so that every road gives the same input.
 
-    The range is 0..1 by the pixel format's maximum (255 or 65535), bone bright, never by the film's own extremes.
-    Films that are not square are squeezed to size x size, as ChestX-ray14's publications do.
+    The range is 0..1 by the pixel format's maximum (255, 65535, or 1 of floats), bone bright, never by the film's own
+    extremes. Films that are not square are squeezed to size x size, as ChestX-ray14's publications do.
 
     Attributes:
         size: height and width of the input, in pixels.
@@ -189,12 +222,14 @@ class Preprocessing:
 
     def grey(self, pixels: GreyPixels) -> Float32[np.ndarray, "size size"]:
         """One channel of the network's input; all are equal."""
-        full_scale = np.float32(np.iinfo(pixels.dtype).max)
+        full_scale = np.float32(1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max)
         resized = self._nearest(pixels) if self.interpolation == "nearest" else self._area(pixels)
         scaled: Float32[np.ndarray, "size size"] = np.divide(resized, full_scale, dtype=np.float32)
         return scaled
 
-    def _nearest(self, pixels: GreyPixels) -> UInt8[np.ndarray, "size size"] | UInt16[np.ndarray, "size size"]:
+    def _nearest(
+        self, pixels: GreyPixels
+    ) -> UInt8[np.ndarray, "size size"] | UInt16[np.ndarray, "size size"] | Float32[np.ndarray, "size size"]:
         rows, columns = (centres(side, self.size) for side in pixels.shape)
         return np.asarray(pixels[np.ix_(rows, columns)])
 

@@ -30,7 +30,7 @@ EXPORT_JSON = "export.json"
 _PREFERRED = ("openvino-int8", "openvino-bf16", "openvino-fp32", "onnx-fp32")
 _PIXELS_A_BATCH = 8 * 224**2
 """Fastest on two cores: 8 films at 224 px, 2 at 512; 16 at 512 px take 1.7 times as long each (`hilum bench`)."""
-_FILMS_FOR_TRIAL = 200
+FILMS_FOR_TRIAL = 200
 _RUNS_IN_TRIAL = 3
 
 
@@ -196,7 +196,7 @@ def _open(exported: "Exported", films: int | None) -> Engine:
 def _fastest(found: list["Exported"], films: int | None) -> Engine:
     """The engine that does the most films per second; the first if the films are too few for a trial to pay."""
     first = _open(found[0], films)
-    if len(found) == 1 or (films is not None and films < _FILMS_FOR_TRIAL):
+    if len(found) == 1 or (films is not None and films < FILMS_FOR_TRIAL):
         return first
     return min([first, *(_open(exported, films) for exported in found[1:])], key=_seconds_per_film)
 

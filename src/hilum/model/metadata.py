@@ -12,7 +12,8 @@ from jaxtyping import Float32
 
 from hilum.data.images import Preprocessing
 from hilum.data.quality import Gate
-from hilum.errors import BundleError
+from hilum.errors import BundleError, HilumError
+from hilum.metrics.thresholds import Threshold
 from hilum.model.thresholds import OperatingPoints, binding
 
 FORMAT = 1
@@ -66,6 +67,20 @@ class Description:
                 "thresholds must have been chosen for these weights, this preprocessing and this calibration, but "
                 f"those in {where} were not. Choose them anew with: hilum calibrate RUN --films films.parquet"
             )
+
+    def call_thresholds(self, point: str, *, where: str | Path) -> list[Threshold | None]:
+        """What calls at an operating point are made with, in the order of the findings.
+
+        Raises:
+            HilumError: if there is no such point, or no thresholds at all; `where` says of which model.
+        """
+        if self.thresholds is None:
+            raise HilumError(
+                f"calls must come from thresholds, and {where} has none. Choose them on validation films with: "
+                f"hilum calibrate {where} --films films.parquet"
+            )
+        chosen = self.thresholds.thresholds(point)
+        return [chosen[finding] for finding in self.findings]
 
     def binding(self, weights_sha256: str, calibration_films: str) -> str:
         """The hash that thresholds must bear."""

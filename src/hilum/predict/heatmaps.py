@@ -45,13 +45,19 @@ def write_heatmaps(description: Description, scored: Scored, folder: Path, *, fi
     place = place_of(folder, film)
     written = []
     for k in np.argsort(-scored.scores, kind="stable")[:top]:
-        finding, score = description.findings[k], float(scored.scores[k])
+        finding = description.findings[k]
         path = place.with_name(f"{place.name}.{finding}.png")
-        caption = f"{finding}: score {score:.3f}\nResearch software, not a medical device"
         heat = strength(scored.maps[k], description.heatmap_logits[finding])
-        save_overlay(path, overlay(grey, heat), caption)
+        save_picture(path, heatmap_picture(grey, heat, finding, float(scored.scores[k])))
         written.append(path)
     return written
+
+
+def heatmap_picture(
+    grey: Float[np.ndarray, "height width"], heat: Float32[np.ndarray, "rows columns"], finding: str, score: float
+) -> Image.Image:
+    """A film with its heat over it, and the score and the disclaimer in a strip below."""
+    return captioned(overlay(grey, heat), f"{finding}: score {score:.3f}\nResearch software, not a medical device")
 
 
 def place_of(folder: Path, film: str) -> Path:
@@ -93,13 +99,18 @@ def overlay(
     return picture
 
 
-def save_overlay(path: Path, picture: UInt8[np.ndarray, "height width 3"], caption: str) -> None:
-    """Write an overlay as PNG; the caption, with the score and the disclaimer, goes into a strip below the film."""
+def captioned(picture: UInt8[np.ndarray, "height width 3"], caption: str) -> Image.Image:
+    """A picture with lines of text in a strip below it."""
     film = Image.fromarray(picture)
     lines = caption.split("\n")
     page = Image.new("RGB", (max(film.width, 320), film.height + 14 * len(lines) + 8), "black")
     page.paste(film, (0, 0))
     ImageDraw.Draw(page).multiline_text((6, film.height + 4), caption, fill="white", spacing=2)
+    return page
+
+
+def save_picture(path: Path, page: Image.Image) -> None:
+    """Write a picture as PNG, whole or not at all."""
     with unfinished(path) as beside:
         page.save(beside, format="PNG")
 

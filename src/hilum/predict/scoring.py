@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float32
 
-from hilum.data.images import Preprocessing, read_grey
+from hilum.data.images import InMemory, Preprocessing, read_grey
 from hilum.data.quality import OK
 from hilum.errors import ImageError
 from hilum.messages import track
@@ -32,12 +32,13 @@ class Scored:
     """One file's scores and class maps, or why it has none.
 
     Attributes:
-        path: the file.
+        path: the file, or what a film in memory is called.
         error: empty if the file was read; then the rest is there.
         image: the network's input, grey in [0, 1].
         scores: sigmoid of the logits, calibrated if the bundle is.
         maps: logits by place, before calibration; see the network's class_maps.
         fit: whether the film fits the model, `ok` or what is wrong and why; empty if the model has no gate.
+        logits: as the network gives them, before calibration.
     """
 
     path: Path
@@ -46,6 +47,7 @@ class Scored:
     scores: Float32[np.ndarray, " findings"] | None = None
     maps: Float32[np.ndarray, "findings rows columns"] | None = None
     fit: str = ""
+    logits: Float32[np.ndarray, " findings"] | None = None
 
     @property
     def fits(self) -> bool:
@@ -65,41 +67,43 @@ def score_files(engine: Engine, paths: Iterable[Path], *, batch: int | None = No
 
 def score_batches(
     engine: Engine,
-    paths: Iterable[Path],
+    films: Iterable[Path | InMemory],
     *,
     batch: int,
-    read: Callable[[Preprocessing, Path], Grey] = lambda preprocessing, path: preprocessing.grey(read_grey(path)),
+    read: Callable[[Preprocessing, Path | InMemory], Grey] = lambda preprocessing, film: preprocessing.grey(
+        read_grey(film)
+    ),
 ) -> Iterator[list[Scored]]:
-    """Score files in their order, `batch` at a time; only the last list is shorter.
+    """Score films in their order, `batch` at a time; only the last list is shorter.
 
     While one batch is with the caller, as many as the engine wants are in the network and the next ones are decoded.
 
     Args:
-        read: from a file to one channel of the network's input; ImageError for a bad one.
+        read: from a film to one channel of the network's input; ImageError for a bad one.
     """
-    coming, cores = iter(paths), os.cpu_count() or 1
+    coming, cores = iter(films), os.cpu_count() or 1
     ahead = 2 * max(batch, cores)
     with ThreadPoolExecutor(cores) as readers, ThreadPoolExecutor(engine.parallel) as runners:
         reading: deque[Future[Scored]] = deque()
         running: deque[Future[list[Scored]]] = deque()
         try:
             while True:
-                films: list[Scored] = []
-                while len(films) < batch:
-                    for path in islice(coming, ahead - len(reading)):
-                        reading.append(readers.submit(_read, engine.description, path, read))
+                ready: list[Scored] = []
+                while len(ready) < batch:
+                    for film in islice(coming, ahead - len(reading)):
+                        reading.append(readers.submit(_read, engine.description, film, read))
                     if not reading:
                         break
-                    films.append(reading.popleft().result())
-                if films:
-                    running.append(runners.submit(_run, engine, films))
+                    ready.append(reading.popleft().result())
+                if ready:
+                    running.append(runners.submit(_run, engine, ready))
                 if not running:
                     return
-                if not films or len(running) > engine.parallel:
+                if not ready or len(running) > engine.parallel:
                     yield running.popleft().result()
         finally:
-            for film in reading:
-                film.cancel()
+            for unread in reading:
+                unread.cancel()
             for waiting in running:
                 waiting.cancel()
 
@@ -135,9 +139,12 @@ def score_films(engine: Engine, films: "Films", *, each: Callable[[int, Scored],
     return table
 
 
-def _read(description: Description, path: Path, read: Callable[[Preprocessing, Path], Grey]) -> Scored:
+def _read(
+    description: Description, film: Path | InMemory, read: Callable[[Preprocessing, Path | InMemory], Grey]
+) -> Scored:
+    path = film if isinstance(film, Path) else Path(film.name)
     try:
-        image = read(description.preprocessing, path)
+        image = read(description.preprocessing, film)
         return Scored(path, "", image, fit=str(description.gate.check(image)) if description.gate else "")
     except ImageError as error:
         return Scored(path, str(error))
@@ -148,10 +155,10 @@ def _run(engine: Engine, films: list[Scored]) -> list[Scored]:
     if not good:
         return films
     outputs = engine.run(np.stack(good))
-    results = zip(outputs.scores, outputs.maps, strict=True)
+    results = zip(*outputs, strict=True)
 
     def with_results(film: Scored) -> Scored:
-        scores, maps = next(results)
-        return replace(film, scores=scores, maps=maps)
+        scores, logits, maps = next(results)
+        return replace(film, scores=scores, maps=maps, logits=logits)
 
     return [film if film.image is None else with_results(film) for film in films]

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 
 from hilum.data.films import SPLITS, Films, write_films
-from hilum.data.splits import split_films
 from hilum.errors import FilmsError, HilumError, RecipeError, TrainingStoppedError
 from hilum.evaluation.evaluate import evaluate_to_folder
 from hilum.files import write_whole
@@ -165,7 +164,7 @@ def _run(suite: Suite, run: Run, *, bar: bool) -> None:
 def _splits(films: Films, protocols: Sequence[str]) -> dict[str, Films]:
     """The films under each protocol."""
     if protocols:
-        return {protocol: split_films(films, protocol, seed=SPLIT_SEED) for protocol in protocols}
+        return {protocol: films.split(protocol, seed=SPLIT_SEED) for protocol in protocols}
     protocol = films.notes.get("protocol")
     if protocol is None:
         raise FilmsError(

@@ -23,7 +23,6 @@ from hilum.data.dataset import Augmentation, FilmDataset, ShuffledBatches, open_
 from hilum.data.films import Films, read_films, write_films
 from hilum.data.quality import LEAST_FILMS, Gate, fit_gate
 from hilum.data.sources.nih import index_nih
-from hilum.data.splits import split_films
 from hilum.errors import RecipeError, TrainingStoppedError
 from hilum.files import alone, write_whole
 from hilum.messages import messages, quiet_lightning
@@ -91,7 +90,7 @@ def _phantom_films(recipe: Recipe, folder: Path) -> Films:
         if data.exists():
             shutil.rmtree(data)  # an earlier run was stopped while it drew
         write_phantom(data / "nih", films=PHANTOM_FILMS, size=size, seed=seed)
-        write_films(split_films(index_nih(data / "nih"), "patient", seed=seed, fractions=_FRACTIONS), manifest)
+        write_films(index_nih(data / "nih").split("patient", seed=seed, fractions=_FRACTIONS), manifest)
     return read_films(manifest)
 
 
