@@ -2,17 +2,18 @@
 
 TYPE_CHECKING = False  # type checkers take it for typing's, whose import would cost more than all else here
 if TYPE_CHECKING:
-    from hilum.api import Evaluation, Heatmap, Model, Result, evaluate, load, train
+    from hilum.api import Heatmap, Model, Result, evaluate, load, train
     from hilum.data.films import Films
     from hilum.errors import HilumError
+    from hilum.evaluation.evaluate import Report
 
 __all__ = [
     "DISCLAIMER",
-    "Evaluation",
     "Films",
     "Heatmap",
     "HilumError",
     "Model",
+    "Report",
     "Result",
     "__version__",
     "evaluate",
@@ -25,7 +26,7 @@ __version__ = "0.1.0"
 DISCLAIMER = "Research software, not a medical device. Not for diagnosis, treatment or triage of patients."
 """Stands wherever scores are shown."""
 
-_HOMES = {"Films": "hilum.data.films", "HilumError": "hilum.errors"}
+_HOMES = {"Films": "hilum.data.films", "HilumError": "hilum.errors", "Report": "hilum.evaluation.evaluate"}
 
 
 def __getattr__(name: str) -> object:

@@ -17,7 +17,7 @@ from jaxtyping import Float32
 from PIL import Image
 
 from hilum.data.images import InMemory
-from hilum.errors import HilumError, ImageError, MissingExtraError
+from hilum.errors import HilumError, ImageError, extras_named
 from hilum.model.engines import FILMS_FOR_TRIAL, Engine, EngineName, Precision, is_export, open_engine
 from hilum.model.metadata import Description, read_bundle_json
 from hilum.model.thresholds import call
@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
     from hilum.data.films import Films
-    from hilum.evaluation.inputs import Judged
-    from hilum.metrics.bootstrap import Estimate
+    from hilum.evaluation.evaluate import Report
     from hilum.metrics.thresholds import Threshold
     from hilum.recipe import Recipe
 
@@ -298,15 +297,11 @@ def train(
         MissingExtraError: if the extra [train] is not installed.
         TrainingStoppedError: on Ctrl-C or SIGTERM, once the state is saved.
     """
-    try:
+    with extras_named():
         from hilum.data.films import Films
         from hilum.recipe import Recipe, load_recipe
         from hilum.training.train import PACKS
         from hilum.training.train import train as train_model
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            f"{error.name} must be installed for this. Install it: pip install 'hilum[train]'"
-        ) from None
     named = recipe if isinstance(recipe, Recipe) else os.fspath(recipe)
     chosen = load_recipe(named, [f"{key}={_setting(value)}" for key, value in (changes or {}).items()])
     beside = out if isinstance(films, Films) else films
@@ -321,48 +316,6 @@ def _setting(value: object) -> str:
     return "none" if value is None else json.dumps(value)  # of which the scalars and lists are TOML's
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Evaluation:
-    """How good scores are. Made by `hilum.evaluate`.
-
-    Attributes:
-        content: what report.json holds.
-        auroc: by finding: value, low and high (95 %), NaN where it is undefined.
-        average_precision: the same.
-        mean_auroc: over the findings in which it is defined.
-    """
-
-    content: dict[str, Any]
-    auroc: "dict[str, Estimate]"
-    average_precision: "dict[str, Estimate]"
-    mean_auroc: "Estimate"
-    mean_average_precision: "Estimate"
-    _judged: "Judged"
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a reader should know about the scores, in sentences."""
-        return tuple(self.content["notes"])
-
-    def __repr__(self) -> str:
-        films, patients, mean = self.content["films"], self.content["patients"], self.mean_auroc
-        return (
-            f"<Evaluation on {films:,} films of {patients:,} patients, {len(self.auroc)} findings: "
-            f"mean AUROC {mean.value:.3f} ({mean.low:.3f} to {mean.high:.3f})>"
-        )
-
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write report.json, report.html and roc.png, and the scores and labels that `hilum compare` needs.
-
-        Raises:
-            HilumError: if the folder cannot be written to.
-        """
-        from hilum.evaluation.page import write_report
-
-        self._judged.write(Path(folder))
-        write_report(self.content, Path(folder))
-
-
 def evaluate(
     scores: "np.ndarray | pd.DataFrame",
     labels: "np.ndarray | pd.DataFrame | Films",
@@ -373,7 +326,7 @@ def evaluate(
     name: str = "scores",
     draws: int = 1000,
     seed: int = 0,
-) -> Evaluation:
+) -> "Report":
     """Evaluate scores by labels, with the numbers of `hilum evaluate`: intervals are from resampled patients.
 
     Arrays are films x findings, row for row, with the names in `findings`. Tables have a column per finding, and their
@@ -422,26 +375,12 @@ _NO_FINDINGS = ("film", "path", "source", "patient", "study", "view", "age", "se
 
 def _evaluated(
     films: "Films", scores: "pd.DataFrame", split: str, name: str, draws: int, seed: int, notes: list[str]
-) -> Evaluation:
-    from hilum.evaluation.cohort import manifest_section
-    from hilum.evaluation.evaluate import judge
-    from hilum.evaluation.inputs import judged_films
-    from hilum.evaluation.subgroups import subgroups_section
+) -> "Report":
+    from hilum.evaluation.evaluate import evaluate_scores
 
-    report = judge(films, scores, split=split, draws=draws, seed=seed, system=name)
-    judged = judged_films(films, scores, split=split)
-    content = report.to_dict()
-    content["subgroups"] = subgroups_section(judged, None)
-    content["manifest"] = manifest_section(films, look=False)
-    content["notes"] += notes
-    return Evaluation(
-        content,
-        {finding: one.auroc for finding, one in report.findings.items()},
-        {finding: one.average_precision for finding, one in report.findings.items()},
-        report.mean_auroc,
-        report.mean_average_precision,
-        judged,
-    )
+    report = evaluate_scores(films, scores, split=split, draws=draws, seed=seed, system=name)
+    report.content["notes"] += notes
+    return report
 
 
 def _tables(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 CHESTXRAY14_FILMS = 112_120
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Report:
     """One system on one evaluation set.
 
@@ -44,6 +44,13 @@ class Report:
     findings: dict[str, FindingReport]
     mean_auroc: Estimate
     mean_average_precision: Estimate
+
+    def __repr__(self) -> str:
+        films, patients, mean = self.content["films"], self.content["patients"], self.mean_auroc
+        return (
+            f"<Report on {films:,} films of {patients:,} patients, {len(self.findings)} findings: "
+            f"mean AUROC {mean.value:.3f} ({mean.low:.3f} to {mean.high:.3f})>"
+        )
 
     @property
     def auroc(self) -> dict[str, Estimate]:
