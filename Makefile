@@ -43,7 +43,7 @@ check: $(INSTALLED)
 docs: $(INSTALLED)
 	@$(BIN)/python -c 'import furo, myst_parser' 2>/dev/null || \
 		$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
-	$(BIN)/python -m sphinx -W --keep-going --quiet docs docs/_build
+	$(BIN)/python -m sphinx -W --keep-going --fresh-env --write-all --quiet docs docs/_build
 	@echo "The site is in docs/_build/index.html"
 
 bench: $(INSTALLED)

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import click
 import typer
 
 HERE = Path(__file__).resolve().parent
@@ -56,13 +55,13 @@ def reference_page(title: str, names: list[str], intro: str = "") -> str:
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def command_help(command: click.Command, parents: tuple[str, ...] = ("hilum",)) -> Iterator[str]:
-    """The help of a command and of those below it, as `--help` prints it at 100 columns."""
-    path = " ".join(parents)
-    context = click.Context(command, info_name=path, max_content_width=100, terminal_width=100)
-    yield f"## {path}\n\n```text\n{command.get_help(context).strip()}\n```"
-    for name, below in getattr(command, "commands", {}).items():
-        yield from command_help(below, (*parents, name))
+def command_help(command: Any, name: str, parent: Any = None) -> Iterator[str]:
+    """The help of a command and of those below it, as `--help` prints it on a terminal of so many columns."""
+    columns = {"max_content_width": 90, "terminal_width": 90}
+    context = command.context_class(command, info_name=name, parent=parent, **command.context_settings | columns)
+    yield f"## {context.command_path}\n\n```text\n{command.get_help(context).strip()}\n```"
+    for below in getattr(command, "commands", {}):
+        yield from command_help(command.commands[below], below, context)
 
 
 def write_reference(_app: Any) -> None:
@@ -73,12 +72,12 @@ def write_reference(_app: Any) -> None:
     packages = sorted(face.parent.name for face in (SOURCE / "hilum").glob("*/__init__.py"))
     for package in packages:
         face = importlib.import_module(f"hilum.{package}")
-        pages[package] = reference_page(
+        pages[f"hilum.{package}"] = reference_page(
             f"hilum.{package}", module_names(SOURCE / "hilum" / package), face.__doc__ or ""
         )
-    pages.pop("cli")  # commands.md shows what it offers
+    pages.pop("hilum.cli")  # commands.md shows what it offers
     head = "# Commands\n\nEvery command as its `--help` prints it."
-    pages["commands"] = "\n\n".join([head, *command_help(typer.main.get_command(commands))]) + "\n"
+    pages["commands"] = "\n\n".join([head, *command_help(typer.main.get_command(commands), "hilum")]) + "\n"
     for name, text in pages.items():
         path = HERE / "reference" / "made" / f"{name}.md"
         path.parent.mkdir(exist_ok=True)
@@ -91,6 +90,8 @@ def plain_docstring(_app: Any, _what: str, _name: str, _about: Any, _options: An
 
     `name` is code, an indented block is kept as it is, Source is a paragraph; no other sign means anything.
     """
+    if lines and lines[0].startswith("Alias for field number"):  # what NamedTuple writes
+        lines.clear()
     made: list[str] = []
     section, verbatim = "", False
     for line in lines:
