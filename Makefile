@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 TOOLS := chromium dciodvfy storescu Orthanc
 PACKAGES := chromium dicom3tools dcmtk orthanc orthanc-dicomweb
 
-.PHONY: install tools demo test check bench clean
+.PHONY: install tools demo test check docs bench clean
 
 install: $(INSTALLED)
 
@@ -40,6 +40,12 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
+docs: $(INSTALLED)
+	@$(BIN)/python -c 'import furo, myst_parser' 2>/dev/null || \
+		$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python -m sphinx -W --keep-going --fresh-env --write-all --quiet docs docs/_build
+	@echo "The site is in docs/_build/index.html"
+
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/bootstrap.py
 	$(BIN)/python benchmarks/judging.py
@@ -50,4 +56,4 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/training.py
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist docs/_build docs/reference/made .pytest_cache .mypy_cache .ruff_cache .hypothesis
