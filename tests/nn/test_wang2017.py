@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchvision.models import get_model
 
-from hilum.nn.baselines import MINIMUM_SIZES, Backbone, Pooling, Wang2017, lse_pool
+from hilum.nn.baselines import MINIMUM_SIZES, Pooling, Wang2017, Wang2017Backbone, lse_pool
 from hilum.nn.classifier import load_backbone
 
-BACKBONES = get_args(Backbone)
+BACKBONES = get_args(Wang2017Backbone)
 
 
-def network(backbone: Backbone = "alexnet", **choices: Any) -> Wang2017:
+def network(backbone: Wang2017Backbone = "alexnet", **choices: Any) -> Wang2017:
     return Wang2017(**{"findings": 3, "backbone": backbone, **choices}).eval()
 
 
@@ -86,8 +86,8 @@ DERIVED = {
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("channels", [3, 1])
-def test_parameter_counts_are_golden(backbone: Backbone, channels: int) -> None:
-    """Backbone, a 1x1 convolution of its width with bias, and a linear layer of 14 outputs."""
+def test_parameter_counts_are_golden(backbone: Wang2017Backbone, channels: int) -> None:
+    """Wang2017Backbone, a 1x1 convolution of its width with bias, and a linear layer of 14 outputs."""
     count, width, trunk, golden = DERIVED[backbone]
     assert count(3) == trunk
     assert trunk + width * width + width + 14 * width + 14 == golden
@@ -99,7 +99,7 @@ def test_parameter_counts_are_golden(backbone: Backbone, channels: int) -> None:
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("pooling", get_args(Pooling))
 @pytest.mark.parametrize("channels", [3, 1])
-def test_shapes_and_the_s_of_the_source(backbone: Backbone, pooling: Pooling, channels: int) -> None:
+def test_shapes_and_the_s_of_the_source(backbone: Wang2017Backbone, pooling: Pooling, channels: int) -> None:
     """At 1,024 px the source's maps are 32 x 32 (AlexNet's own arithmetic leaves 31)."""
     with torch.device("meta"):
         model = Wang2017(findings=14, backbone=backbone, pooling=pooling, channels=channels).eval()
@@ -110,7 +110,7 @@ def test_shapes_and_the_s_of_the_source(backbone: Backbone, pooling: Pooling, ch
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_the_backbone_is_torchvisions(backbone: Backbone) -> None:
+def test_the_backbone_is_torchvisions(backbone: Wang2017Backbone) -> None:
     if backbone in ("alexnet", "vgg16"):
         with torch.device("meta"):  # their heads take half a gigabyte
             theirs = get_model(backbone).eval()
@@ -190,7 +190,7 @@ def test_lse_does_not_overflow_and_its_gradient_is_the_softmax() -> None:
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_a_gradient_reaches_every_weight(backbone: Backbone) -> None:
+def test_a_gradient_reaches_every_weight(backbone: Wang2017Backbone) -> None:
     model = network(backbone, channels=1).train()
     model(films(2, 1, 64, 64)).square().sum().backward()
     for name, weight in model.named_parameters():
@@ -200,7 +200,7 @@ def test_a_gradient_reaches_every_weight(backbone: Backbone) -> None:
 
 
 @pytest.mark.parametrize("backbone", ["alexnet", "googlenet"])
-def test_a_grey_stem_summed_over_rgb_gives_the_same_output_on_grey_films(backbone: Backbone) -> None:
+def test_a_grey_stem_summed_over_rgb_gives_the_same_output_on_grey_films(backbone: Wang2017Backbone) -> None:
     colour, grey = network(backbone), network(backbone, channels=1)
     assert load_backbone(grey, colour.state_dict()) == []
     images = films(2, 1, 96, 96)
@@ -208,7 +208,7 @@ def test_a_grey_stem_summed_over_rgb_gives_the_same_output_on_grey_films(backbon
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_films_that_are_too_small_are_refused_in_one_sentence(backbone: Backbone) -> None:
+def test_films_that_are_too_small_are_refused_in_one_sentence(backbone: Wang2017Backbone) -> None:
     least = MINIMUM_SIZES[backbone]
     with torch.device("meta"):
         model = Wang2017(findings=2, backbone=backbone).eval()

