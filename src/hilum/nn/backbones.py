@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hilum.errors import MissingExtraError
+from hilum.errors import extras_named
 from hilum.nn.classifier import Classifier, ClassMaps, Images, Logits, check_channels
 
 PREFIX = "timm:"
@@ -151,12 +151,8 @@ def _normed(features: Tensor, pooled: Float[Tensor, "batch features"], norm: nn.
 
 
 def _body(name: str, *, channels: int, size: int, drop_path: float) -> Any:
-    try:
+    with extras_named():
         import timm
-    except ModuleNotFoundError:
-        raise MissingExtraError(
-            "timm must be installed for this network. Install it: pip install 'hilum[timm]'"
-        ) from None
     options: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
     if not name.startswith("hf-hub:") and not timm.is_model(name):
         close = timm.list_models(f"*{name.split('_')[0]}*")[:3]

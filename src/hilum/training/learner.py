@@ -14,15 +14,15 @@ from typing import Any, cast
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
 from pytorch_lightning.callbacks import EarlyStopping, WeightAveraging
 from torch import Tensor, nn
 
 from hilum.errors import BundleError, HilumError, TrainingStoppedError
 from hilum.metrics.ranking import auroc_per_finding
 from hilum.nn.classifier import Classifier
-from hilum.recipe import Loss, Recipe
-from hilum.training.losses import bce_loss, class_weighted_bce_loss, focal_loss, weighted_cross_entropy_loss
+from hilum.recipe import Recipe
+from hilum.training.losses import loss_of
 
 Batch = list[Tensor]
 """Images and labels, in the list that torch's loader makes of them."""
@@ -177,28 +177,6 @@ def _diverged(what: str, steps: int) -> HilumError:
         f"{what} must be finite, but the training diverged after {steps} steps. Lower the learning rate, e.g. "
         "--set optimizer.lr=1e-4, or clip the gradient with --set training.gradient_clip=1.0, in another --out"
     )
-
-
-def loss_of(logits: Tensor, labels: Tensor, loss: Loss, prevalence: Tensor | None = None) -> Float[Tensor, ""]:
-    """The recipe's loss.
-
-    Args:
-        prevalence: of each finding in training, in (0, 1); `class-weighted-bce` needs it.
-
-    Raises:
-        ValueError: if it is needed and absent.
-    """
-    match loss.name:
-        case "bce":
-            return bce_loss(logits, labels)
-        case "focal":
-            return focal_loss(logits, labels, gamma=loss.gamma, alpha=loss.alpha)
-        case "w-cel":
-            return weighted_cross_entropy_loss(logits, labels)
-        case "class-weighted-bce":
-            if prevalence is None:
-                raise ValueError("prevalence must be given for the loss class-weighted-bce, got None")
-            return class_weighted_bce_loss(logits, labels, prevalence=prevalence.to(logits.device))
 
 
 def prevalence_of(labels: Float32[np.ndarray, "films findings"]) -> Float32[np.ndarray, " findings"]:

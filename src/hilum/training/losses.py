@@ -5,8 +5,32 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 from torch import Tensor
 
+from hilum.recipe import Loss
+
 Logits = Float[Tensor, "batch findings"]
 Labels = Float[Tensor, "batch findings"]
+
+
+def loss_of(logits: Logits, labels: Labels, loss: Loss, prevalence: Tensor | None = None) -> Float[Tensor, ""]:
+    """The recipe's loss.
+
+    Args:
+        prevalence: of each finding in training, in (0, 1); `class-weighted-bce` needs it.
+
+    Raises:
+        ValueError: if it is needed and absent.
+    """
+    match loss.name:
+        case "bce":
+            return bce_loss(logits, labels)
+        case "focal":
+            return focal_loss(logits, labels, gamma=loss.gamma, alpha=loss.alpha)
+        case "w-cel":
+            return weighted_cross_entropy_loss(logits, labels)
+        case "class-weighted-bce":
+            if prevalence is None:
+                raise ValueError("prevalence must be given for the loss class-weighted-bce, got None")
+            return class_weighted_bce_loss(logits, labels, prevalence=prevalence.to(logits.device))
 
 
 def bce_loss(logits: Logits, labels: Labels) -> Float[Tensor, ""]:
