@@ -57,7 +57,9 @@ def heatmap_picture(
     grey: Float[np.ndarray, "height width"], heat: Float32[np.ndarray, "rows columns"], finding: str, score: float
 ) -> Image.Image:
     """A film with its heat over it, and the score and the disclaimer in a strip below."""
-    return captioned(overlay(grey, heat), f"{finding}: score {score:.3f}\nResearch software, not a medical device")
+    return captioned(
+        overlay(grey, heat), f"{drawn(finding)}: score {score:.3f}\nResearch software, not a medical device"
+    )
 
 
 def place_of(folder: Path, film: str) -> Path:
