@@ -62,7 +62,7 @@ def compare(run: Path, manifest: Path, *, split: str, draws: int) -> dict[str, d
     means: dict[str, dict[str, Any]] = {}
     for kind, maps in kinds.items():
         boxed = boxed_findings(films, bundle.findings, maps_of_boxed(engine, films, maps))
-        section = localization_section(boxed, draws=draws, seed=0)
+        section = localization_section(boxed, films.findings, draws=draws, seed=0)
         means[kind] = section["mean"]["model"]
         if kind == "class maps":
             means |= {f"{name}, boxes of the class maps' sizes": section["mean"][name] for name in ("random", "centre")}

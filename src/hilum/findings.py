@@ -1,6 +1,13 @@
-"""The label vocabularies and their mapping: the only such table in Hilum."""
+"""Names, synonyms, codes and plain words of the findings that are known; any other finding is as welcome.
 
+Which findings a film, a model or a report has is told by its manifest, its bundle or its file, never by this module.
+"""
+
+import hashlib
 import re
+import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from hilum.errors import FilmsError
@@ -87,17 +94,47 @@ RADLEX: dict[str, Code] = {
 """The RadLex code of a finding that has one, beside that in CODES."""
 
 
-def code_of(finding: str) -> Code:
-    """The code of a finding; a private one, with its own name, for a finding of another vocabulary."""
-    return CODES.get(finding) or Code(finding, PRIVATE, finding[:64])
+_LONGEST_CODE = 16
+"""Of a code's value: DICOM's SH. https://dicom.nema.org/medical/dicom/current/output/html/part05.html#sect_6.2"""
+_PLAIN_CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*( [A-Za-z0-9_.-]+)*")
 
 
-_OTHER_NAMES: dict[str, str] = {
-    "infiltrate": "Infiltration",  # BBox_List_2017.csv
-    "pleuralthickening": "Pleural_Thickening",
-    "pleural effusion": "Effusion",
-    "pleuraleffusion": "Effusion",
+@lru_cache(maxsize=64)
+def codes_of(findings: tuple[str, ...]) -> dict[str, tuple[Code, ...]]:
+    """The code of each finding of a model, no two with the same, and after it that of RadLex where there is one.
+
+    A known finding has its code under its synonyms too. Any other has one of the private scheme, with its own name as
+    the meaning: never that of a similar finding.
+    """
+    known: dict[str, str] = {}
+    for name in sorted(findings, key=lambda name: name not in CODES):  # a synonym comes after the name itself
+        finding = known_as(name)
+        if finding is not None and finding not in known.values():
+            known[name] = finding
+    codes = {name: (CODES[one], *([RADLEX[one]] if one in RADLEX else [])) for name, one in known.items()}
+    taken = {code.value for code, *_ in codes.values()}
+    for name in findings:
+        if name not in codes:
+            codes[name] = (Code(_private_value(name, taken), PRIVATE, name),)
+            taken.add(codes[name][0].value)
+    return {name: codes[name] for name in findings}
+
+
+def _private_value(name: str, taken: set[str]) -> str:
+    """The name itself where it can be a code, else what is left of it and a hash."""
+    if len(name) <= _LONGEST_CODE and _PLAIN_CODE.fullmatch(name) and name not in taken:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    start = re.sub(r"[^A-Za-z0-9]+", "", unicodedata.normalize("NFKD", name))[:7] or "finding"
+    return f"{start}-{digest[: _LONGEST_CODE - len(start) - 1][:8]}"
+
+
+SYNONYMS: dict[str, tuple[str, ...]] = {
+    "Infiltration": ("Infiltrate",),  # BBox_List_2017.csv
+    "Effusion": ("Pleural Effusion", "PleuralEffusion"),
+    "Pleural_Thickening": ("PleuralThickening",),
 }
+"""Other names of known findings; case, spaces, underscores and hyphens do not matter."""
 
 COMPOSITES: dict[str, tuple[str, ...]] = {
     "Nodule or mass": ("Nodule", "Mass"),
@@ -110,16 +147,132 @@ after the tree of Irvin et al., "CheXpert", AAAI 2019, figure 1, and ChestX-ray1
 """
 
 
-def canonical(name: str) -> str:
-    """The ChestX-ray14 name of a finding, whatever its case, spacing, hyphen or file of origin.
+_LAST_DRAWN = 0x24F
+"""The end of Unicode's Latin letters, which the fonts of Pillow and matplotlib have; other scripts they may not."""
+
+
+def drawn(finding: str) -> str:
+    """A finding as pictures write it: in words, or by its code where their fonts lack its script."""
+    if all(ord(letter) <= _LAST_DRAWN for letter in finding):
+        return finding.replace("_", " ")
+    return codes_of((finding,))[finding][0].value
+
+
+class Plain(NamedTuple):
+    """A finding for a reader who is no radiologist.
+
+    Attributes:
+        words: what it is, in a sentence.
+        urgency: 1 (may need action at once) to 4 (as a rule it can wait). Hilum's own order for a list, and no triage.
+    """
+
+    words: str
+    urgency: int
+
+
+PLAIN: dict[str, Plain] = {
+    "Pneumothorax": Plain("Air between lung and chest wall; the lung may have collapsed.", 1),
+    "Edema": Plain("Fluid in the lung tissue, often from a failing heart.", 1),
+    "Effusion": Plain("Fluid between lung and chest wall.", 2),
+    "Pneumonia": Plain("An infection of the lung; it cannot be told from a film alone.", 2),
+    "Consolidation": Plain("Lung filled with fluid, pus or cells instead of air.", 2),
+    "Mass": Plain("A round spot of more than 3 cm.", 2),
+    "Infiltration": Plain("A hazy patch; an old, wide word for many causes.", 3),
+    "Atelectasis": Plain("A part of the lung without air, fallen in.", 3),
+    "Nodule": Plain("A round spot of up to 3 cm.", 3),
+    "Cardiomegaly": Plain("A heart that looks larger than it should.", 3),
+    "Emphysema": Plain("Lungs blown up because their air sacs are destroyed.", 4),
+    "Fibrosis": Plain("Scars in the lung tissue.", 4),
+    "Pleural_Thickening": Plain("Scars or thickening of the lung's lining.", 4),
+    "Hernia": Plain("A part of the stomach or bowel that lies in the chest.", 4),
+}
+
+
+def plain(finding: str) -> Plain:
+    """A finding in plain words; one that is not known has none, and comes last."""
+    return PLAIN.get(known_as(finding) or "", Plain("", 4))
+
+
+def folded(name: str) -> str:
+    """A name without what does not tell findings apart: case, spaces, underscores, hyphens, how accents are stored."""
+    return re.sub(r"(?<=\S)[\s_-]+(?=\S)", " ", unicodedata.normalize("NFC", name).strip()).casefold()
+
+
+_KNOWN = {folded(name): known for known in CHESTXRAY14 for name in (known, *SYNONYMS.get(known, ()))}
+
+
+def known_as(name: str) -> str | None:
+    """The known finding of this name or synonym; None if there is none."""
+    return _KNOWN.get(folded(name))
+
+
+def resolve(name: str, findings: Sequence[str]) -> str | None:
+    """Which of the findings a name means: the same name, else the same but for case and spacing, else a synonym.
+
+    Args:
+        findings: those of a manifest or a bundle.
+
+    Returns:
+        None if it is none of them.
 
     Raises:
-        FilmsError: if the name is none of the 14 findings nor another name of one.
+        FilmsError: if it is a synonym of two of them.
     """
-    words = re.sub(r"(?<=\S)[ _-]+(?=\S)", " ", name.strip()).lower()
-    for finding in CHESTXRAY14:
-        if finding.replace("_", " ").lower() == words:
-            return finding
-    if words in _OTHER_NAMES:
-        return _OTHER_NAMES[words]
-    raise FilmsError(f"finding must be one of {', '.join(CHESTXRAY14)}, got {name!r}")
+    if name in findings:
+        return name
+    by_name = _by_name(tuple(findings))
+    if folded(name) in by_name:
+        return by_name[folded(name)]
+    known = known_as(name)
+    same = [finding for finding in findings if known is not None and known_as(finding) == known]
+    if len(same) > 1:
+        raise FilmsError(f"finding must mean one of {' and '.join(same[:2])}, got {name!r}. Write one of these names.")
+    return same[0] if same else None
+
+
+@lru_cache(maxsize=64)
+def _by_name(findings: tuple[str, ...]) -> dict[str, str]:
+    return {folded(finding): finding for finding in findings}
+
+
+def canonical(name: str, findings: Sequence[str] = CHESTXRAY14) -> str:
+    """Like `resolve`, for a name that must be one of the findings.
+
+    Raises:
+        FilmsError: if it is none of them, or two.
+    """
+    finding = resolve(name, findings)
+    if finding is None:
+        raise FilmsError(f"finding must be one of {', '.join(findings)}, got {name!r}")
+    return finding
+
+
+LONGEST_NAME = 64
+_NOT_IN_NAMES = set('/\\"')
+_COLUMNS = {"fit", "error"}
+"""What predictions call other columns, beside the manifest's."""
+
+
+def name_fault(findings: Sequence[object]) -> str | None:
+    """What names of findings must be and these are not; None if nothing is wrong.
+
+    Names stand in files' names, in tables' headers and in DICOM, whatever their script.
+    """
+    for name in findings:
+        if (
+            not isinstance(name, str)
+            or not name.strip()
+            or name != name.strip()
+            or not name.isprintable()
+            or set(name) & _NOT_IN_NAMES
+            or len(name) > LONGEST_NAME
+            or name.lower() in _COLUMNS
+            or name.startswith("call_")
+        ):
+            return (
+                f"names that can stand in a file's name and head a table's column (1 to {LONGEST_NAME} characters, no "
+                f'slash or quote, not "fit", "error" or "call_..."), got {name!r}'
+            )
+    if not findings or len({folded(str(name)) for name in findings}) < len(findings):
+        return f"distinct names, at least one, got {list(findings)!r}"
+    return None

@@ -272,7 +272,7 @@ def test_other_peoples_files_give_the_same_values(tmp_path: Path, form: str) -> 
             sep=";" if form == "semicolons" else ",",
             encoding="utf-8-sig" if form == "bom" else "utf-8",
         )
-    read = read_predictions(path)
+    read = read_predictions(path, CHESTXRAY14)
     report = evaluate_scores(FILMS, read, draws=2)
     assert set(read.columns) == {"film", *CHESTXRAY14}
     for finding in CHESTXRAY14:
@@ -288,7 +288,7 @@ def test_the_same_film_under_two_names_is_named(tmp_path: Path) -> None:
     film = SCORES["film"].iloc[0]
     text = f"film,Mass\n{film},0.1\nfolder/{film},0.2\n"
     (tmp_path / "scores.csv").write_text(text)
-    read = read_predictions(tmp_path / "scores.csv")
+    read = read_predictions(tmp_path / "scores.csv", CHESTXRAY14)
     with pytest.raises(PredictionsError, match=r"again in .*scores\.csv, row 3, column 'film' \(first in row 2\)"):
         evaluate_scores(FILMS, read)
 
@@ -313,7 +313,7 @@ def test_a_wide_file_of_the_real_films_is_judged_as_scikit_learn_does(real_data:
     films.table["split"] = "test"
     scores = some_scores(films)
     scores.add_prefix("prob_").rename(columns={"prob_film": "path"}).to_csv(tmp_path / "wide.csv", index=False)
-    report = evaluate_scores(films, read_predictions(tmp_path / "wide.csv"), draws=20)
+    report = evaluate_scores(films, read_predictions(tmp_path / "wide.csv", CHESTXRAY14), draws=20)
     for finding in CHESTXRAY14:
         expected = roc_auc_score(films.table[finding], scores[finding])
         assert report.findings[finding].auroc.value == pytest.approx(expected, abs=1e-12)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from hilum.errors import HilumError, PredictionsError
 from hilum.evaluation.inputs import read_predictions
+from hilum.findings import CHESTXRAY14
 
 HEADER = "film,Mass,Nodule\n"
 
@@ -47,13 +48,15 @@ def write(path: Path, text: str, *, encoding: str = "utf-8") -> Path:
 def test_broken_files_are_named_in_one_sentence(tmp_path: Path, text: str, message: str) -> None:
     path = write(tmp_path / "broken.csv", text)
     with pytest.raises(PredictionsError, match=message) as error:
-        read_predictions(path)
+        read_predictions(path, CHESTXRAY14)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_a_column_without_a_name_is_named_as_such(tmp_path: Path) -> None:
-    table = read_predictions(write(tmp_path / "index.csv", ",film,Pleural-Thickening\n0,a,0.1\n"))  # pandas' own index
+    table = read_predictions(
+        write(tmp_path / "index.csv", ",film,Pleural-Thickening\n0,a,0.1\n"), CHESTXRAY14
+    )  # pandas' own index
     assert list(table.columns) == ["film", "Pleural_Thickening"]
     assert table.attrs["ignored_columns"] == ["(no name)"]
 
@@ -62,22 +65,22 @@ def test_a_column_without_a_name_is_named_as_such(tmp_path: Path) -> None:
 def test_other_encodings_are_named(tmp_path: Path, encoding: str) -> None:
     path = write(tmp_path / "broken.csv", HEADER + "é,0.1,0.2\n", encoding=encoding)
     with pytest.raises(PredictionsError, match="UTF-8"):
-        read_predictions(path)
+        read_predictions(path, CHESTXRAY14)
 
 
 def test_files_that_are_none_are_named(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "absent.csv", tmp_path / ("long" * 200)):
         with pytest.raises(PredictionsError, match="must be a"):
-            read_predictions(path)
+            read_predictions(path, CHESTXRAY14)
     (tmp_path / "cut.parquet").write_bytes(b"PAR1 and nothing more")
     with pytest.raises(PredictionsError, match=r"CSV or Parquet, got .*cut\.parquet"):
-        read_predictions(tmp_path / "cut.parquet")
+        read_predictions(tmp_path / "cut.parquet", CHESTXRAY14)
     pd.DataFrame({"film": ["a"], "Mass": [None]}).to_parquet(tmp_path / "null.parquet")
     with pytest.raises(PredictionsError, match=r"got nothing in .*null\.parquet, row 1, column 'Mass', film 'a'"):
-        read_predictions(tmp_path / "null.parquet")
+        read_predictions(tmp_path / "null.parquet", CHESTXRAY14)
     pd.DataFrame({"film": [], "Mass": []}).to_parquet(tmp_path / "empty.parquet")
     with pytest.raises(PredictionsError, match="got an empty table"):
-        read_predictions(tmp_path / "empty.parquet")
+        read_predictions(tmp_path / "empty.parquet", CHESTXRAY14)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -89,7 +92,7 @@ def test_nothing_but_a_hilum_error_comes_out_of_any_bytes(tmp_path: Path, conten
     path = tmp_path / "fuzz.csv"
     path.write_bytes(content)
     try:
-        table = read_predictions(path)
+        table = read_predictions(path, CHESTXRAY14)
     except HilumError:
         return
     assert np.isfinite(table.drop(columns="film").to_numpy(dtype=float)).all()

@@ -108,7 +108,7 @@ def test_labels_of_one_class_are_undefined_and_of_one_patient_without_interval()
 
 @pytest.mark.real
 def test_nihs_labels_reach_what_is_known_of_them(real_data: Path) -> None:
-    reference = read_reference(real_data / "nih" / "google2019_adjudicated.csv")
+    reference = read_reference(real_data / "nih" / "google2019_adjudicated.csv", CHESTXRAY14)
     listed = (real_data / "nih" / "test_list.txt").read_text().split()
     table = pd.read_csv(real_data / "nih" / "Data_Entry_2017_v2020.csv").set_index("Image Index").loc[listed]
     truth = pd.DataFrame(

@@ -16,6 +16,7 @@ import hilum
 from hilum.errors import BundleError, HilumError
 from hilum.metrics.thresholds import Threshold
 from hilum.model.bundle import Bundle, CalibrationSet, binding_of, load_bundle, save_bundle
+from hilum.model.metadata import read_description
 from hilum.model.thresholds import OperatingPoints
 from hilum.nn.build import build
 from hilum.recipe import load_recipe
@@ -319,9 +320,42 @@ def test_findings_that_cannot_be_names_are_refused(own: Path, findings: object) 
 
 
 def test_findings_that_are_not_as_many_as_the_outputs_are_refused(own: Path) -> None:
-    change(own, lambda d: d["findings"].pop())
+    def shorten(description: dict[str, Any]) -> None:
+        one = description["findings"].pop()
+        del description["heatmap_logits"][one], description["findings_sha256"]
+
+    change(own, shorten)
     with pytest.raises(BundleError, match=r"classifier\.weight"):
         load_bundle(own)
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_findings_in_another_order_are_refused(own: Path, old: bool) -> None:
+    """A bundle without the hash is an old one: its heatmap scale still has the order of its outputs."""
+    if old:
+        change(own, lambda d: d.pop("findings_sha256"))
+        assert load_bundle(own).findings == read_description(own).findings
+    change(own, lambda d: d["findings"].reverse())
+    for read in (load_bundle, read_description):
+        with pytest.raises(BundleError, match="findings must be those of the network's outputs, in their order"):
+            read(own)
+
+
+@pytest.mark.parametrize("part", ["heatmap_logits", "calibration", "thresholds"])
+@pytest.mark.parametrize("harm", ["more", "less"])
+def test_entries_of_other_findings_are_refused(tmp_path: Path, part: str, harm: str) -> None:
+    bound(tmp_path)
+
+    def change_keys(description: dict[str, Any]) -> None:
+        entries = description[part]["points"]["youden"] if part == "thresholds" else description[part]
+        if harm == "more":
+            entries["Hernia"] = entries["Mass"]
+        else:
+            del entries["Mass"]
+
+    change(tmp_path, change_keys)
+    with pytest.raises(BundleError, match=r"must have an entry for each finding and no other, got '(Hernia|Mass)'"):
+        load_bundle(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from hilum.cli import app
 from hilum.data.films import Films
 from hilum.errors import HilumError
 from hilum.evaluation.inputs import read_predictions
+from hilum.findings import CHESTXRAY14
 from hilum.metrics.operating_points import OPERATING_POINTS
 from hilum.metrics.thresholds import Threshold, choose
 from hilum.model.bundle import load_bundle, save_bundle
@@ -95,7 +96,7 @@ def test_predict_adds_calls_only_if_asked(tiny_run: Path, phantom_films: Films, 
         findings = list(phantom_films.findings)
         called = [f"call_{name}" for name in findings] if calls else []
         assert list(table.columns) == ["film", *findings, *called, "fit"]
-        assert set(read_predictions(out).columns) == {"film", *findings}  # no call is taken for a score
+        assert set(read_predictions(out, CHESTXRAY14).columns) == {"film", *findings}  # no call is taken for a score
     allowed = {"present", "absent", "unsure", "no threshold"}
     assert set(table.filter(like="call_").to_numpy().ravel()) <= allowed
 

@@ -18,7 +18,7 @@ from pydicom.sr._concepts_dict import concepts
 
 from hilum.data.images import Preprocessing, read_grey
 from hilum.errors import HilumError, ImageError, MissingExtraError
-from hilum.findings import CHESTXRAY14, CODES, PRIVATE, RADLEX, code_of
+from hilum.findings import CHESTXRAY14, CODES, PRIVATE, RADLEX, codes_of
 from hilum.pacs.results import (
     ResultModel,
     derived_uid,
@@ -99,7 +99,7 @@ def test_the_report_is_coded_and_says_what_made_it(film: Path, results: list[Dat
     )
     items = everything(report)
     named = [item.ConceptCodeSequence[0].CodeMeaning for item in items if "ConceptCodeSequence" in item]
-    assert {code_of(name).meaning for name in CHESTXRAY14} <= set(named)
+    assert {code.meaning for code, *_ in codes_of(CHESTXRAY14).values()} <= set(named)
     found = [item.ConceptCodeSequence[0] for item in items if "ConceptCodeSequence" in item]
     others = [code.EquivalentCodeSequence[0] for code in found if "EquivalentCodeSequence" in code]
     assert [(code.CodeValue, code.CodingSchemeDesignator) for code in others] == [
@@ -196,7 +196,7 @@ def test_codes_of_dicom_s_own_tables_mean_there_what_they_mean_here() -> None:
     }
     for name in ("Effusion", "Infiltration", "Mass", "Nodule", "Pneumothorax", "Edema"):
         assert known[CODES[name].value].lower().startswith(CODES[name].meaning.lower())
-    assert code_of("Fracture") == ("Fracture", PRIVATE, "Fracture")
+    assert codes_of(("Fracture",))["Fracture"] == (("Fracture", PRIVATE, "Fracture"),)
 
 
 @pytest.mark.skipif(not shutil.which("dciodvfy"), reason="dciodvfy is not here: apt-get install dicom3tools")

@@ -37,24 +37,41 @@ def phantom(
 
 
 def index(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Whose layout the folder has: nih (ChestX-ray14).")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="Whose layout the folder has: nih (ChestX-ray14), csv (your own).")
+    ],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder with images and label files.")],
     out: Annotated[Path, typer.Option(help="The manifest to write.")] = Path("films.parquet"),
     labels: Annotated[Path | None, typer.Option(help="The label file, where DIR has none or several.")] = None,
+    mapping: Annotated[
+        Path | None, typer.Option("--map", help="csv: what your table's columns mean; DIR/map.toml if not given.")
+    ] = None,
+    draft: Annotated[
+        bool, typer.Option("--draft", help="csv: guess the map from table and images, and write it for you to mend.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """List a folder's films, labels and patients in one manifest. No image is opened.
 
     Example: hilum index nih /data/ChestX-ray14 --out films.parquet
     """
-    from hilum.data.films import write_films
-    from hilum.data.sources.nih import index_nih
+    from hilum.data.films import PATIENTS_ARE_FILMS, write_films
+    from hilum.data.sources import READERS
+    from hilum.data.sources.reading import Options
 
-    match source:
-        case "nih":
-            films = index_nih(folder, labels=labels)
-        case _:
-            raise HilumError(f"source must be nih, got {source!r}. Other sources are not read yet")
+    if source not in READERS:
+        raise HilumError(f"source must be one of {', '.join(READERS)}, got {source!r}")
+    if source != "csv" and (draft or mapping is not None):
+        raise HilumError(f"--map and --draft must be left out for {source}. They are for csv, a table of your own")
+    if draft:
+        from hilum.data.sources.draft import write_draft
+
+        written = write_draft(folder, mapping)
+        if as_json:
+            print_json({"map": str(written)})
+        say(f"A draft is in {written}. Mend its guesses, then: hilum index csv {folder} --map {written} --out {out}")
+        return
+    films = READERS[source](folder, Options(labels=labels, mapping=mapping))
     if out.is_file():
         say(f"{out} was there and is written anew; a split that it held is gone.")
     write_films(films, out)
@@ -66,6 +83,8 @@ def index(
     print_table(
         "Indexed", ["", "count"], [[name.replace("_", " "), f"{n:,}"] for name, n in facts.items() if name != "out"]
     )
+    if films.notes.get("patients_are_films"):
+        say(f"Note: {PATIENTS_ARE_FILMS}")
     say("missing: films that the label file lists and DIR does not hold; they are left out.")
     say(f"Names of what is missing or wrong: hilum audit {out}. Next: hilum split {out} --protocol patient")
 

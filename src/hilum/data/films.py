@@ -18,6 +18,7 @@ from jaxtyping import Float32
 
 from hilum.errors import FilmsError, HilumError
 from hilum.files import unfinished
+from hilum.findings import name_fault
 
 COLUMNS = ("film", "path", "source", "patient", "study", "view", "age", "sex", "split")
 VIEWS = ("PA", "AP", "LATERAL", "unknown")
@@ -25,6 +26,12 @@ SEXES = ("M", "F", "unknown")
 SPLITS = ("train", "val", "test")
 OLDEST_YEARS = 120
 """Nobody older is believed: ChestX-ray14's first label file holds ages such as 412."""
+
+PATIENTS_ARE_FILMS = (
+    "The films' table names no patients, so every film was taken for a patient of its own. A patient with several "
+    "films may be in training and test: values are then too high, and intervals too narrow."
+)
+"""What must be said of films whose notes hold `patients_are_films`."""
 
 Protocol = Literal["official", "patient", "image"]
 Fractions = tuple[float, float, float]
@@ -264,10 +271,13 @@ def validate(table: pd.DataFrame, findings: Sequence[str], where: str | Path, *,
 
 def _check_columns(table: pd.DataFrame, findings: Sequence[str], where: str | Path, remedy: str) -> None:
     expected = [*COLUMNS, *findings]
-    if not findings or len(set(expected)) < len(expected):
+    fault = name_fault(findings)
+    if fault:
+        raise FilmsError(f"findings must be {fault} in {where}. {remedy}")
+    if set(findings) & set(COLUMNS):
         raise FilmsError(
-            f"findings must be distinct names, at least one and none of {', '.join(COLUMNS)}, got {list(findings)} "
-            f"in {where}. {remedy}"
+            f"findings must be distinct from the columns {', '.join(COLUMNS)}, got {list(findings)} in {where}. "
+            f"{remedy}"
         )
     columns = [str(name) for name in table.columns]
     if columns != expected:

@@ -65,8 +65,11 @@ def shown(text: str) -> str:
     return repr(text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "...")
 
 
-def read_text(path: Path) -> str:
-    """A UTF-8 text file, with or without a byte order mark, or such a file gzipped.
+def read_text(path: Path, *, encoding: str | None = None) -> str:
+    """A text file, in UTF-8 with or without a byte order mark, or such a file gzipped.
+
+    Args:
+        encoding: another one that it is in.
 
     Raises:
         FilmsError: if it cannot be read or is no such text, naming the row where that shows.
@@ -81,6 +84,11 @@ def read_text(path: Path) -> str:
         raise FilmsError(
             f"table must be a file that can be read, got {str(path)!r}: {error}. Check the path."
         ) from error
+    if encoding is not None:
+        try:
+            return content.decode(encoding)
+        except (LookupError, UnicodeError) as error:
+            raise FilmsError(f"text must be in {encoding}, got: {error} in {path}. {_SAVE_AGAIN}.") from error
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise FilmsError(f"text must be UTF-8, got UTF-16 in {path}, row 1. {_SAVE_AGAIN}.")
     try:
@@ -171,29 +179,36 @@ class Cells:
         return f"{self.path}, row {self.rows[index]}, column {self.names[column]!r}"
 
 
-def read_cells(path: Path) -> Cells:
+def read_cells(
+    path: Path, *, of_what: str = "predictions", separator: str | None = None, encoding: str | None = None
+) -> Cells:
     """All cells of a CSV file (UTF-8; comma, semicolon or tab) or a Parquet file, told apart by their content.
+
+    Args:
+        of_what: what the file should hold, for messages.
+        separator: of a CSV file's cells, where it is none of the three or cannot be told.
+        encoding: of a CSV file, where it is not UTF-8.
 
     Raises:
         PredictionsError: if the file is missing, empty, of another encoding or format, or its rows are ragged.
     """
     if path.suffix.lower() in OTHER_FORMATS:
-        raise PredictionsError(f"predictions must be CSV or Parquet, got {path}. Save the table as CSV. {EXAMPLE}")
+        raise PredictionsError(f"{of_what} must be CSV or Parquet, got {path}. Save the table as CSV. {EXAMPLE}")
     try:
         if path.is_file():
             with path.open("rb") as file:
                 if file.read(4) == b"PAR1":
-                    return _read_parquet(path)
-        return _read_csv(path, read_text(path))
+                    return _read_parquet(path, of_what)
+        return _read_csv(path, read_text(path, encoding=encoding), of_what, separator)
     except FilmsError as error:
         raise PredictionsError(str(error)) from error
     except (OSError, ValueError) as error:
-        raise PredictionsError(f"predictions must be a readable file, got {path}: {error}. Check the path.") from error
+        raise PredictionsError(f"{of_what} must be a readable file, got {path}: {error}. Check the path.") from error
 
 
-def _read_csv(path: Path, text: str) -> Cells:
+def _read_csv(path: Path, text: str, of_what: str, separator: str | None) -> Cells:
     first = next((line for line in text.splitlines() if line.strip()), "")
-    delimiter = "," if "," in first else max(";\t", key=first.count)
+    delimiter = separator or ("," if "," in first else max(";\t", key=first.count))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     header: list[str] = []
     rows: list[list[str]] = []
@@ -214,28 +229,27 @@ def _read_csv(path: Path, text: str) -> Cells:
                 )
     except csv.Error as error:
         place = f"{path}, row {reader.line_num}"
-        raise PredictionsError(
-            f"predictions must be CSV or Parquet, got: {error} in {place}. Write it again."
-        ) from error
+        raise PredictionsError(f"{of_what} must be CSV or Parquet, got: {error} in {place}. Write it again.") from error
     if not rows:
         got = "only a header" if header else "an empty file"
-        raise PredictionsError(f"predictions must hold at least one film, got {got} in {path}. {EXAMPLE}")
+        raise PredictionsError(f"{of_what} must hold at least one film, got {got} in {path}. {EXAMPLE}")
     return Cells(path, header, list(zip(*rows, strict=True)), numbers)
 
 
-def _read_parquet(path: Path) -> Cells:
+def _read_parquet(path: Path, of_what: str) -> Cells:
     try:
         table = pq.read_table(path)
         columns: list[Sequence[object]] = [column.to_pylist() for column in table.columns]
     except (OSError, pa.ArrowException, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise PredictionsError(f"predictions must be CSV or Parquet, got {path}: {reason}. Write it again.") from error
+        raise PredictionsError(f"{of_what} must be CSV or Parquet, got {path}: {reason}. Write it again.") from error
     if not table.num_rows:
-        raise PredictionsError(f"predictions must hold at least one film, got an empty table in {path}. {EXAMPLE}")
+        raise PredictionsError(f"{of_what} must hold at least one film, got an empty table in {path}. {EXAMPLE}")
     return Cells(path, list(table.column_names), columns, range(1, table.num_rows + 1))
 
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg")
+FILM_ENDINGS = (*IMAGE_ENDINGS, ".dcm", ".dicom")
 
 
 @dataclass(frozen=True)
@@ -266,7 +280,7 @@ class SourceFolder:
         folder = folder.resolve()
         images: dict[str, str] = {}
         same_name, texts = [], []
-        for path in sorted(_files(folder), key=lambda path: (path.count("/"), path)):
+        for path in sorted(files_below(folder), key=lambda path: (path.count("/"), path)):
             ending = os.path.splitext(path)[1].lower()  # noqa: PTH122 - pathlib takes seconds for 112,120 names
             if ending in IMAGE_ENDINGS:
                 key = film_key(path.rpartition("/")[2])
@@ -286,7 +300,7 @@ class SourceFolder:
         return next((path for path in (*self.texts, *near) if path.name == name and path.is_file()), None)
 
 
-def _files(folder: Path) -> Iterator[str]:
+def files_below(folder: Path) -> Iterator[str]:
     """All files below a folder, relative to it; links are followed, each real folder is entered once."""
 
     def refuse(error: OSError) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float32, Float64, Shaped
 
-from hilum.data.films import Films
+from hilum.data.films import PATIENTS_ARE_FILMS, Films
 from hilum.evaluation.inputs import EvaluationSet, Reference, StoredReport, evaluation_set
 from hilum.metrics.bootstrap import Estimate, bootstrap, estimate, macro_mean
 from hilum.metrics.ranking import RocCurve, auroc_per_finding, average_precision_per_finding, roc_curve, thin
@@ -147,7 +147,8 @@ def prepare(
     """
     evaluated = evaluation_set(films, scores, split=split, allow_missing=allow_missing, allow_unknown=allow_unknown)
     ranking, unfit = rank(evaluated, draws=draws, seed=seed), scores.attrs.get("unfit")
-    notes = _score_notes(scores, evaluated, ranking, split)
+    notes = [PATIENTS_ARE_FILMS] if films.notes.get("patients_are_films") else []
+    notes += _score_notes(scores, evaluated, ranking, split)
     if model:
         notes += _model_notes(model.bundle, films, unfit, evaluated)
     return Case(

@@ -11,6 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from hilum.evaluation.case import Case, FindingReport
 from hilum.evaluation.views import Block, View, decimal, interval, svg_path, words
+from hilum.findings import drawn
 from hilum.metrics.bootstrap import estimate_json
 from hilum.metrics.operating_points import DEFAULT_POINT
 from hilum.metrics.ranking import RocCurve
@@ -265,7 +266,7 @@ def _plot(
         (edge, bottom - 0.13 * side), value, "black", _font(10.0), anchor="rs", stroke_width=1, stroke_fill="black"
     )
     draw.text((edge, bottom - 0.04 * side), ends, _SMALL, _font(7.0), anchor="rs")
-    title = name.replace("_", " ")
+    title = drawn(name)
     draw.text((left, top - _pixels(0.06)), title, "black", _fitting(title, 9.0, side), anchor="ls")
 
 

@@ -155,15 +155,19 @@ def evaluate_to_folder(
         raise PredictionsError(
             f"model must be a bundle's folder or a file of scores, got {str(model)!r}, which is none. Check the path."
         )
-    labels = None if reference is None else read_reference(reference)
+    labels = None if reference is None else read_reference(reference, films.findings)
     earlier = None if against is None else read_report(against)
-    bundle = _bundle(model)
+    bundle = _bundle(model, films.findings)
     if labels is not None:
         labels.of(films.select(split).table["film"].tolist())  # refused before films are scored
     if earlier is not None:
         weights = Model(bundle, model).weights if bundle else None
         check_report(earlier, films_fingerprint=films.fingerprint(), split=split, weights=weights)
-    scored = score_with_maps(bundle, films.select(split)) if bundle else ScoredFilms(read_predictions(model), {})
+    scored = (
+        score_with_maps(bundle, films.select(split))
+        if bundle
+        else ScoredFilms(read_predictions(model, films.findings), {})
+    )
     case = prepare(
         films,
         scored.scores,
@@ -265,11 +269,11 @@ def _update_card(run: Path, card: str) -> None:
         messages().print(f"The model card in {run} was not updated: {error}.")
 
 
-def _bundle(path: Path) -> "Bundle | None":
-    """The bundle in a folder; None for a file."""
+def _bundle(path: Path, findings: Sequence[str]) -> "Bundle | None":
+    """The bundle in a folder, under the manifest's names for its findings; None for a file."""
     if not path.is_dir():
         return None
     with extras_named():
-        from hilum.model.bundle import load_bundle
+        from hilum.model.bundle import load_bundle, renamed
 
-    return load_bundle(path)
+    return renamed(load_bundle(path), findings)

@@ -23,9 +23,9 @@ from jaxtyping import Float64, Shaped
 
 from hilum.data.films import Films
 from hilum.data.tables import EXAMPLE, Cells, read_cells
-from hilum.errors import FilmsError, HilumError, PredictionsError
+from hilum.errors import HilumError, PredictionsError
 from hilum.files import unfinished
-from hilum.findings import CHESTXRAY14, COMPOSITES, canonical
+from hilum.findings import COMPOSITES, folded, known_as, resolve
 
 FILM_COLUMNS = ("film", "image index", "image", "image id", "filename", "file name", "file", "path", "image path", "id")
 """What other systems call the film's id, whatever the case and underscores; the first that is there is taken."""
@@ -50,11 +50,14 @@ _MANIFEST = {"film", "path", "source", "patient", "study", "view", "split"}
 _IMAGE_SUFFIX = re.compile(r"\.(png|jpe?g|dcm|dicom|tiff?|bmp|webp)$", re.IGNORECASE)
 
 
-def read_predictions(path: Path) -> pd.DataFrame:
+def read_predictions(path: Path, findings: Sequence[str]) -> pd.DataFrame:
     """A column `film`, then a float column per finding; the index is the file's row, in CSV the header being row 1.
 
     Columns may come in any order and share a prefix or suffix (prob_Effusion, Effusion_score). `attrs` says what was
     done: "file", "affix" (such as "prob_*") and "ignored_columns".
+
+    Args:
+        findings: those that are evaluated, by the manifest or the report; a column may have a synonym's name.
 
     Raises:
         PredictionsError: naming file, row and column of what cannot be evaluated.
@@ -66,7 +69,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
             "evaluated against themselves. Name a bundle or a table of scores, and the manifest as --films."
         )
     films_at = film_column(cells)
-    affix, chosen = _score_columns(cells)
+    affix, chosen = _score_columns(cells, findings)
     films = film_ids(cells, films_at)
     scores = {finding: _numbers(cells, column, films) for finding, column in chosen.items()}
     table = pd.DataFrame({"film": films, **scores}, index=pd.Index(cells.rows, name="row"))
@@ -149,11 +152,11 @@ def film_column(cells: Cells) -> int:
     )
 
 
-def _score_columns(cells: Cells) -> tuple[str, dict[str, int]]:
+def _score_columns(cells: Cells, findings: Sequence[str]) -> tuple[str, dict[str, int]]:
     """The columns of scores by finding, and what their names have in common around the finding's, such as "prob_*"."""
     groups: dict[str, dict[str, int]] = defaultdict(dict)
     for column, name in enumerate(cells.names):
-        affix, finding = _affix_and_finding(name)
+        affix, finding = _affix_and_finding(name, findings)
         if finding is None or _words(affix) & _TRUTH_WORDS:
             continue
         if finding in groups[affix]:
@@ -162,8 +165,9 @@ def _score_columns(cells: Cells) -> tuple[str, dict[str, int]]:
         groups[affix][finding] = column
     if not groups:
         raise PredictionsError(
-            f"columns must include scores of at least one finding ({', '.join(CHESTXRAY14)}), got "
-            f"{_listed(cells.names)} in {cells.path}. Name each column after its finding, for example prob_Effusion."
+            f"columns must include scores of at least one finding ({', '.join(findings)}), got "
+            f"{_listed(cells.names)} in {cells.path}. Name each column after its finding, for example "
+            f"prob_{findings[0]}."
         )
     choices = [affix for affix in groups if _words(affix) & _SCORE_WORDS] or list(groups)
     if "*" in choices and all(len(groups[affix]) == 1 < len(groups["*"]) for affix in choices if affix != "*"):
@@ -171,21 +175,21 @@ def _score_columns(cells: Cells) -> tuple[str, dict[str, int]]:
     if len(choices) > 1:
         two = " and ".join(repr(cells.names[next(iter(groups[affix].values()))]) for affix in choices[:2])
         raise PredictionsError(
-            f"columns must hold one set of scores, got {two} in {cells.path}. Keep one set, named like prob_Effusion."
+            f"columns must hold one set of scores, got {two} in {cells.path}. Keep one set, named like "
+            f"prob_{findings[0]}."
         )
     return choices[0], dict(groups[choices[0]])
 
 
-def _affix_and_finding(name: str) -> tuple[str, str | None]:
-    cuts = [cut.start() for cut in re.finditer(r"[^0-9A-Za-z]", name)]
+def _affix_and_finding(name: str, findings: Sequence[str]) -> tuple[str, str | None]:
+    cuts = [cut.start() for cut in re.finditer(r"[\W_]", name)]
     parts = [("*", name)]
     parts += [(name[: cut + 1] + "*", name[cut + 1 :]) for cut in cuts]
     parts += [("*" + name[cut:], name[:cut]) for cut in reversed(cuts)]
     for affix, rest in parts:
-        try:
-            return affix, canonical(rest)
-        except FilmsError:
-            continue
+        finding = resolve(rest, findings)
+        if finding is not None:
+            return affix, finding
     return "", None
 
 
@@ -345,7 +349,7 @@ def read_evaluation_set(folder: Path, findings: Sequence[str]) -> EvaluationSet:
     for name in (SCORES, TRUTH):
         if not (folder / name).is_file():
             raise PredictionsError(f"report must hold {name}, got none in {folder}. {remedy}")
-    scores = read_predictions(folder / SCORES)
+    scores = read_predictions(folder / SCORES, findings)
     try:
         truth = pd.read_parquet(folder / TRUTH)
     except (OSError, pa.ArrowException, ValueError) as error:
@@ -377,7 +381,7 @@ class Reference:
     Attributes:
         films: their names in the file.
         labels: by finding, or composite of findings, of those films.
-        others: columns of yes and no that are no finding of Hilum.
+        others: columns of yes and no that are no finding of the manifest.
     """
 
     path: Path
@@ -422,11 +426,14 @@ class Reference:
         return {name: np.where(places < 0, np.nan, column[places]) for name, column in self.labels.items()}
 
 
-def read_reference(path: Path) -> Reference:
+def read_reference(path: Path, findings: Sequence[str]) -> Reference:
     """A table with a column of film names and columns of labels: a finding's name, or that of a composite.
 
     Labels are YES or NO, 1 or 0, true or false; empty is unknown. Such is the file of adjudicated labels that Google
     published for films of ChestX-ray14 (also gzipped, as torchxrayvision ships it); its other columns are not used.
+
+    Args:
+        findings: the manifest's.
 
     Raises:
         PredictionsError: naming file, row and column of what cannot be used.
@@ -437,7 +444,7 @@ def read_reference(path: Path) -> Reference:
     film = film_column(cells)
     chosen: dict[str, int] = {}
     for column, name in enumerate(cells.names):
-        finding = _finding(name)
+        finding = _finding(name, findings)
         if finding is None or column == film:
             continue
         if finding in chosen:
@@ -447,27 +454,27 @@ def read_reference(path: Path) -> Reference:
     if not chosen:
         raise PredictionsError(
             f"reference must have a column for at least one finding, got {', '.join(cells.names[:8])} in {path}. "
-            f"{_EXAMPLE}"
+            f"The manifest's findings are {', '.join(findings)}. {_EXAMPLE}"
         )
     films = film_ids(cells, film)
     others = [
         name
         for column, name in enumerate(cells.names)
-        if column not in chosen.values() and set(map(_word, cells.columns[column])) <= {"yes", "no"}
+        if column not in (film, *chosen.values()) and _are_labels(cells.columns[column])
     ]
     labels = {finding: _labels(cells, column) for finding, column in chosen.items()}
     return Reference(path, tuple(films), labels, tuple(others))
 
 
-def _finding(name: str) -> str | None:
-    plain = name.strip().replace("_", " ").lower()
-    for composite in COMPOSITES:
-        if composite.lower() == plain:
-            return composite
-    try:
-        return canonical(name)
-    except FilmsError:
-        return None
+def _finding(name: str, findings: Sequence[str]) -> str | None:
+    """The manifest's finding, else the composite of findings, else the known finding that it has no labels of."""
+    composites = {folded(composite): composite for composite in COMPOSITES}
+    return resolve(name, findings) or composites.get(folded(name)) or known_as(name)
+
+
+def _are_labels(column: Sequence[object]) -> bool:
+    """Whether a column says yes or no of films."""
+    return {"", "nan"} < {*map(_word, column), "", "nan"} <= {*_WORDS, "0", "1", "0.0", "1.0"}
 
 
 def _word(value: object) -> str:

@@ -22,7 +22,6 @@ from hilum.evaluation.views import (
     signed_interval,
     words,
 )
-from hilum.findings import CHESTXRAY14
 from hilum.metrics.bootstrap import estimate, estimate_json, macro_mean, resampled_sums, share
 from hilum.metrics.localization import BOX_THRESHOLD, MEASURES, Truths, at_centre, at_random, hits, mark
 
@@ -46,7 +45,7 @@ class Boxed(NamedTuple):
 
 def measure(case: Case) -> dict[str, Any]:
     """What `localization_section` finds on the evaluated films with true boxes; empty without class maps."""
-    return localization_section(boxed_films(case), draws=case.draws, seed=case.seed)
+    return localization_section(boxed_films(case), case.films.findings, draws=case.draws, seed=case.seed)
 
 
 def boxed_films(case: Case) -> list[Boxed]:
@@ -83,10 +82,13 @@ def boxed_findings(films: Films, findings: Sequence[str], class_maps: Mapping[st
     ]
 
 
-def localization_section(boxed: Iterable[Boxed], *, draws: int, seed: int) -> dict[str, Any]:
+def localization_section(boxed: Iterable[Boxed], findings: Sequence[str], *, draws: int, seed: int) -> dict[str, Any]:
     """Each measure per finding and their mean, for the model and both controls; empty without a box.
 
     The unit is a finding on a film. Intervals come from patient-clustered bootstrap samples; differences are paired.
+
+    Args:
+        findings: the manifest's, in whose order the section is.
     """
     cases = list(boxed)
     if not cases:
@@ -94,7 +96,7 @@ def localization_section(boxed: Iterable[Boxed], *, draws: int, seed: int) -> di
     generator = np.random.default_rng(seed)
     right = np.stack([_right(case, generator) for case in cases])
     patients = np.array([case.patient for case in cases])
-    findings = [name for name in CHESTXRAY14 if any(case.finding == name for case in cases)]
+    findings = [name for name in findings if any(case.finding == name for case in cases)]
     own = np.array([[case.finding == name for name in findings] for case in cases], dtype=np.float64)
     parts = np.einsum("cf,csm->csmf", own, right)
     sums = resampled_sums(

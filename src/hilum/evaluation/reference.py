@@ -59,7 +59,7 @@ def reference_section(evaluated: EvaluationSet, reference: Reference, *, draws: 
         PredictionsError: if the reference holds none of the evaluated films, or nothing that was scored.
     """
     labels = reference.of(evaluated.truth["film"].tolist())
-    parts = {name: COMPOSITES.get(name, (name,)) for name in labels}
+    parts = {name: (name,) if name in evaluated.findings else COMPOSITES.get(name, (name,)) for name in labels}
     not_compared = dict.fromkeys(reference.others, "no finding of the manifest stands for it")
     not_compared |= {
         name: f"no scores or labels of {', '.join(missing)}"

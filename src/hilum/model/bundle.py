@@ -3,7 +3,8 @@
 import hashlib
 import json
 import platform
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from hilum.data.images import Preprocessing
 from hilum.data.quality import Gate
 from hilum.errors import BundleError, HilumError
 from hilum.files import write_whole
-from hilum.model.metadata import BUNDLE_JSON, FORMAT, Description, read_bundle_json
-from hilum.model.thresholds import OperatingPoints
+from hilum.findings import resolve
+from hilum.model.metadata import BUNDLE_JSON, FINDINGS_SHA256, FORMAT, Description, check_order, read_bundle_json
+from hilum.model.thresholds import OperatingPoints, findings_sha256
 from hilum.nn.build import architecture_from_dict, build
 from hilum.nn.classifier import Classifier
 from hilum.recipe import Recipe, recipe_from_dict
@@ -100,6 +102,31 @@ class Bundle:
         return sum(p.numel() for p in self.model.parameters())
 
 
+def renamed(bundle: Bundle, findings: Sequence[str]) -> Bundle:
+    """The same model under a manifest's names for its findings: those that mean the same, see hilum.findings.resolve.
+
+    Findings that are none of the manifest's keep their names.
+    """
+    names = {own: resolve(own, findings) or own for own in bundle.findings}
+    if len(set(names.values())) < len(names) or all(own == name for own, name in names.items()):
+        return bundle
+    points, fitted_on = bundle.thresholds, bundle.calibration_set
+    return replace(
+        bundle,
+        findings=tuple(names.values()),
+        heatmap_logits={names[own]: scale for own, scale in bundle.heatmap_logits.items()},
+        thresholds=points
+        and replace(
+            points,
+            points={
+                point: {names[own]: threshold for own, threshold in of.items()} for point, of in points.points.items()
+            },
+        ),
+        calibration=bundle.calibration and {names[own]: line for own, line in bundle.calibration.items()},
+        calibration_set=fitted_on and replace(fitted_on, how={names[own]: how for own, how in fitted_on.how.items()}),
+    )
+
+
 def binding_of(bundle: Bundle) -> str:
     """The hash that thresholds for this bundle must bear."""
     return bundle.description.binding(weights_sha256(bundle), _calibration_films(bundle))
@@ -137,6 +164,7 @@ def save_bundle(bundle: Bundle, folder: Path) -> None:
         "training": bundle.training,
         "parameters": bundle.parameters,
         "weights_sha256": digest,
+        FINDINGS_SHA256: findings_sha256(bundle.findings),
         "versions": {"hilum": hilum.__version__, "torch": torch.__version__, "python": platform.python_version()},
     }
     try:
@@ -182,6 +210,7 @@ def load_bundle(folder: Path) -> Bundle:
             training=dict(description["training"]),
         )
         expected = description["weights_sha256"]
+        check_order(description, used.findings, where=path)
     except HilumError as error:
         raise BundleError(f"bundle cannot be rebuilt: {error}") from None
     except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError, ValidationError) as error:

@@ -17,7 +17,14 @@ import numpy as np
 from jaxtyping import Float32
 
 from hilum.errors import BundleError, HilumError, extras_named
-from hilum.model.metadata import BUNDLE_JSON, Description, read_bundle_json, read_description, read_json_object
+from hilum.model.metadata import (
+    BUNDLE_JSON,
+    Description,
+    check_order,
+    read_bundle_json,
+    read_description,
+    read_json_object,
+)
 
 if TYPE_CHECKING:
     from hilum.model.bundle import Bundle
@@ -274,6 +281,7 @@ def read_exported(folder: Path) -> Exported:
     try:
         exported = _from_dict(folder, fields)
         expected = {name: str(fields["files"][name]) for name in FILES[exported.engine]}
+        check_order(fields, exported.description.findings, where=path)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{path} must describe an export of format {FORMAT}, but does not: {error!r}") from None
     for name, digest in expected.items():

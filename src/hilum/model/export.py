@@ -37,7 +37,8 @@ from hilum.model.engines import (
     import_extra,
     read_exported,
 )
-from hilum.model.metadata import BUNDLE_JSON
+from hilum.model.metadata import BUNDLE_JSON, FINDINGS_SHA256
+from hilum.model.thresholds import findings_sha256
 from hilum.nn.classifier import ClassMaps, Logits
 
 Pixels = Float32[Tensor, "batch height width"]
@@ -202,6 +203,7 @@ def export_bundle(
         "precision": precision,
         "bundle_sha256": sha256,
         "files": {name: file_sha256(out / name) for name in FILES[to]},
+        FINDINGS_SHA256: findings_sha256(bundle.findings),
         **bundle.description.to_dict(),
         "accuracy": accuracy,
         "versions": _versions(to, precision),

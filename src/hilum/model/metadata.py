@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,14 @@ from jaxtyping import Float32
 from hilum.data.images import Preprocessing
 from hilum.data.quality import Gate
 from hilum.errors import BundleError, HilumError
+from hilum.findings import name_fault
 from hilum.metrics.thresholds import Threshold
-from hilum.model.thresholds import OperatingPoints, binding
+from hilum.model.thresholds import OperatingPoints, binding, check_keys, findings_sha256
 
 FORMAT = 1
 BUNDLE_JSON = "bundle.json"
+FINDINGS_SHA256 = "findings_sha256"
+"""The key of the hash over the findings in their order, in bundle.json and export.json."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,9 @@ class Description:
         findings = _findings(fields["findings"])
         gate = fields.get("gate")  # absent from bundles that are older than it
         ranges, thresholds, calibration = (fields[name] for name in ("heatmap_logits", "thresholds", "calibration"))
+        for name, of in (("heatmap_logits", ranges), ("calibration", calibration)):
+            if of is not None:
+                check_keys(of, findings, name)
         return cls(
             findings=findings,
             preprocessing=Preprocessing.from_dict(fields["preprocessing"]),
@@ -99,6 +105,27 @@ class Description:
         return scores
 
 
+def check_order(fields: Mapping[str, Any], findings: Sequence[str], *, where: Path) -> None:
+    """Refuse findings that no longer stand in the order of the network's outputs.
+
+    Bundles and exports that are older than the hash of that order are read by the order of their heatmap scale, which
+    Hilum wrote in the same order and which nobody has a reason to change.
+
+    Raises:
+        BundleError: if another order, or other names, were written by hand.
+    """
+    expected = fields.get(FINDINGS_SHA256)
+    if expected is None:
+        same = list(fields["heatmap_logits"]) == list(findings)
+    else:
+        same = expected == findings_sha256(findings)
+    if not same:
+        raise BundleError(
+            f"findings must be those of the network's outputs, in their order, but {where} was changed by hand: got "
+            f"{', '.join(findings)}. Take the file that Hilum wrote, or train again"
+        )
+
+
 def read_description(run: Path) -> Description:
     """The description of a bundle, without its network.
 
@@ -109,6 +136,7 @@ def read_description(run: Path) -> Description:
     fields = read_bundle_json(run)
     try:
         description = Description.from_dict(fields)
+        check_order(fields, description.findings, where=path)
         films = (fields.get("calibration_set") or {}).get("fingerprint", "")
         description.check_thresholds(fields["weights_sha256"], films, where=run)
         return description
@@ -152,11 +180,11 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def _findings(names: object) -> tuple[str, ...]:
-    if not isinstance(names, list) or not names or len(set(names)) < len(names):
+    if not isinstance(names, list):
         raise ValueError(f"findings must be distinct names, at least one, got {names!r}")
-    for name in names:
-        if not isinstance(name, str) or not name.isprintable() or not name or set(name) & set("/\\"):
-            raise ValueError(f"findings must be names that can stand in a file's name, got {name!r}")
+    fault = name_fault(names)
+    if fault:
+        raise ValueError(f"findings must be {fault}")
     return tuple(names)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 
 from hilum.errors import HilumError
+from hilum.findings import resolve
 from hilum.metrics.operating_points import OPERATING_POINTS
 from hilum.metrics.thresholds import Threshold, choose
 
@@ -45,6 +46,8 @@ class OperatingPoints:
         Raises:
             KeyError, TypeError, ValueError: if a field is missing or is not what it must be.
         """
+        for name, point in fields["points"].items():
+            check_keys(point, findings, f"thresholds of {name}")
         points = {
             str(name): {finding: _threshold(point[finding]) for finding in findings}
             for name, point in fields["points"].items()
@@ -66,6 +69,22 @@ def binding(weights_sha256: str, preprocessing: Mapping[str, Any], calibration: 
     """SHA-256 over all that a threshold holds for: with another of these, a score means something else."""
     parts = [weights_sha256, dict(preprocessing), calibration, calibration_films]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def findings_sha256(findings: Sequence[str]) -> str:
+    """SHA-256 over what a model's outputs mean, in their order."""
+    return hashlib.sha256(json.dumps(list(findings)).encode()).hexdigest()
+
+
+def check_keys(by_finding: Mapping[str, Any], findings: Sequence[str], name: str) -> None:
+    """Check that a table has an entry for each finding, and no other.
+
+    Raises:
+        ValueError: naming the first that is missing or one too many.
+    """
+    wrong = [key for key in findings if key not in by_finding] + [key for key in by_finding if key not in findings]
+    if wrong:
+        raise ValueError(f"{name} must have an entry for each finding and no other, got {wrong[0]!r} wrong")
 
 
 def choose_points(
@@ -133,12 +152,13 @@ def stated_prevalence(texts: Sequence[str], findings: Sequence[str]) -> dict[str
             value = float(number)
         except ValueError:
             value = float("nan")
-        if not 0 < value < 1 or (name and name not in findings):
+        finding = resolve(name, findings) if name else None
+        if not 0 < value < 1 or (name and finding is None):
             raise HilumError(
                 f"prevalence must be a number between 0 and 1 such as 0.02, or one of a finding such as "
                 f"{findings[0]}=0.02, got {text!r}"
             )
-        stated |= dict.fromkeys([name] if name else findings, value)
+        stated |= dict.fromkeys([finding] if finding else findings, value)
     return stated
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import hilum
 from hilum.files import write_whole
-from hilum.findings import PRIVATE, RADLEX, Code, code_of
+from hilum.findings import PRIVATE, Code, codes_of
 from hilum.model.thresholds import ABSENT, PRESENT, UNSURE
 from hilum.pacs.results import ResultModel
 from hilum.predict.heatmaps import place_of
@@ -56,7 +56,7 @@ def fhir_bundle(scored: Scored, model: ResultModel, *, film: str, now: datetime)
         observation: dict[str, Any] = {
             "resourceType": "Observation",
             **common,
-            "code": _concept(code_of(finding), RADLEX.get(finding)),
+            "code": _concept(*codes_of(model.description.findings)[finding]),
             "device": {"reference": made_by},
             "valueQuantity": _number(float(score)),
         }
@@ -113,10 +113,8 @@ def _reference(*parts: str) -> str:
     return f"urn:uuid:{uuid.uuid5(_NAMESPACE, chr(0).join(parts))}"
 
 
-def _concept(code: Code, other: Code | None = None) -> dict[str, Any]:
-    codings = [
-        {"system": _SYSTEMS[one.scheme], "code": one.value, "display": one.meaning} for one in (code, other) if one
-    ]
+def _concept(code: Code, *others: Code) -> dict[str, Any]:
+    codings = [{"system": _SYSTEMS[one.scheme], "code": one.value, "display": one.meaning} for one in (code, *others)]
     return {"coding": codings, "text": code.meaning}
 
 

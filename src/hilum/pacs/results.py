@@ -21,7 +21,7 @@ from pydicom.sr.codedict import codes
 import hilum
 from hilum.errors import HilumError, ImageError
 from hilum.files import write_whole
-from hilum.findings import RADLEX, code_of
+from hilum.findings import codes_of, drawn
 from hilum.metrics.thresholds import Threshold
 from hilum.model.engines import file_sha256, is_export, read_exported
 from hilum.model.metadata import BUNDLE_JSON, Description, read_bundle_json, read_description
@@ -265,7 +265,7 @@ def _group(
     numbers = [(_SCORE, score)] + ([] if threshold is None else [(_THRESHOLD, threshold.value)])
     return sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(uid=derived_uid("finding", finding, *about), identifier=finding),
-        finding_type=_concept(finding),
+        finding_type=_concept(finding, model.description.findings),
         algorithm_id=sr.AlgorithmIdentification(model.name, model.version, parameters=model.parameters),
         measurements=[
             sr.Measurement(name, float(f"{number:.{_DIGITS}g}"), codes.UCUM.NoUnits) for name, number in numbers
@@ -275,11 +275,12 @@ def _group(
     )
 
 
-def _concept(finding: str) -> CodedConcept:
+def _concept(finding: str, findings: tuple[str, ...]) -> CodedConcept:
     """A finding's code, and beside it that of RadLex: Equivalent Code Sequence, DICOM PS3.3, section 8.9."""
-    concept = CodedConcept(*code_of(finding))
-    if finding in RADLEX:
-        concept.EquivalentCodeSequence = [CodedConcept(*RADLEX[finding])]
+    code, *others = codes_of(findings)[finding]
+    concept = CodedConcept(*code)
+    if others:
+        concept.EquivalentCodeSequence = [CodedConcept(*other) for other in others]
     return concept
 
 
@@ -298,6 +299,7 @@ def _read_group(group: Dataset) -> tuple[str, tuple[float, float | None, str]]:
     return finding, (numbers[_SCORE.value], numbers.get(_THRESHOLD.value), answer)
 
 
+Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 Picture = UInt8[np.ndarray, "height width 3"]
 
 CAPTURE_SERIES_NUMBER = 9902
@@ -349,6 +351,9 @@ def secondary_capture(header: Dataset, scored: Scored, model: ResultModel, *, no
     source = Dataset()
     source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID = header.SOPClassUID, header.SOPInstanceUID
     capture.SourceImageSequence = [source]
+    spelled = {drawn(name): name for name in model.description.findings if drawn(name) != name.replace("_", " ")}
+    if spelled:
+        capture.ImageComments = "; ".join(f"{code} = {name}" for code, name in spelled.items())
     if "BurnedInAnnotation" in header:
         capture.BurnedInAnnotation = header.BurnedInAnnotation
     return capture
@@ -379,7 +384,7 @@ def result_picture(scored: Scored, model: ResultModel, *, top: int = 3) -> Pictu
         left, top_edge = place % 3 * _SIDE, place // 3 * (_SIDE + 2 * _LINE)
         heat = strength(scored.maps[k], model.description.heatmap_logits[findings[k]])
         page.paste(Image.fromarray(overlay(grey, heat)), (left, top_edge))
-        words = f"{findings[k].replace('_', ' ')}: score {scored.scores[k]:.3f}"
+        words = f"{drawn(findings[k])}: score {scored.scores[k]:.3f}"
         draw.text((left + _MARGIN, top_edge + _SIDE + 4), words, fill="white", font=font)
     y = rows * (_SIDE + 2 * _LINE) + _MARGIN
     table = [("Finding", "Score", "Threshold", f"Call at {model.point}" if model.point else "")]
@@ -387,7 +392,7 @@ def result_picture(scored: Scored, model: ResultModel, *, top: int = 3) -> Pictu
         threshold = model.threshold(findings[k])
         limit = "" if threshold is None else f"{threshold.value:.3f}"
         answer = model.call(findings[k], float(scored.scores[k]))
-        table.append((findings[k].replace("_", " "), f"{scored.scores[k]:.3f}", limit, answer))
+        table.append((_cut(drawn(findings[k]), draw, font), f"{scored.scores[k]:.3f}", limit, answer))
     made_by = f"{model.name} {model.version}. Heatmaps show where the network's evidence lies, not where a finding is."
     for line in [*table, (made_by,)]:
         for x, words in zip(_COLUMNS, line, strict=False):
@@ -395,6 +400,13 @@ def result_picture(scored: Scored, model: ResultModel, *, top: int = 3) -> Pictu
         y += _LINE
     draw.text((_MARGIN, y + _LINE), hilum.DISCLAIMER, fill="yellow", font=large)
     return np.asarray(page)
+
+
+def _cut(words: str, draw: ImageDraw.ImageDraw, font: Font) -> str:
+    """Words that end before the next column."""
+    while draw.textlength(words, font=font) > _COLUMNS[1] - 2 * _MARGIN:
+        words = words.removesuffix("...")[:-1] + "..."
+    return words
 
 
 def result_objects(path: Path, scored: Scored, model: ResultModel, *, now: datetime, top: int = 3) -> list[Dataset]:

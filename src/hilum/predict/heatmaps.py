@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 
 from hilum.errors import extras_named
 from hilum.files import unfinished
+from hilum.findings import drawn
 from hilum.model.metadata import Description
 from hilum.predict.scoring import Scored
 
@@ -57,7 +58,8 @@ def heatmap_picture(
     grey: Float[np.ndarray, "height width"], heat: Float32[np.ndarray, "rows columns"], finding: str, score: float
 ) -> Image.Image:
     """A film with its heat over it, and the score and the disclaimer in a strip below."""
-    return captioned(overlay(grey, heat), f"{finding}: score {score:.3f}\nResearch software, not a medical device")
+    caption = f"{drawn(finding)}: score {score:.3f}\nResearch software, not a medical device"
+    return captioned(overlay(grey, heat), caption)
 
 
 def place_of(folder: Path, film: str) -> Path:

@@ -25,6 +25,7 @@ import hilum
 from hilum.data.decoding import Film
 from hilum.data.images import read_content
 from hilum.errors import HilumError, ImageError
+from hilum.findings import plain
 from hilum.metrics.thresholds import Threshold
 from hilum.model.engines import Engine, Outputs, is_export
 from hilum.model.metadata import read_bundle_json
@@ -46,7 +47,6 @@ from hilum.serve.schemas import (
 from hilum.serve.security import CORES, Limits
 from hilum.serve.storage import Counts, Kept
 from hilum.serve.uploads import Upload
-from hilum.serve.words import plain
 
 Grey = Float32[np.ndarray, "size size"]
 

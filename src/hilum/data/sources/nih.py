@@ -3,7 +3,6 @@
 Source: Wang et al., "ChestX-ray8", CVPR 2017. https://nihcc.app.box.com/v/ChestXray-NIHCC
 """
 
-import math
 import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -14,6 +13,7 @@ import pandas as pd
 from jaxtyping import Float32
 
 from hilum.data.films import OLDEST_YEARS, Films, validate
+from hilum.data.sources.reading import SEXES, VIEWS, years
 from hilum.data.tables import SourceFolder, TextTable, film_key, read_header, read_table, read_text, shown
 from hilum.errors import FilmsError
 from hilum.findings import CHESTXRAY14, NO_FINDING, canonical
@@ -32,10 +32,6 @@ _LABEL_COLUMNS = (
     "View Position",
 )
 _BOX_COLUMNS = ("Image Index", "Finding Label", "Bbox [x", "y", "w", "h]")
-_VIEWS = {"pa": "PA", "ap": "AP", "lateral": "LATERAL", "ll": "LATERAL", "": "unknown", "unknown": "unknown"}
-_SEXES = {"m": "M", "f": "F", "": "unknown", "u": "unknown", "unknown": "unknown"}
-_YEARS = {"": 1.0, "Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
-_AGE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)([YMWD]?)")
 _NUMBER = re.compile(r"([0-9]{1,20})(?:\.0)?")
 _MEND = "Mend the row in the label file"
 
@@ -119,9 +115,9 @@ def _entries(entries: TextTable) -> pd.DataFrame:
     _refuse_bad_names(entries)
     patients = entries.parse("Patient ID", _identity, "not be empty", _MEND)
     follow_ups = entries.parse("Follow-up #", _number, "be a whole number", _MEND)
-    views = entries.parse("View Position", lambda text: _VIEWS.get(text.lower()), "be PA, AP, LATERAL or empty", _MEND)
-    sexes = entries.parse("Patient Gender", lambda text: _SEXES.get(text.lower()), "be M, F or empty", _MEND)
-    ages = entries.parse("Patient Age", _age, "be years such as 58 or 058Y, or empty", _MEND)
+    views = entries.parse("View Position", lambda text: VIEWS.get(text.lower()), "be PA, AP, LATERAL or empty", _MEND)
+    sexes = entries.parse("Patient Gender", lambda text: SEXES.get(text.lower()), "be M, F or empty", _MEND)
+    ages = entries.parse("Patient Age", years, "be years such as 58 or 058Y, or empty", _MEND)
     table = pd.DataFrame(
         {
             "film": entries.columns["Image Index"],
@@ -176,13 +172,6 @@ def _identity(text: str) -> str | None:
 def _number(text: str) -> str | None:
     match = _NUMBER.fullmatch(text)
     return (match[1].lstrip("0") or "0") if match else None
-
-
-def _age(text: str) -> float | None:
-    if not text:
-        return math.nan
-    match = _AGE.fullmatch(text.upper())
-    return float(match[1]) * _YEARS[match[2]] if match else None
 
 
 def _companions(found: SourceFolder, label_file: Path, films: dict[str, str]) -> dict[str, Any]:
