@@ -1,4 +1,4 @@
-"""The gate on the way in: what is spoilt does not fit, what is not does; on phantom films, and on real ones."""
+"""The gate on the way in: what is corrupted does not fit, what is not does; on phantom films, and on real ones."""
 
 import io
 import json
@@ -20,14 +20,14 @@ from hilum.data.quality import (
     SIDE,
     TURNED,
     Cloud,
-    Gate,
+    QualityCheck,
     clouds,
     cut,
     dealt,
-    fit_gate,
+    fit_quality_check,
     look,
     resized,
-    spoilt,
+    corrupted,
 )
 from hilum.data.sources.nih import index_nih
 
@@ -45,34 +45,34 @@ def phantoms(phantom_films: Films) -> list[Grey]:
 
 
 @pytest.fixture(scope="module")
-def gate(phantoms: list[Grey]) -> Gate:
-    return fit_gate(phantoms.__getitem__, 40, seed=0)
+def gate(phantoms: list[Grey]) -> QualityCheck:
+    return fit_quality_check(phantoms.__getitem__, 40, seed=0)
 
 
-def share(gate: Gate, films: list[Grey], *reasons: str) -> float:
+def proportion(gate: QualityCheck, films: list[Grey], *reasons: str) -> float:
     return float(np.mean([gate.check(np.ascontiguousarray(film)).reason in reasons for film in films]))
 
 
-def test_forty_films_are_enough_to_tell_fresh_from_spoilt_ones(gate: Gate, phantoms: list[Grey]) -> None:
+def test_forty_films_are_enough_to_tell_fresh_from_spoilt_ones(gate: QualityCheck, phantoms: list[Grey]) -> None:
     fresh, generator = phantoms[40:], np.random.default_rng(1)
-    assert share(gate, fresh, OK) >= 0.9
-    assert share(gate, [1 - film for film in fresh], INVERTED) >= 0.9
-    assert share(gate, [np.rot90(film, 2) for film in fresh], TURNED) >= 0.9
-    assert share(gate, [np.rot90(film) for film in fresh], TURNED, NOT_CHEST) >= 0.9
-    assert share(gate, [cut(film, 0.4, 0.4, generator) for film in fresh], OK) <= 0.2
-    assert share(gate, [dealt(film, 4, generator) for film in fresh], OK) <= 0.1
-    assert share(gate, [clouds(64, 1.0, generator) for _ in fresh], OK) <= 0.1
+    assert proportion(gate, fresh, OK) >= 0.9
+    assert proportion(gate, [1 - film for film in fresh], INVERTED) >= 0.9
+    assert proportion(gate, [np.rot90(film, 2) for film in fresh], TURNED) >= 0.9
+    assert proportion(gate, [np.rot90(film) for film in fresh], TURNED, NOT_CHEST) >= 0.9
+    assert proportion(gate, [cut(film, 0.4, 0.4, generator) for film in fresh], OK) <= 0.2
+    assert proportion(gate, [dealt(film, 4, generator) for film in fresh], OK) <= 0.1
+    assert proportion(gate, [clouds(64, 1.0, generator) for _ in fresh], OK) <= 0.1
 
 
-def test_a_verdict_says_what_and_why_in_words(gate: Gate, phantoms: list[Grey]) -> None:
+def test_a_verdict_says_what_and_why_in_words(gate: QualityCheck, phantoms: list[Grey]) -> None:
     assert str(gate.check(phantoms[0])) == OK
     blank = gate.check(np.full((64, 64), 0.4, dtype=np.float32))
     assert (blank.reason, str(blank)) == (BLANK, "blank: it has next to no contrast")
     assert "dark and bright" in gate.check(1 - phantoms[0]).why
 
 
-def test_it_is_kept_as_plain_json_to_the_last_digit(gate: Gate, phantoms: list[Grey]) -> None:
-    again = Gate.from_dict(json.loads(json.dumps(gate.to_dict(), allow_nan=False)))
+def test_it_is_kept_as_plain_json_to_the_last_digit(gate: QualityCheck, phantoms: list[Grey]) -> None:
+    again = QualityCheck.from_dict(json.loads(json.dumps(gate.to_dict(), allow_nan=False)))
     assert again == gate
     assert [again.check(film) for film in phantoms] == [gate.check(film) for film in phantoms]
 
@@ -87,19 +87,19 @@ def test_it_is_kept_as_plain_json_to_the_last_digit(gate: Gate, phantoms: list[G
         ("clouds", []),
     ],
 )
-def test_a_damaged_gate_is_refused(gate: Gate, field: str, value: object) -> None:
+def test_a_damaged_gate_is_refused(gate: QualityCheck, field: str, value: object) -> None:
     with pytest.raises((ValueError, IndexError)):
-        Gate.from_dict(gate.to_dict() | {field: value})
+        QualityCheck.from_dict(gate.to_dict() | {field: value})
 
 
-def test_the_same_seed_gives_the_same_gate(gate: Gate, phantoms: list[Grey]) -> None:
-    assert fit_gate(phantoms.__getitem__, 40, seed=0) == gate
+def test_the_same_seed_gives_the_same_gate(gate: QualityCheck, phantoms: list[Grey]) -> None:
+    assert fit_quality_check(phantoms.__getitem__, 40, seed=0) == gate
     with pytest.raises(ValueError, match="films must be at least 16, got 15"):
-        fit_gate(phantoms.__getitem__, 15, seed=0)
+        fit_quality_check(phantoms.__getitem__, 15, seed=0)
 
 
 def test_films_that_are_all_the_same_still_make_a_gate(phantoms: list[Grey]) -> None:
-    same = fit_gate(lambda _: phantoms[0], 16, seed=0)
+    same = fit_quality_check(lambda _: phantoms[0], 16, seed=0)
     assert same.check(phantoms[0]).reason == OK
     assert same.check(1 - phantoms[0]).reason == INVERTED
 
@@ -120,7 +120,7 @@ def test_brightness_contrast_and_size_do_not_change_the_look(phantoms: list[Grey
 
 def test_spoiling_by_hand() -> None:
     film = np.arange(64, dtype=np.float32).reshape(8, 8) / 64
-    ways = list(spoilt(film, np.random.default_rng(0)))
+    ways = list(corrupted(film, np.random.default_rng(0)))
     assert [way for way, _ in ways] == [INVERTED, *[TURNED] * 3, *[CROPPED] * 6, *[NOT_CHEST] * 3]
     assert all(version.shape == (8, 8) for _, version in ways)
     assert np.array_equal(ways[2][1], film[::-1, ::-1])
@@ -142,14 +142,14 @@ def test_on_real_films_that_it_has_not_seen(real_data: Path, tmp_path: Path) -> 
     rows = np.arange(0, len(films), 5)
     seen = [row for row in rows if hash_of(patients[row]) < 8]
     fresh = [read.read(films.path(int(row)))[0] for row in rows if hash_of(patients[row]) >= 8]
-    gate = fit_gate(lambda row: read.read(films.path(int(seen[row])))[0], len(seen), seed=0)
-    assert share(gate, fresh, OK) >= 0.98
-    assert share(gate, [1 - film for film in fresh], OK) <= 0.05
+    gate = fit_quality_check(lambda row: read.read(films.path(int(seen[row])))[0], len(seen), seed=0)
+    assert proportion(gate, fresh, OK) >= 0.98
+    assert proportion(gate, [1 - film for film in fresh], OK) <= 0.05
     for quarters in (1, 2, 3):
-        assert share(gate, [np.rot90(film, quarters) for film in fresh], OK) <= 0.05
+        assert proportion(gate, [np.rot90(film, quarters) for film in fresh], OK) <= 0.05
     across, down = np.meshgrid(np.linspace(0, 1, 64, dtype=np.float32), np.linspace(0, 1, 64, dtype=np.float32))
     pictures = [across, down, across * down, np.hypot(across - 0.5, down - 0.5), (20 * down).round() % 2]
-    assert share(gate, pictures, OK) == 0
+    assert proportion(gate, pictures, OK) == 0
 
     for name in ("RG2_hip_J2KI", "RG3_leg_J2KI"):
         path = tmp_path / f"{name}.png"
@@ -174,7 +174,7 @@ def hash_of(patient: str) -> int:
     return int(patient) % 10
 
 
-def test_pngs_go_the_same_way(gate: Gate, phantoms: list[Grey], tmp_path: Path) -> None:
+def test_pngs_go_the_same_way(gate: QualityCheck, phantoms: list[Grey], tmp_path: Path) -> None:
     path = tmp_path / "inverted.png"
     Image.fromarray(np.round(255 * (1 - resized(phantoms[5], 300, 200))).astype(np.uint8)).save(path)
     assert gate.check(Preprocessing(64).read(path)[0]).reason == INVERTED
