@@ -9,13 +9,15 @@ from hilum.data.film_kind import (
     DECUBITUS,
     DERIVED,
     FIELDS,
+    LATERAL,
     LOCALIZER,
+    NOT_CHEST,
     OBLIQUE,
     RAW,
+    TURNED,
     Objection,
     objections,
 )
-from hilum.data.quality import LATERAL, NOT_CHEST, TURNED
 
 
 def header(**fields: object) -> Dataset:

@@ -4,11 +4,11 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hilum.data.quality import LATERAL, NOT_CHEST, TURNED
-
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+NOT_CHEST, LATERAL, TURNED = "not a chest film", "lateral", "turned"
+"""Reasons that the input quality check gives too, which looks at the pixels."""
 CHILD, OBLIQUE, DECUBITUS = "child", "oblique", "decubitus"
 LOCALIZER, DERIVED, RAW = "localizer", "derived image", "raw image"
 ADULT_YEARS = 18

@@ -9,16 +9,16 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int
+from jaxtyping import Bool, Float32, Float64
 
+from hilum.data.film_kind import LATERAL, NOT_CHEST, TURNED
 from hilum.data.images import coverage
 
 Grey = Float32[np.ndarray, "height width"]
 Resized = Float32[np.ndarray, "tall wide"]
 
-OK, BLANK, INVERTED, TURNED, CROPPED, NOT_CHEST = "ok", "blank", "inverted", "turned", "cropped", "not a chest film"
+OK, BLANK, INVERTED, CROPPED = "ok", "blank", "inverted", "cropped"
 UNDEREXPOSED, OVEREXPOSED, CLIPPED, FAINT = "under-exposed", "over-exposed", "clipped", "low contrast"
-LATERAL = "lateral"
 
 
 def corrupted(film: Grey, generator: np.random.Generator) -> Iterator[tuple[str, Resized]]:
@@ -137,7 +137,7 @@ _TIMES = 2  # each film is corrupted in each way
 _FREEDOM = 30
 _MOST_FILMS = 1500
 _BLOCK = 8  # films in a row go into the same half, so that few patients are in both
-_REFUSED = 0.0175
+_REFUSED, _REFUSED_AS_LATERAL = 0.0175, 0.01
 _NOTHING = 1e-6  # a variance that films have which are all the same
 _WHY = {
     BLANK: "it has next to no contrast",
@@ -200,7 +200,8 @@ class QualityCheck:
         centre: the mean film, standardised.
         axes: the main axes, scaled so that the coordinates' standard deviation is 1.
         clouds: the training films first, then each way not to fit.
-        least_odds: log odds of the first cloud against the best other, below which a film does not fit.
+        least_odds: log odds of the first cloud against another, below which a film does not fit.
+        least_odds_lateral: the same against a cloud of lateral views.
         farthest: distance from the first cloud above which a film does not fit.
         exposure: whether brightness and contrast are among the traits. They are not in bundles of before version 0.2.
     """
@@ -209,6 +210,7 @@ class QualityCheck:
     axes: Float64[np.ndarray, "axes pixels"]
     clouds: tuple[Cloud, ...]
     least_odds: float
+    least_odds_lateral: float
     farthest: float
     exposure: bool = True
 
@@ -222,9 +224,10 @@ class QualityCheck:
         if contrast < LEAST_CONTRAST:
             return _verdict(UNDEREXPOSED if contrast > 0.2 * float(grey.mean()) > 0 else BLANK)
         traits = self.traits(_small([grey]))
-        odds, likeliest = self.odds(traits)
-        if odds[0] < self.least_odds:
-            return _verdict(self.clouds[1 + likeliest[0]].reason)
+        odds = self.odds(traits)[0]
+        limits = np.where(self.is_lateral, self.least_odds_lateral, self.least_odds)
+        if (odds < limits).any():
+            return _verdict(self.clouds[1 + int(np.where(odds < limits, odds, np.inf).argmin())].reason)
         return _verdict(FAR) if self.clouds[0].distance(traits)[0] > self.farthest else Verdict(OK, "")
 
     def traits(self, pixels: Pixels) -> Traits:
@@ -238,11 +241,16 @@ class QualityCheck:
     def __hash__(self) -> int:
         return hash((self.least_odds, self.farthest))
 
-    def odds(self, traits: Traits) -> tuple[Float64[np.ndarray, " films"], Int[np.ndarray, " films"]]:
-        """Log odds of fitting against the likeliest way not to, and which way that is."""
+    def odds(self, traits: Traits) -> Float64[np.ndarray, "films ways"]:
+        """Log odds of fitting against each way not to."""
         own, *others = (cloud.log_density(traits) for cloud in self.clouds)
-        ways = np.stack(others)
-        return own - ways.max(axis=0), ways.argmax(axis=0)
+        against: Float64[np.ndarray, "films ways"] = own[:, np.newaxis] - np.column_stack(others)
+        return against
+
+    @property
+    def is_lateral(self) -> Bool[np.ndarray, " ways"]:
+        """Which ways not to fit are lateral views."""
+        return np.array([cloud.reason == LATERAL for cloud in self.clouds[1:]])
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON: a row of numbers is a text, so that a bundle can still be read by people."""
@@ -254,6 +262,7 @@ class QualityCheck:
                 for c in self.clouds
             ],
             "least_odds": self.least_odds,
+            "least_odds_lateral": self.least_odds_lateral,
             "farthest": self.farthest,
             "exposure": self.exposure,
         }
@@ -280,7 +289,8 @@ class QualityCheck:
             raise ValueError("the quality check's whitenings must be lower triangles with a diagonal above 0")
         if clouds[0].reason != OK or len(clouds) < 2 or not {c.reason for c in clouds[1:]} <= set(_WHY):
             raise ValueError(f"the quality check's clouds must be ok and then {', '.join(_WHY)}")
-        limits = float(fields["least_odds"]), float(fields["farthest"])
+        lateral = fields.get("least_odds_lateral", fields["least_odds"])  # absent as exposure is
+        limits = float(fields["least_odds"]), float(lateral), float(fields["farthest"])
         if not np.isfinite(limits).all():
             raise ValueError(f"the quality check's limits must be finite, got {limits}")
         return cls(centre, axes, clouds, *limits, exposure)
@@ -313,12 +323,31 @@ def fit_quality_check(
     for known, unknown in (halves, halves[::-1]):
         check = _learned(known, laterals, np.random.default_rng(seed))
         traits = check.traits(_small(unknown))
-        odds.append(check.odds(traits)[0])
+        odds.append(check.odds(traits))
         distances.append(check.clouds[0].distance(traits))
     check = _learned(small, laterals, np.random.default_rng(seed))
-    least = min(0.0, float(np.quantile(np.concatenate(odds), _REFUSED)))
-    limited = replace(check, least_odds=least, farthest=1.5 * float(np.concatenate(distances).max()))
+    least, least_lateral = _limits(np.concatenate(odds), check.is_lateral)
+    limited = replace(
+        check,
+        least_odds=least,
+        least_odds_lateral=least_lateral,
+        farthest=1.5 * float(np.concatenate(distances).max()),
+    )
     return QualityCheck.from_dict(limited.to_dict())  # with the digits that a bundle keeps
+
+
+def _limits(odds: Float64[np.ndarray, "films ways"], is_lateral: Bool[np.ndarray, " ways"]) -> tuple[float, float]:
+    """The limits of log odds against corrupted films and against lateral views, which together refuse _REFUSED.
+
+    Real lateral films lie farther from the phantom's than corrupted films from those that taught, and frontal ones are
+    far from both: so their limit is nearer.
+    """
+    lateral = odds[:, is_lateral].min(axis=1, initial=np.inf)
+    least_lateral = min(0.0, float(np.quantile(lateral, _REFUSED_AS_LATERAL))) if is_lateral.any() else 0.0
+    passed = np.where(lateral < least_lateral, -np.inf, odds[:, ~is_lateral].min(axis=1))
+    lowest = np.sort(passed)[round(_REFUSED * len(odds))]
+    least = min(0.0, float(lowest)) if np.isfinite(lowest) else 0.0
+    return least, max(least, least_lateral)
 
 
 def _learned(films: Sequence[Grey], laterals: Sequence[Grey], generator: np.random.Generator) -> QualityCheck:
@@ -338,7 +367,7 @@ def _learned(films: Sequence[Grey], laterals: Sequence[Grey], generator: np.rand
     variances, directions = np.linalg.eigh(np.cov(looks.T))  # rising
     kept = slice(-1, -1 - max(2, min(_AXES, len(films) // 4)), -1)
     axes = (directions[:, kept] / np.sqrt(np.maximum(variances[kept], _NOTHING))).T
-    check = QualityCheck(centre, axes, (), least_odds=0.0, farthest=math.inf)
+    check = QualityCheck(centre, axes, (), least_odds=0.0, least_odds_lateral=0.0, farthest=math.inf)
     numbers = {reason: len(laterals) if reason == LATERAL else len(films) for reason, _ in pixels}
     clouds = [_cloud(kind[0], check.traits(some), films=numbers[kind[0]]) for kind, some in pixels.items()]
     return replace(check, clouds=tuple(clouds))
@@ -360,7 +389,8 @@ def _small(films: Sequence[Grey]) -> Pixels:
 
 def _looks(pixels: Pixels) -> Pixels:
     apart = pixels - pixels.mean(axis=1, keepdims=True)
-    return apart / np.maximum(pixels.std(axis=1, keepdims=True), 1e-3)
+    standardised: Pixels = apart / np.maximum(pixels.std(axis=1, keepdims=True), 1e-3)
+    return standardised
 
 
 def _exposure(pixels: Pixels) -> Traits:

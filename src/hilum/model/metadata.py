@@ -42,7 +42,7 @@ class Description:
     def learned_from(self) -> str:
         """What the model learned from, in words that stand beside its scores; empty if the bundle does not say."""
         if self.simulated:
-            return "trained on simulated films only: its scores say nothing about patients"
+            return "trained on simulated films only: real films do not fit, and its scores say nothing of patients"
         names = ["simulated films" if name == SIMULATED else name for name in self.sources]
         return f"trained on films of {', '.join(names)}" if names else ""
 

@@ -26,7 +26,7 @@ def lateral_views(films: int = 400, size: int = 64, *, seed: int) -> list[Grey]:
 
 def lateral_view(size: int, generator: np.random.Generator) -> Grey:
     """One lateral film of a new patient, grey in [0, 1]; half of them face left."""
-    width, height = float(generator.uniform(22, 37)), float(generator.uniform(31, 43))
+    width, height = float(generator.uniform(18, 35)), float(generator.uniform(25, 41))
     ticks = (np.arange(size, dtype=np.float32) + 0.5) / size - 0.5
     across, down = np.meshgrid(width * ticks, height * ticks)
     lean = np.deg2rad(generator.normal(0, 5))
