@@ -117,7 +117,7 @@ def measure(
     kinds = {f"{FRONTAL} patients": checked(check, fresh)}
     kinds |= {name: checked(check, some) for name, some in corrupted(fresh, preprocessing.size)}
     kinds["drawn pictures"] = checked(check, drawn(preprocessing.size))
-    kinds["phantom lateral films"] = checked(check, lateral_views(100, preprocessing.size, seed=100))
+    kinds["phantom lateral films"] = checked(check, list(lateral_views(100, preprocessing.size, seed=100)))
     kinds |= {name: checked(check, some) for name, some in others.items()}
     return {"training_films": len(seen) if training is None else training, "kinds": kinds}
 

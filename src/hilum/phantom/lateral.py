@@ -5,6 +5,7 @@ downwards and is 0 at the lung apices. Anatomy, pose and exposure vary far more 
 check that learns from these films knows those of other hospitals.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -16,12 +17,13 @@ from hilum.phantom.film import BONE_PER_CM, TISSUE_PER_CM, Exposure, develop
 Grey = Float32[np.ndarray, "height width"]
 
 
-def lateral_views(films: int = 400, size: int = 64, *, seed: int) -> list[Grey]:
+@lru_cache(maxsize=2)
+def lateral_views(films: int = 400, size: int = 64, *, seed: int) -> tuple[Grey, ...]:
     """Lateral films of as many patients; the same seed gives the same films.
 
     The numbers are those from which the input quality check learns.
     """
-    return [lateral_view(size, np.random.default_rng([seed, film])) for film in range(films)]
+    return tuple(lateral_view(size, np.random.default_rng([seed, film])) for film in range(films))
 
 
 def lateral_view(size: int, generator: np.random.Generator) -> Grey:
