@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Float32, Float64
 
 from hilum.data.film_kind import LATERAL, NOT_CHEST, TURNED
 from hilum.data.images import coverage
@@ -137,7 +137,9 @@ _TIMES = 2  # each film is corrupted in each way
 _FREEDOM = 30
 _MOST_FILMS = 1500
 _BLOCK = 8  # films in a row go into the same half, so that few patients are in both
-_REFUSED, _REFUSED_AS_LATERAL = 0.0175, 0.01
+_SHAPE, _EXPOSURE = "shape", "exposure"
+_EXPOSURES = (UNDEREXPOSED, OVEREXPOSED, CLIPPED, FAINT)
+_REFUSED, _REFUSED_AS = 0.0175, {_EXPOSURE: 0.0075, LATERAL: 0.0075}
 _NOTHING = 1e-6  # a variance that films have which are all the same
 _WHY = {
     BLANK: "it has next to no contrast",
@@ -200,17 +202,16 @@ class QualityCheck:
         centre: the mean film, standardised.
         axes: the main axes, scaled so that the coordinates' standard deviation is 1.
         clouds: the training films first, then each way not to fit.
-        least_odds: log odds of the first cloud against another, below which a film does not fit.
-        least_odds_lateral: the same against a cloud of lateral views.
+        least_odds: log odds of the first cloud against another, below which a film does not fit: of the wrong shape, of
+            the wrong exposure, or lateral.
         farthest: distance from the first cloud above which a film does not fit.
-        exposure: whether brightness and contrast are among the traits. They are not in bundles of before version 0.2.
+        exposure: whether brightness and contrast are among the traits. They are not in older bundles.
     """
 
     centre: Look
     axes: Float64[np.ndarray, "axes pixels"]
     clouds: tuple[Cloud, ...]
-    least_odds: float
-    least_odds_lateral: float
+    least_odds: dict[str, float]
     farthest: float
     exposure: bool = True
 
@@ -225,7 +226,7 @@ class QualityCheck:
             return _verdict(UNDEREXPOSED if contrast > 0.2 * float(grey.mean()) > 0 else BLANK)
         traits = self.traits(_small([grey]))
         odds = self.odds(traits)[0]
-        limits = np.where(self.is_lateral, self.least_odds_lateral, self.least_odds)
+        limits = np.array([self.least_odds[_group(cloud.reason)] for cloud in self.clouds[1:]])
         if (odds < limits).any():
             return _verdict(self.clouds[1 + int(np.where(odds < limits, odds, np.inf).argmin())].reason)
         return _verdict(FAR) if self.clouds[0].distance(traits)[0] > self.farthest else Verdict(OK, "")
@@ -239,18 +240,13 @@ class QualityCheck:
         return isinstance(other, QualityCheck) and self.to_dict() == other.to_dict()
 
     def __hash__(self) -> int:
-        return hash((self.least_odds, self.farthest))
+        return hash((self.least_odds[_SHAPE], self.farthest))
 
     def odds(self, traits: Traits) -> Float64[np.ndarray, "films ways"]:
         """Log odds of fitting against each way not to."""
         own, *others = (cloud.log_density(traits) for cloud in self.clouds)
         against: Float64[np.ndarray, "films ways"] = own[:, np.newaxis] - np.column_stack(others)
         return against
-
-    @property
-    def is_lateral(self) -> Bool[np.ndarray, " ways"]:
-        """Which ways not to fit are lateral views."""
-        return np.array([cloud.reason == LATERAL for cloud in self.clouds[1:]])
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON: a row of numbers is a text, so that a bundle can still be read by people."""
@@ -262,7 +258,6 @@ class QualityCheck:
                 for c in self.clouds
             ],
             "least_odds": self.least_odds,
-            "least_odds_lateral": self.least_odds_lateral,
             "farthest": self.farthest,
             "exposure": self.exposure,
         }
@@ -289,11 +284,10 @@ class QualityCheck:
             raise ValueError("the quality check's whitenings must be lower triangles with a diagonal above 0")
         if clouds[0].reason != OK or len(clouds) < 2 or not {c.reason for c in clouds[1:]} <= set(_WHY):
             raise ValueError(f"the quality check's clouds must be ok and then {', '.join(_WHY)}")
-        lateral = fields.get("least_odds_lateral", fields["least_odds"])  # absent as exposure is
-        limits = float(fields["least_odds"]), float(lateral), float(fields["farthest"])
-        if not np.isfinite(limits).all():
-            raise ValueError(f"the quality check's limits must be finite, got {limits}")
-        return cls(centre, axes, clouds, *limits, exposure)
+        limits, farthest = _read_limits(fields["least_odds"]), float(fields["farthest"])
+        if not np.isfinite([*limits.values(), farthest]).all():
+            raise ValueError(f"the quality check's limits must be finite, got {limits} and {farthest}")
+        return cls(centre, axes, clouds, limits, farthest, exposure)
 
 
 def fit_quality_check(
@@ -301,8 +295,8 @@ def fit_quality_check(
 ) -> QualityCheck:
     """Learn what fits from training films, from corrupted versions of them and from lateral views.
 
-    The limit is the one below which 1.75 % of the films fall when half of them is checked by what the other half
-    taught. The worst of NIH's own films are upside down, inverted or lateral in truth, so a limit below all is none.
+    The limits are those that refuse 1.75 % of the films when half of them is checked by what the other half taught. The
+    worst of NIH's own films are upside down, inverted or lateral in truth, so a limit below all is none.
 
     Args:
         read: from a row to a film as the model's preprocessing makes it, one channel; a patient's films in a row.
@@ -326,28 +320,36 @@ def fit_quality_check(
         odds.append(check.odds(traits))
         distances.append(check.clouds[0].distance(traits))
     check = _learned(small, laterals, np.random.default_rng(seed))
-    least, least_lateral = _limits(np.concatenate(odds), check.is_lateral)
-    limited = replace(
-        check,
-        least_odds=least,
-        least_odds_lateral=least_lateral,
-        farthest=1.5 * float(np.concatenate(distances).max()),
-    )
+    limits = _limits(np.concatenate(odds), [cloud.reason for cloud in check.clouds[1:]])
+    limited = replace(check, least_odds=limits, farthest=1.5 * float(np.concatenate(distances).max()))
     return QualityCheck.from_dict(limited.to_dict())  # with the digits that a bundle keeps
 
 
-def _limits(odds: Float64[np.ndarray, "films ways"], is_lateral: Bool[np.ndarray, " ways"]) -> tuple[float, float]:
-    """The limits of log odds against corrupted films and against lateral views, which together refuse _REFUSED.
+def _limits(odds: Float64[np.ndarray, "films ways"], reasons: Sequence[str]) -> dict[str, float]:
+    """The limit of log odds for each group of ways not to fit, which together refuse _REFUSED of these films.
 
-    Real lateral films lie farther from the phantom's than corrupted films from those that taught, and frontal ones are
-    far from both: so their limit is nearer.
+    Exposure and lateral views have their own proportion, since training films are far from both: under one limit for
+    all, the training films that look most cropped would decide how dark a film may be.
     """
-    lateral = odds[:, is_lateral].min(axis=1, initial=np.inf)
-    least_lateral = min(0.0, float(np.quantile(lateral, _REFUSED_AS_LATERAL))) if is_lateral.any() else 0.0
-    passed = np.where(lateral < least_lateral, -np.inf, odds[:, ~is_lateral].min(axis=1))
-    lowest = np.sort(passed)[round(_REFUSED * len(odds))]
-    least = min(0.0, float(lowest)) if np.isfinite(lowest) else 0.0
-    return least, max(least, least_lateral)
+    groups = np.array([_group(reason) for reason in reasons])
+    limits, refused = {}, np.zeros(len(odds), dtype=bool)
+    for group, proportion in _REFUSED_AS.items():
+        own = odds[:, groups == group]
+        limits[group] = min(0.0, float(np.quantile(own.min(axis=1), proportion))) if own.size else 0.0
+        refused |= (own < limits[group]).any(axis=1)
+    others = np.sort(odds[~refused][:, groups == _SHAPE].min(axis=1))
+    limits[_SHAPE] = min(0.0, float(others[max(0, round(_REFUSED * len(odds)) - int(refused.sum()))]))
+    return limits
+
+
+def _read_limits(written: Any) -> dict[str, float]:
+    """The limits of a bundle; older ones have one number for all."""
+    groups = (_SHAPE, *_REFUSED_AS)
+    return {group: float(written[group] if isinstance(written, Mapping) else written) for group in groups}
+
+
+def _group(reason: str) -> str:
+    return LATERAL if reason == LATERAL else _EXPOSURE if reason in _EXPOSURES else _SHAPE
 
 
 def _learned(films: Sequence[Grey], laterals: Sequence[Grey], generator: np.random.Generator) -> QualityCheck:
@@ -367,7 +369,7 @@ def _learned(films: Sequence[Grey], laterals: Sequence[Grey], generator: np.rand
     variances, directions = np.linalg.eigh(np.cov(looks.T))  # rising
     kept = slice(-1, -1 - max(2, min(_AXES, len(films) // 4)), -1)
     axes = (directions[:, kept] / np.sqrt(np.maximum(variances[kept], _NOTHING))).T
-    check = QualityCheck(centre, axes, (), least_odds=0.0, least_odds_lateral=0.0, farthest=math.inf)
+    check = QualityCheck(centre, axes, (), least_odds={}, farthest=math.inf)
     numbers = {reason: len(laterals) if reason == LATERAL else len(films) for reason, _ in pixels}
     clouds = [_cloud(kind[0], check.traits(some), films=numbers[kind[0]]) for kind, some in pixels.items()]
     return replace(check, clouds=tuple(clouds))
