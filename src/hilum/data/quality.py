@@ -139,7 +139,7 @@ _MOST_FILMS = 1500
 _BLOCK = 8  # films in a row go into the same half, so that few patients are in both
 _SHAPE, _EXPOSURE = "shape", "exposure"
 _EXPOSURES = (UNDEREXPOSED, OVEREXPOSED, CLIPPED, FAINT)
-_REFUSED, _REFUSED_AS = 0.0175, {_EXPOSURE: 0.0075, LATERAL: 0.0075}
+_REFUSED, _REFUSED_AS = 0.02, {_EXPOSURE: 0.0075, LATERAL: 0.0075}
 _NOTHING = 1e-6  # a variance that films have which are all the same
 _WHY = {
     BLANK: "it has next to no contrast",
@@ -295,7 +295,7 @@ def fit_quality_check(
 ) -> QualityCheck:
     """Learn what fits from training films, from corrupted versions of them and from lateral views.
 
-    The limits are those that refuse 1.75 % of the films when half of them is checked by what the other half taught. The
+    The limits are those that refuse 2 % of the films when half of them is checked by what the other half taught. The
     worst of NIH's own films are upside down, inverted or lateral in truth, so a limit below all is none.
 
     Args:
