@@ -21,7 +21,6 @@ from hilum.data.films import Films, read_films
 from hilum.data.images import Preprocessing
 from hilum.data.quality import OK, QualityCheck, clouds, cut, dealt, fit_quality_check, resized
 from hilum.data.sources.nih import index_nih
-from hilum.data.splits import split_films
 from hilum.phantom.dataset import write_phantom
 from hilum.phantom.lateral import lateral_views
 
@@ -212,9 +211,9 @@ def manifests(folder: Path, files: list[Path]) -> Iterator[tuple[str, Films]]:
     if files:
         return
     write_phantom(folder / "phantom", films=PHANTOM_FILMS, size=128, seed=3)
-    yield "phantom films", split_films(index_nih(folder / "phantom"), "patient", seed=0)
+    yield "phantom films", index_nih(folder / "phantom").split("patient", seed=0)
     if (real := real_data()) is not None:
-        yield "real films", split_films(index_nih(real / "nih"), "patient", seed=0)
+        yield "real films", index_nih(real / "nih").split("patient", seed=0)
 
 
 def real_data() -> Path | None:
@@ -241,7 +240,7 @@ def main() -> None:
         for name, films in manifests(Path(folder), options.films):
             splits = [films]
             if options.splits is not None:
-                splits = [split_films(films, "patient", seed=seed) for seed in range(options.splits)]
+                splits = [films.split("patient", seed=seed) for seed in range(options.splits)]
             found = together([measure(split, preprocessing, others, training=options.training) for split in splits])
             if options.json:
                 print(json.dumps({"films": name, **found}))
