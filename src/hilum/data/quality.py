@@ -95,12 +95,13 @@ def clouds(size: int, smoothness: float, generator: np.random.Generator) -> Grey
 
 
 def drawing(size: int, generator: np.random.Generator) -> Grey:
-    """One to three discs, ovals, rings, boxes or frames, each of one grey, on a ground of one grey or a ramp."""
+    """Up to three discs, ovals, rings, boxes or frames, each of one grey, on a ground of one grey or a ramp."""
     line = np.linspace(0, 1, size, dtype=np.float32)
     across, down = np.meshgrid(line, line)
-    slopes = generator.uniform(-1, 1, 2) * (generator.random() < 0.3)
+    shapes = int(generator.integers(0, 4))
+    slopes = generator.uniform(-1, 1, 2) * (shapes == 0 or generator.random() < 0.3)
     drawn = generator.uniform() + slopes[0] * across + slopes[1] * down
-    for _ in range(generator.integers(1, 4)):
+    for _ in range(shapes):
         (x, y), (width, height) = generator.uniform(0.2, 0.8, 2), generator.uniform(0.05, 0.5, 2)
         apart = abs(across - x) / width, abs(down - y) / (width if generator.random() < 0.5 else height)
         edge = np.hypot(*apart) if generator.random() < 0.6 else np.maximum(*apart)
@@ -139,7 +140,7 @@ _MOST_FILMS = 1500
 _BLOCK = 8  # films in a row go into the same half, so that few patients are in both
 _SHAPE, _EXPOSURE = "shape", "exposure"
 _EXPOSURES = (UNDEREXPOSED, OVEREXPOSED, CLIPPED, FAINT)
-_REFUSED, _REFUSED_AS = 0.02, {_EXPOSURE: 0.0075, LATERAL: 0.0075}
+_REFUSED = {_SHAPE: 0.0125, _EXPOSURE: 0.0075, LATERAL: 0.0075}
 _NOTHING = 1e-6  # a variance that films have which are all the same
 _WHY = {
     BLANK: "it has next to no contrast",
@@ -295,8 +296,9 @@ def fit_quality_check(
 ) -> QualityCheck:
     """Learn what fits from training films, from corrupted versions of them and from lateral views.
 
-    The limits are those that refuse 2 % of the films when half of them is checked by what the other half taught. The
-    worst of NIH's own films are upside down, inverted or lateral in truth, so a limit below all is none.
+    The limits refuse 1.25, 0.75 and 0.75 % of the films for shape, exposure and as lateral when half of them is checked
+    by what the other half taught. The worst of NIH's own films are upside down, inverted or lateral in truth, so that a
+    limit below all is none.
 
     Args:
         read: from a row to a film as the model's preprocessing makes it, one channel; a patient's films in a row.
@@ -326,26 +328,21 @@ def fit_quality_check(
 
 
 def _limits(odds: Float64[np.ndarray, "films ways"], reasons: Sequence[str]) -> dict[str, float]:
-    """The limit of log odds for each group of ways not to fit, which together refuse _REFUSED of these films.
+    """The limit of log odds for each group of ways not to fit, which refuses its proportion of these films.
 
-    Exposure and lateral views have their own proportion, since training films are far from both: under one limit for
-    all, the training films that look most cropped would decide how dark a film may be.
+    Training films are far from lateral views and near to cropped films: under one limit for all, the training films that look most cropped would decide how dark a film may be.
     """
     groups = np.array([_group(reason) for reason in reasons])
-    limits, refused = {}, np.zeros(len(odds), dtype=bool)
-    for group, proportion in _REFUSED_AS.items():
+    limits = {}
+    for group, proportion in _REFUSED.items():
         own = odds[:, groups == group]
         limits[group] = min(0.0, float(np.quantile(own.min(axis=1), proportion))) if own.size else 0.0
-        refused |= (own < limits[group]).any(axis=1)
-    others = np.sort(odds[~refused][:, groups == _SHAPE].min(axis=1))
-    limits[_SHAPE] = min(0.0, float(others[max(0, round(_REFUSED * len(odds)) - int(refused.sum()))]))
     return limits
 
 
 def _read_limits(written: Any) -> dict[str, float]:
     """The limits of a bundle; older ones have one number for all."""
-    groups = (_SHAPE, *_REFUSED_AS)
-    return {group: float(written[group] if isinstance(written, Mapping) else written) for group in groups}
+    return {group: float(written[group] if isinstance(written, Mapping) else written) for group in _REFUSED}
 
 
 def _group(reason: str) -> str:
