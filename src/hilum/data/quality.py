@@ -330,7 +330,8 @@ def fit_quality_check(
 def _limits(odds: Float64[np.ndarray, "films ways"], reasons: Sequence[str]) -> dict[str, float]:
     """The limit of log odds for each group of ways not to fit, which refuses its proportion of these films.
 
-    Training films are far from lateral views and near to cropped films: under one limit for all, the training films that look most cropped would decide how dark a film may be.
+    Training films are far from lateral views and near to cropped films: under one limit for all, those that look most
+    cropped would decide how dark a film may be.
     """
     groups = np.array([_group(reason) for reason in reasons])
     limits = {}
