@@ -33,6 +33,11 @@ CHESTXRAY14: tuple[str, ...] = (
 NO_FINDING = "No Finding"
 """The word that ChestX-ray14 writes for a film with none of the findings: the all-zero target, never a class."""
 
+SIMULATED = "phantom"
+"""The source of films that were drawn and not taken, as manifests and bundles have it."""
+SIMULATED_JSON = "phantom.json"
+"""The file beside a label file that says so."""
+
 
 class Code(NamedTuple):
     """A concept as DICOM and FHIR name it.

@@ -16,7 +16,7 @@ import hilum
 from hilum.errors import BundleError, HilumError
 from hilum.metrics.thresholds import Threshold
 from hilum.model.bundle import Bundle, CalibrationSet, binding_of, load_bundle, save_bundle
-from hilum.model.metadata import read_description
+from hilum.model.metadata import Description, read_description
 from hilum.model.thresholds import OperatingPoints
 from hilum.nn.build import build
 from hilum.recipe import load_recipe
@@ -166,6 +166,34 @@ def test_the_card_says_what_it_is(shared: Path) -> None:
     card = (shared / "MODEL_CARD.md").read_text()
     for words in (hilum.DISCLAIMER, "Pleural_Thickening, Mass", "64 x 64 px", "0123456789abcdef", "patient", "0.8125"):
         assert words in card
+
+
+@pytest.mark.parametrize(
+    ("sources", "words", "simulated"),
+    [
+        (("phantom",), "trained on simulated films only", True),
+        (("nih",), "trained on films of nih", False),
+        (("nih", "phantom"), "trained on films of nih, simulated films", False),
+        ((), "", False),
+    ],
+)
+def test_what_it_learned_from_is_kept_and_said(
+    tmp_path: Path, sources: tuple[str, ...], words: str, simulated: bool
+) -> None:
+    save_bundle(tiny_bundle(sources=sources), tmp_path)
+    description = load_bundle(tmp_path).description
+    assert (description.sources, description.simulated) == (sources, simulated)
+    assert description.learned_from.startswith(words)
+    assert (words or "films of unknown source") in (tmp_path / "MODEL_CARD.md").read_text()
+    assert Description.from_dict(json.loads(json.dumps(description.to_dict()))) == description
+
+
+def test_a_bundle_of_before_sources_is_still_read(own: Path) -> None:
+    change(own, lambda description: description.pop("sources"))
+    assert load_bundle(own).sources == ()
+    change(own, lambda description: description.update(sources="nih"))
+    with pytest.raises(BundleError, match="sources must be names"):
+        load_bundle(own)
 
 
 def test_saving_twice_gives_the_same_bytes(shared: Path, own: Path) -> None:

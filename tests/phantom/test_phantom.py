@@ -1,3 +1,4 @@
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -9,11 +10,13 @@ from hypothesis import strategies as st
 from jaxtyping import UInt8
 from PIL import Image
 
+from hilum.data.sources.nih import index_nih
 from hilum.errors import FilmsError
 from hilum.findings import CHESTXRAY14, NO_FINDING, canonical
 from hilum.phantom.dataset import BLOCK, ILLNESSES, other_patients, plan_films, write_phantom
 from hilum.phantom.film import FilmPlan, render
 from hilum.phantom.findings import Box
+from hilum.phantom.lateral import lateral_views
 
 SIZE = 64
 
@@ -183,6 +186,24 @@ def test_no_film_says_a_finding_twice() -> None:
 def test_illnesses_are_spelled_as_findings() -> None:
     assert {finding for _, _, chances in ILLNESSES.values() for finding in chances} == set(CHESTXRAY14)
     assert len(BLOCK) == 40
+
+
+def test_a_manifest_of_simulated_films_says_so(phantom: Path, tmp_path: Path) -> None:
+    films = index_nih(phantom)
+    assert set(films.table["source"]) == {"phantom"}
+    assert films.notes["source"].startswith("simulated films in")
+    shutil.copytree(phantom, tmp_path / "nih")
+    (tmp_path / "nih" / "phantom.json").unlink()
+    assert set(index_nih(tmp_path / "nih").table["source"]) == {"nih"}
+
+
+def test_lateral_views_are_drawn_anew_for_each_patient_and_the_same_for_each_seed() -> None:
+    views = lateral_views(20, SIZE, seed=5)
+    assert all(view.shape == (SIZE, SIZE) and view.dtype == np.float32 for view in views)
+    assert all(view.min() >= 0 and view.max() <= 1 and view.std() > 0.02 for view in views)
+    assert len({view.tobytes() for view in views}) == 20
+    assert np.array_equal(views[3], lateral_views(4, SIZE, seed=5)[3])
+    assert not np.array_equal(views[3], lateral_views(4, SIZE, seed=6)[3])
 
 
 @pytest.mark.parametrize("full", ["a file in it", "the folder is a file"])

@@ -1,6 +1,6 @@
-"""Films spoilt on purpose: what the gate on the way in learns to tell from films that fit.
+"""The input quality check: does a film look like those that a model was trained on? An `ok` is no promise.
 
-The gate on the way in: does a film look like those that a model was trained on? An `ok` is no promise.
+It learns from the training films, from corrupted versions of them, and from lateral views drawn by the phantom.
 """
 
 import math
@@ -9,23 +9,23 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int
+from jaxtyping import Float32, Float64
 
+from hilum.data.film_kind import LATERAL, NOT_CHEST, TURNED
 from hilum.data.images import coverage
 
 Grey = Float32[np.ndarray, "height width"]
 Resized = Float32[np.ndarray, "tall wide"]
 
-OK, BLANK, INVERTED, TURNED, CROPPED, NOT_CHEST = "ok", "blank", "inverted", "turned", "cropped", "not a chest film"
+OK, BLANK, INVERTED, CROPPED = "ok", "blank", "inverted", "cropped"
+UNDEREXPOSED, OVEREXPOSED, CLIPPED, FAINT = "under-exposed", "over-exposed", "clipped", "low contrast"
 
 
-def spoilt(film: Grey, generator: np.random.Generator) -> Iterator[tuple[str, Resized]]:
-    """One film in each of the ways in which it can be wrong, always in the same order, each with its name.
+def corrupted(film: Grey, generator: np.random.Generator) -> Iterator[tuple[str, Resized]]:
+    """One film in each way in which it can be wrong, always in the same order, each with its name.
 
-    A way may occur several times: turned to the left, upside down and to the right; cut in height, in width and in
-    both, to its upper and its lower part, and a little; torn into tiles that are dealt anew, and replaced by clouds of
-    random roughness or by a drawing. Kinds that differ have to be ways of their own: together they would fill a cloud
-    so wide that films which fit lie in it too.
+    A name may occur several times. Kinds that differ have to be ways of their own: together they would fill a cloud so
+    wide that films which fit lie in it too.
     """
     yield INVERTED, 1 - film
     for quarters in (1, 2, 3):
@@ -42,6 +42,14 @@ def spoilt(film: Grey, generator: np.random.Generator) -> Iterator[tuple[str, Re
     yield NOT_CHEST, dealt(film, int(generator.choice([2, 4])), generator)
     yield NOT_CHEST, clouds(film.shape[0], generator.uniform(0, 3), generator)
     yield NOT_CHEST, drawing(film.shape[0], generator)
+    for least, most in ((0.35, 0.55), (0.12, 0.35), (0.03, 0.12)):
+        yield UNDEREXPOSED, film * np.float32(np.exp(generator.uniform(np.log(least), np.log(most))))
+    yield UNDEREXPOSED, film ** np.float32(generator.uniform(2.0, 4.0))
+    yield OVEREXPOSED, np.clip(film * np.float32(generator.uniform(1.8, 4.0)), 0, 1)
+    yield OVEREXPOSED, 1 - (1 - film) * np.float32(generator.uniform(0.1, 0.5))
+    yield OVEREXPOSED, film ** np.float32(generator.uniform(0.2, 0.5))
+    yield CLIPPED, np.clip(film.mean() + (film - film.mean()) * np.float32(generator.uniform(2.5, 6.0)), 0, 1)
+    yield FAINT, film.mean() + (film - film.mean()) * np.float32(generator.uniform(0.1, 0.45))
 
 
 def varied(film: Grey, generator: np.random.Generator) -> Grey:
@@ -87,12 +95,13 @@ def clouds(size: int, smoothness: float, generator: np.random.Generator) -> Grey
 
 
 def drawing(size: int, generator: np.random.Generator) -> Grey:
-    """One to three discs, ovals, rings, boxes or frames, each of one grey, on a ground of one grey or a ramp."""
+    """Up to three discs, ovals, rings, boxes or frames, each of one grey, on a ground of one grey or a ramp."""
     line = np.linspace(0, 1, size, dtype=np.float32)
     across, down = np.meshgrid(line, line)
-    slopes = generator.uniform(-1, 1, 2) * (generator.random() < 0.3)
+    shapes = int(generator.integers(0, 4))
+    slopes = generator.uniform(-1, 1, 2) * (shapes == 0 or generator.random() < 0.3)
     drawn = generator.uniform() + slopes[0] * across + slopes[1] * down
-    for _ in range(generator.integers(1, 4)):
+    for _ in range(shapes):
         (x, y), (width, height) = generator.uniform(0.2, 0.8, 2), generator.uniform(0.05, 0.5, 2)
         apart = abs(across - x) / width, abs(down - y) / (width if generator.random() < 0.5 else height)
         edge = np.hypot(*apart) if generator.random() < 0.6 else np.maximum(*apart)
@@ -109,6 +118,7 @@ def resized(film: Grey, height: int, width: int) -> Resized:
     return smaller
 
 
+Pixels = Float64[np.ndarray, "films pixels"]
 Look = Float64[np.ndarray, " pixels"]
 Traits = Float64[np.ndarray, "films traits"]
 
@@ -120,21 +130,30 @@ LEAST_CONTRAST = 0.01
 LEAST_FILMS = 16
 """Below which nothing can be learned about what fits."""
 
-_SPOILT_AT = 64
+_CORRUPTED_AT = 64
 _AXES = 40
-_TIMES = 2  # each film is spoilt in each way
+_LEVELS = (20, 100, 200, 300, 379)  # ranks among the 400 greys: about the quantiles 0.05, 0.25, 0.5, 0.75, 0.95
+_BLACK = 0.02  # added to greys and to their distance from 1 before the logarithm
+_TIMES = 2  # each film is corrupted in each way
 _FREEDOM = 30
 _MOST_FILMS = 1500
 _BLOCK = 8  # films in a row go into the same half, so that few patients are in both
-_REFUSED = 0.0175
+_SHAPE, _EXPOSURE = "shape", "exposure"
+_EXPOSURES = (UNDEREXPOSED, OVEREXPOSED, CLIPPED, FAINT)
+_REFUSED = {_SHAPE: 0.0125, _EXPOSURE: 0.0075, LATERAL: 0.0075}
 _NOTHING = 1e-6  # a variance that films have which are all the same
 _WHY = {
     BLANK: "it has next to no contrast",
     FAR: "it lies farther from the training films than any film that was looked at in training",
-    NOT_CHEST: "it looks less like a chest film than like drawings, textures and torn films",
+    NOT_CHEST: "it looks less like the training films than like drawings, textures and torn films",
     INVERTED: "it looks like chest films whose dark and bright were exchanged",
     TURNED: "it looks like chest films that lie on a side or upside down",
     CROPPED: "it looks like a part of a chest film",
+    LATERAL: "it looks like a chest film taken from the side",
+    UNDEREXPOSED: "it is darker than the training films. Do its values use all bits of its format?",
+    OVEREXPOSED: "it is brighter than the training films",
+    CLIPPED: "its dark and bright parts are cut off. Was it saved with a narrow window?",
+    FAINT: "it has less contrast than the training films",
 }
 
 
@@ -173,25 +192,29 @@ class Cloud(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Gate:
-    """What the training films look like at 20 x 20 px, and what they look like when they are spoilt.
+class QualityCheck:
+    """What the training films look like at 20 x 20 px, and what films look like that do not fit.
 
-    A film's traits are its coordinates on the main axes of all these films, and how much they leave unexplained. It
-    fits if the cloud of the training films explains it well enough beside the clouds of each way to be spoilt.
+    A film's traits are its coordinates on the main axes of all these films once brightness and contrast are taken out,
+    how much they leave unexplained, and its brightness and contrast. It fits if the cloud of the training films
+    explains it well enough beside the clouds of each way to be corrupted and of lateral views.
 
     Attributes:
         centre: the mean film, standardised.
         axes: the main axes, scaled so that the coordinates' standard deviation is 1.
-        clouds: the training films first, then each way to be spoilt.
-        least_odds: log odds of the first cloud against the best other, below which a film does not fit.
+        clouds: the training films first, then each way not to fit.
+        least_odds: log odds of the first cloud against another, below which a film does not fit: of the wrong shape, of
+            the wrong exposure, or lateral.
         farthest: distance from the first cloud above which a film does not fit.
+        exposure: whether brightness and contrast are among the traits. They are not in older bundles.
     """
 
     centre: Look
     axes: Float64[np.ndarray, "axes pixels"]
     clouds: tuple[Cloud, ...]
-    least_odds: float
+    least_odds: dict[str, float]
     farthest: float
+    exposure: bool = True
 
     def check(self, grey: Grey) -> Verdict:
         """Whether a film fits.
@@ -199,25 +222,32 @@ class Gate:
         Args:
             grey: the film as the model's preprocessing makes it, one channel.
         """
-        if float(grey.std()) < LEAST_CONTRAST:
-            return _verdict(BLANK)
-        traits = _traits(look(grey)[None], self.centre, self.axes)
-        odds, likeliest = self.odds(traits)
-        if odds[0] < self.least_odds:
-            return _verdict(self.clouds[1 + likeliest[0]].reason)
+        contrast = float(grey.std())
+        if contrast < LEAST_CONTRAST:
+            return _verdict(UNDEREXPOSED if contrast > 0.2 * float(grey.mean()) > 0 else BLANK)
+        traits = self.traits(_small([grey]))
+        odds = self.odds(traits)[0]
+        limits = np.array([self.least_odds[_group(cloud.reason)] for cloud in self.clouds[1:]])
+        if (odds < limits).any():
+            return _verdict(self.clouds[1 + int(np.where(odds < limits, odds, np.inf).argmin())].reason)
         return _verdict(FAR) if self.clouds[0].distance(traits)[0] > self.farthest else Verdict(OK, "")
 
+    def traits(self, pixels: Pixels) -> Traits:
+        """The traits of films, a row each."""
+        shape = _shape(_looks(pixels), self.centre, self.axes)
+        return np.column_stack([shape, _exposure(pixels)]) if self.exposure else shape
+
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Gate) and self.to_dict() == other.to_dict()
+        return isinstance(other, QualityCheck) and self.to_dict() == other.to_dict()
 
     def __hash__(self) -> int:
-        return hash((self.least_odds, self.farthest))
+        return hash((self.least_odds[_SHAPE], self.farthest))
 
-    def odds(self, traits: Traits) -> tuple[Float64[np.ndarray, " films"], Int[np.ndarray, " films"]]:
-        """Log odds of fitting against the likeliest way to be spoilt, and which way that is."""
+    def odds(self, traits: Traits) -> Float64[np.ndarray, "films ways"]:
+        """Log odds of fitting against each way not to."""
         own, *others = (cloud.log_density(traits) for cloud in self.clouds)
-        ways = np.stack(others)
-        return own - ways.max(axis=0), ways.argmax(axis=0)
+        against: Float64[np.ndarray, "films ways"] = own[:, np.newaxis] - np.column_stack(others)
+        return against
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON: a row of numbers is a text, so that a bundle can still be read by people."""
@@ -230,10 +260,11 @@ class Gate:
             ],
             "least_odds": self.least_odds,
             "farthest": self.farthest,
+            "exposure": self.exposure,
         }
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> "Gate":
+    def from_dict(cls, fields: Mapping[str, Any]) -> "QualityCheck":
         """The reverse of `to_dict`.
 
         Raises:
@@ -243,32 +274,37 @@ class Gate:
         clouds = tuple(
             Cloud(str(c["reason"]), _numbers([c["mean"]])[0], _numbers(c["whitening"])) for c in fields["clouds"]
         )
-        traits = len(axes) + 1
+        exposure = bool(fields.get("exposure", False))  # absent from bundles whose check does not look at it
+        traits = len(axes) + 1 + (len(_LEVELS) + 1) * exposure
         shapes = {(c.mean.shape, c.whitening.shape) for c in clouds}
         if axes.shape[1:] != centre.shape or len(centre) != SIDE**2 or shapes != {((traits,), (traits, traits))}:
-            raise ValueError("the gate's numbers must be of shapes that belong together")
+            raise ValueError("the quality check's numbers must be of shapes that belong together")
         if not all(
             (np.tril(c.whitening) == c.whitening).all() and (np.diagonal(c.whitening) > 0).all() for c in clouds
         ):
-            raise ValueError("the gate's whitenings must be lower triangles with a diagonal above 0")
+            raise ValueError("the quality check's whitenings must be lower triangles with a diagonal above 0")
         if clouds[0].reason != OK or len(clouds) < 2 or not {c.reason for c in clouds[1:]} <= set(_WHY):
-            raise ValueError(f"the gate's clouds must be ok and then {', '.join(_WHY)}")
-        limits = float(fields["least_odds"]), float(fields["farthest"])
-        if not np.isfinite(limits).all():
-            raise ValueError(f"the gate's limits must be finite, got {limits}")
-        return cls(centre, axes, clouds, *limits)
+            raise ValueError(f"the quality check's clouds must be ok and then {', '.join(_WHY)}")
+        limits, farthest = _read_limits(fields["least_odds"]), float(fields["farthest"])
+        if not np.isfinite([*limits.values(), farthest]).all():
+            raise ValueError(f"the quality check's limits must be finite, got {limits} and {farthest}")
+        return cls(centre, axes, clouds, limits, farthest, exposure)
 
 
-def fit_gate(read: Callable[[int], Grey], films: int, *, seed: int) -> Gate:
-    """Learn what fits from training films, and from the same films spoilt.
+def fit_quality_check(
+    read: Callable[[int], Grey], films: int, *, laterals: Sequence[Grey] = (), seed: int
+) -> QualityCheck:
+    """Learn what fits from training films, from corrupted versions of them and from lateral views.
 
-    The limit is the one below which 1.75 % of the films fall when half of them is judged by what the other half taught.
-    The worst of NIH's own films are upside down, inverted or lateral in truth, so a limit below all of them is none.
+    The limits refuse 1.25, 0.75 and 0.75 % of the films for shape, exposure and as lateral when half of them is checked
+    by what the other half taught. The worst of NIH's own films are upside down, inverted or lateral in truth, so that a
+    limit below all is none.
 
     Args:
         read: from a row to a film as the model's preprocessing makes it, one channel; a patient's films in a row.
         films: how many there are, at least LEAST_FILMS; of more than 1,500, as many are looked at.
-        seed: of the spoiling.
+        laterals: films that are refused as lateral, whichever way they face; none are if there are none.
+        seed: of the corruptions.
 
     Raises:
         ValueError: if there are too few films.
@@ -276,50 +312,95 @@ def fit_gate(read: Callable[[int], Grey], films: int, *, seed: int) -> Gate:
     if films < LEAST_FILMS:
         raise ValueError(f"films must be at least {LEAST_FILMS}, got {films}")
     rows = np.unique(np.linspace(0, films - 1, min(films, _MOST_FILMS)).round().astype(int))
-    small = [resized(read(int(row)), _SPOILT_AT, _SPOILT_AT) for row in rows]
+    small = [resized(read(int(row)), _CORRUPTED_AT, _CORRUPTED_AT) for row in rows]
     part = np.arange(len(small)) // _BLOCK % 2
     halves = [[film for film, own in zip(small, part, strict=True) if own == half] for half in (0, 1)]
     odds, distances = [], []
     for known, unknown in (halves, halves[::-1]):
-        judge = _learned(known, np.random.default_rng(seed))
-        traits = _traits(np.array([look(film) for film in unknown]), judge.centre, judge.axes)
-        odds.append(judge.odds(traits)[0])
-        distances.append(judge.clouds[0].distance(traits))
-    gate = _learned(small, np.random.default_rng(seed))
-    least = min(0.0, float(np.quantile(np.concatenate(odds), _REFUSED)))
-    limited = replace(gate, least_odds=least, farthest=1.5 * float(np.concatenate(distances).max()))
-    return Gate.from_dict(limited.to_dict())  # with the digits that a bundle keeps
+        check = _learned(known, laterals, np.random.default_rng(seed))
+        traits = check.traits(_small(unknown))
+        odds.append(check.odds(traits))
+        distances.append(check.clouds[0].distance(traits))
+    check = _learned(small, laterals, np.random.default_rng(seed))
+    limits = _limits(np.concatenate(odds), [cloud.reason for cloud in check.clouds[1:]])
+    limited = replace(check, least_odds=limits, farthest=1.5 * float(np.concatenate(distances).max()))
+    return QualityCheck.from_dict(limited.to_dict())  # with the digits that a bundle keeps
 
 
-def _learned(films: Sequence[Grey], generator: np.random.Generator) -> Gate:
-    """A gate without limits."""
-    looks: dict[tuple[str, int], list[Look]] = {}
+def _limits(odds: Float64[np.ndarray, "films ways"], reasons: Sequence[str]) -> dict[str, float]:
+    """The limit of log odds for each group of ways not to fit, which refuses its proportion of these films.
+
+    Training films are far from lateral views and near to cropped films: under one limit for all, those that look most
+    cropped would decide how dark a film may be.
+    """
+    groups = np.array([_group(reason) for reason in reasons])
+    limits = {}
+    for group, proportion in _REFUSED.items():
+        own = odds[:, groups == group]
+        limits[group] = min(0.0, float(np.quantile(own.min(axis=1), proportion))) if own.size else 0.0
+    return limits
+
+
+def _read_limits(written: Any) -> dict[str, float]:
+    """The limits of a bundle; older ones have one number for all."""
+    return {group: float(written[group] if isinstance(written, Mapping) else written) for group in _REFUSED}
+
+
+def _group(reason: str) -> str:
+    return LATERAL if reason == LATERAL else _EXPOSURE if reason in _EXPOSURES else _SHAPE
+
+
+def _learned(films: Sequence[Grey], laterals: Sequence[Grey], generator: np.random.Generator) -> QualityCheck:
+    """A check without limits."""
+    kinds: dict[tuple[str, int], list[Grey]] = {}
     for film in films:
         for _ in range(_TIMES):
-            versions = [(OK, film), (OK, varied(film, generator)), *spoilt(film, generator)]
+            versions = [(OK, film), (OK, varied(film, generator)), *corrupted(film, generator)]
             for way, (reason, version) in enumerate(versions):
-                looks.setdefault((reason, 0 if reason == OK else way), []).append(look(version))
-    rows = np.array([one for kind in looks.values() for one in kind])
-    centre = rows.mean(axis=0)
-    variances, directions = np.linalg.eigh(np.cov(rows.T))  # rising
+                kinds.setdefault((reason, 0 if reason == OK else way), []).append(_shrunk(version))
+    for film in laterals:
+        for way, version in enumerate((film, film[:, ::-1])):
+            kinds.setdefault((LATERAL, way), []).append(_shrunk(version))
+    pixels = {kind: np.array(versions, dtype=np.float64).reshape(-1, SIDE**2) for kind, versions in kinds.items()}
+    looks = np.concatenate([_looks(some) for some in pixels.values()])
+    centre = looks.mean(axis=0)
+    variances, directions = np.linalg.eigh(np.cov(looks.T))  # rising
     kept = slice(-1, -1 - max(2, min(_AXES, len(films) // 4)), -1)
     axes = (directions[:, kept] / np.sqrt(np.maximum(variances[kept], _NOTHING))).T
-    clouds = tuple(
-        _cloud(reason, _traits(np.array(kind), centre, axes), films=len(films)) for (reason, _), kind in looks.items()
-    )
-    return Gate(centre, axes, clouds, least_odds=0.0, farthest=math.inf)
+    check = QualityCheck(centre, axes, (), least_odds={}, farthest=math.inf)
+    numbers = {reason: len(laterals) if reason == LATERAL else len(films) for reason, _ in pixels}
+    clouds = [_cloud(kind[0], check.traits(some), films=numbers[kind[0]]) for kind, some in pixels.items()]
+    return replace(check, clouds=tuple(clouds))
 
 
 def look(grey: Grey) -> Look:
     """A film at 20 x 20 px, with mean 0 and standard deviation 1."""
-    small = resized(grey, SIDE, SIDE).astype(np.float64).ravel()
-    small -= small.mean()
-    return small / max(float(small.std()), 1e-3)
+    one: Look = _looks(_small([grey]))[0]
+    return one
 
 
-def _traits(
-    looks: Float64[np.ndarray, "films pixels"], centre: Look, axes: Float64[np.ndarray, "axes pixels"]
-) -> Traits:
+def _shrunk(grey: Resized) -> Grey:
+    return resized(grey, SIDE, SIDE)
+
+
+def _small(films: Sequence[Grey]) -> Pixels:
+    return np.array([_shrunk(film).ravel() for film in films], dtype=np.float64)
+
+
+def _looks(pixels: Pixels) -> Pixels:
+    apart = pixels - pixels.mean(axis=1, keepdims=True)
+    standardised: Pixels = apart / np.maximum(pixels.std(axis=1, keepdims=True), 1e-3)
+    return standardised
+
+
+def _exposure(pixels: Pixels) -> Traits:
+    """Brightness and contrast: five of a film's greys by rank, as log odds, and the logarithm of their deviation."""
+    levels = np.sort(pixels, axis=1)[:, _LEVELS]
+    logits = np.log((levels + _BLACK) / (1 - levels + _BLACK))
+    return np.column_stack([logits, np.log(pixels.std(axis=1) + _BLACK)])
+
+
+def _shape(looks: Pixels, centre: Look, axes: Float64[np.ndarray, "axes pixels"]) -> Traits:
     apart = looks - centre
     coordinates = apart @ axes.T
     unexplained = apart - (coordinates / (axes**2).sum(axis=1)) @ axes
@@ -347,5 +428,5 @@ def _text(row: Float64[np.ndarray, " numbers"]) -> str:
 def _numbers(rows: Any) -> Float64[np.ndarray, "rows columns"]:
     table = np.array([[float(number) for number in row.split()] for row in rows], dtype=np.float64)
     if table.ndim != 2 or not np.isfinite(table).all():
-        raise ValueError("the gate's rows must be finite numbers, as many in each")
+        raise ValueError("the quality check's rows must be finite numbers, as many in each")
     return table

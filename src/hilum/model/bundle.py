@@ -15,7 +15,7 @@ from safetensors.torch import load, save
 
 import hilum
 from hilum.data.images import Preprocessing
-from hilum.data.quality import Gate
+from hilum.data.quality import QualityCheck
 from hilum.errors import BundleError, HilumError
 from hilum.files import write_whole
 from hilum.findings import resolve
@@ -69,7 +69,8 @@ class Bundle:
             validation. They hold for these weights, this preprocessing and this calibration alone.
         calibration: per finding, the slope and intercept of its logits; None until fitted on validation.
         calibration_set: the films that it was fitted on; None until then.
-        gate: what films fit the model; None if it saw too few to tell.
+        gate: the input quality check; None if it saw too few films to tell.
+        sources: of the films that it learned from, in order; empty if not known.
         training: what happened: epochs, validation figures, minutes.
     """
 
@@ -81,7 +82,8 @@ class Bundle:
     thresholds: OperatingPoints | None = None
     calibration: dict[str, tuple[float, float]] | None = None
     calibration_set: CalibrationSet | None = None
-    gate: Gate | None = None
+    gate: QualityCheck | None = None
+    sources: tuple[str, ...] = ()
     training: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -93,7 +95,13 @@ class Bundle:
     def description(self) -> Description:
         """What must be known to use the model, whatever computes it."""
         return Description(
-            self.findings, self.preprocessing, self.heatmap_logits, self.thresholds, self.calibration, self.gate
+            self.findings,
+            self.preprocessing,
+            self.heatmap_logits,
+            self.thresholds,
+            self.calibration,
+            self.gate,
+            self.sources,
         )
 
     @property
@@ -161,6 +169,7 @@ def save_bundle(bundle: Bundle, folder: Path) -> None:
         "calibration": bundle.calibration,
         "calibration_set": bundle.calibration_set and asdict(bundle.calibration_set),
         "gate": bundle.gate and bundle.gate.to_dict(),
+        "sources": bundle.sources,
         "training": bundle.training,
         "parameters": bundle.parameters,
         "weights_sha256": digest,
@@ -207,6 +216,7 @@ def load_bundle(folder: Path) -> Bundle:
             calibration=used.calibration,
             calibration_set=None if calibrated_on is None else CalibrationSet.from_dict(calibrated_on, used.findings),
             gate=used.gate,
+            sources=used.sources,
             training=dict(description["training"]),
         )
         expected = description["weights_sha256"]
@@ -274,6 +284,7 @@ def _model_card(bundle: Bundle) -> str:
 
 - network: {recipe.architecture.network}, {bundle.parameters:,} parameters, {size} x {size} px, {recipe.loss.name} loss
 - findings: {", ".join(bundle.findings)}
+- {bundle.description.learned_from or "trained on films of unknown source"}
 - trained on the manifest {bundle.films[:16]}, protocol `{recipe.protocol}`
 - weights before training: {recipe.weights}
 - {calibration_fact(bundle)}

@@ -80,6 +80,7 @@ def describe(what: str, changes: list[str], *, size: int | None = None) -> dict[
         **_network(bundle.recipe, len(bundle.findings), size),
         "findings": list(bundle.findings),
         "films": bundle.films,
+        "learned_from": bundle.description.learned_from or "not recorded",
         "training": bundle.training,
         "thresholds": bundle.thresholds and bundle.thresholds.to_dict(),
         "calibration": bundle.calibration,

@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Float32
 
 from hilum.data.images import Preprocessing
-from hilum.data.quality import Gate
+from hilum.data.quality import QualityCheck
 from hilum.errors import BundleError, HilumError
-from hilum.findings import name_fault
+from hilum.findings import SIMULATED, name_fault
 from hilum.metrics.thresholds import Threshold
 from hilum.model.thresholds import OperatingPoints, binding, check_keys, findings_sha256
 
@@ -32,7 +32,21 @@ class Description:
     heatmap_logits: dict[str, tuple[float, float]]
     thresholds: OperatingPoints | None
     calibration: dict[str, tuple[float, float]] | None
-    gate: Gate | None = None
+    gate: QualityCheck | None = None
+    sources: tuple[str, ...] = ()
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the model learned from simulated films alone."""
+        return self.sources == (SIMULATED,)
+
+    @property
+    def learned_from(self) -> str:
+        """What the model learned from, in words that stand beside its scores; empty if the bundle does not say."""
+        if self.simulated:
+            return "trained on simulated films only: real films do not fit, and its scores say nothing of patients"
+        names = ["simulated films" if name == SIMULATED else name for name in self.sources]
+        return f"trained on films of {', '.join(names)}" if names else ""
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON."""
@@ -57,7 +71,8 @@ class Description:
             heatmap_logits={name: _range(ranges[name]) for name in findings},
             thresholds=None if thresholds is None else OperatingPoints.from_dict(thresholds, findings),
             calibration=None if calibration is None else {name: _two_numbers(calibration[name]) for name in findings},
-            gate=None if gate is None else Gate.from_dict(gate),
+            gate=None if gate is None else QualityCheck.from_dict(gate),
+            sources=_sources(fields.get("sources", [])),  # absent from bundles that are older than it
         )
 
     def check_thresholds(self, weights_sha256: str, calibration_films: str, *, where: Path) -> None:
@@ -185,6 +200,12 @@ def _findings(names: object) -> tuple[str, ...]:
     fault = name_fault(names)
     if fault:
         raise ValueError(f"findings must be {fault}")
+    return tuple(names)
+
+
+def _sources(names: object) -> tuple[str, ...]:
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name for name in names):
+        raise ValueError(f"sources must be names, got {names!r}")
     return tuple(names)
 
 

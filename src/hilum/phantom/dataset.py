@@ -8,6 +8,7 @@ patients.
 One picture of the phantom: a normal PA and AP film and one film per finding, with titles.
 """
 
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from jaxtyping import Int64
 from PIL import Image, ImageDraw, ImageFont
 
 from hilum.errors import FilmsError
-from hilum.findings import CHESTXRAY14, NO_FINDING
+from hilum.findings import CHESTXRAY14, NO_FINDING, SIMULATED, SIMULATED_JSON
 from hilum.messages import track
 from hilum.phantom.anatomy import Anatomy, Pose, Side, Sign
 from hilum.phantom.film import Exposure, FilmPlan, render
@@ -245,6 +246,7 @@ def write_phantom(folder: Path, *, films: int, size: int = 320, seed: int = 0, s
     _write(folder / "BBox_List_2017.csv", [BOX_HEADER, *_box_rows(planned, shown)])
     _write(folder / "test_list.txt", [film.name for film in planned if film.test])
     _write(folder / "train_val_list.txt", [film.name for film in planned if not film.test])
+    _write(folder / SIMULATED_JSON, [json.dumps({"source": SIMULATED, "films": films, "size": size, "seed": seed})])
 
 
 def _draw(film: PhantomFilm, size: int, images: Path) -> Truth:

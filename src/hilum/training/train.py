@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from hilum.data.dataset import Augmentation, FilmDataset, ShuffledBatches, open_pack
 from hilum.data.films import Films, read_films, write_films
-from hilum.data.quality import LEAST_FILMS, Gate, fit_gate
+from hilum.data.quality import LEAST_FILMS, QualityCheck, fit_quality_check
 from hilum.data.sources.nih import index_nih
 from hilum.errors import RecipeError, TrainingStoppedError
 from hilum.files import alone, write_whole
@@ -32,6 +32,7 @@ from hilum.model.explain import heatmap_logits
 from hilum.nn.build import build
 from hilum.nn.classifier import Classifier
 from hilum.phantom.dataset import write_phantom
+from hilum.phantom.lateral import lateral_views
 from hilum.recipe import Recipe, load_recipe
 from hilum.training.learner import (
     Learner,
@@ -158,7 +159,8 @@ def train(recipe: Recipe, films: Films, out: Path, *, packs: Path, resume: bool 
         recipe=recipe,
         films=films.fingerprint(),
         heatmap_logits=heatmap_logits(model, _dataset(recipe, unseen or seen, packs, augmented=False), films.findings),
-        gate=_gate(recipe, seen, packs),
+        gate=_quality_check(recipe, seen, packs),
+        sources=tuple(sorted(set(seen.table["source"]))),
         training=_what_happened(trainer, films, kept, minutes=(time.monotonic() - started) / 60),
     )
     if unseen is not None:
@@ -244,11 +246,12 @@ def _dataset(recipe: Recipe, films: Films, packs: Path, *, augmented: bool = Tru
     return FilmDataset(films, pack.read, recipe.augmentation if augmented else Augmentation())
 
 
-def _gate(recipe: Recipe, films: Films, packs: Path) -> Gate | None:
+def _quality_check(recipe: Recipe, films: Films, packs: Path) -> QualityCheck | None:
     if len(films) < LEAST_FILMS:
         return None
     pack = open_pack(films, recipe.preprocessing, packs)
-    return fit_gate(lambda row: pack.read(row)[0], len(films), seed=recipe.seed)
+    laterals = lateral_views(seed=recipe.seed)
+    return fit_quality_check(lambda row: pack.read(row)[0], len(films), laterals=laterals, seed=recipe.seed)
 
 
 def _trainer(recipe: Recipe, out: Path, *, validated: bool, bar: bool, log_every: int) -> pl.Trainer:

@@ -16,7 +16,7 @@ from hilum.data.films import OLDEST_YEARS, Films, validate
 from hilum.data.sources.reading import SEXES, VIEWS, years
 from hilum.data.tables import SourceFolder, TextTable, film_key, read_header, read_table, read_text, shown
 from hilum.errors import FilmsError
-from hilum.findings import CHESTXRAY14, NO_FINDING, canonical
+from hilum.findings import CHESTXRAY14, NO_FINDING, SIMULATED, SIMULATED_JSON, canonical
 
 BOXES_SIDE = 1024.0
 """BBox_List_2017.csv counts in pixels of the films as NIH published them: 1024 a side."""
@@ -67,11 +67,14 @@ def index_nih(folder: Path, *, labels: Path | None = None) -> Films:
             f"for example {next(iter(found.images.values()))!r}. Give the label file of these images with --labels."
         )
     table = table[table["path"].notna()].reset_index(drop=True)
+    simulated = (label_file.parent / SIMULATED_JSON).is_file()
+    if simulated:
+        table["source"] = SIMULATED
     too_old = table["age"] > OLDEST_YEARS
     problems["age"] = table["film"][too_old].tolist()
     table.loc[too_old, "age"] = np.nan
     notes = {
-        "source": f"NIH ChestX-ray14 in {found.folder}",
+        "source": f"{'simulated films' if simulated else 'NIH ChestX-ray14'} in {found.folder}",
         "labels": str(label_file),
         "rows": len(entries.rows),
         "problems": problems,
