@@ -593,8 +593,10 @@ def grey_table(
         shown = 1 - shown
     shown[_padding(header, stored)] = 0
     if bits == 8 and not windowed and not header.get("ModalityLUTSequence"):
-        return np.rint(shown * 255).astype(np.uint8)
-    return np.rint(shown * 65535).astype(np.uint16)
+        eight: UInt8[np.ndarray, " values"] = np.rint(shown * 255).astype(np.uint8)
+        return eight
+    sixteen: UInt16[np.ndarray, " values"] = np.rint(shown * 65535).astype(np.uint16)
+    return sixteen
 
 
 def _measured(
@@ -724,9 +726,11 @@ def palette_greys(header: "Dataset", values: int) -> UInt8[np.ndarray, " values"
     most = _most(red, green, blue)
     if most == 255:
         colours = np.stack([red, green, blue], axis=1).astype(np.uint8)[None]
-        return grey_pixels(Image.fromarray(colours), (values, 1))[0]
+        eight: UInt8[np.ndarray, " values"] = grey_pixels(Image.fromarray(colours), (values, 1))[0]
+        return eight
     weighted = (19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16
-    return np.rint(weighted * (65535 / most)).astype(np.uint16)
+    sixteen: UInt16[np.ndarray, " values"] = np.rint(weighted * (65535 / most)).astype(np.uint16)
+    return sixteen
 
 
 def _palette(header: "Dataset", colour: str) -> Int64[np.ndarray, " entries"]:

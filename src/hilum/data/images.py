@@ -199,7 +199,7 @@ def _of_depth(pixels: GreyPixels, bits: int | None) -> Film:
     return Film(np.rint(np.arange(white + 1) * (65535 / white)).astype(np.uint16)[pixels])
 
 
-def check_bits(bits: int) -> None:
+def check_bits(bits: object) -> None:
     """Refuse a depth that no film has.
 
     Raises:
