@@ -202,7 +202,8 @@ def test_a_report_s_row_has_calls(server: Server) -> None:
         def run(self, grey: Any) -> Any:
             outputs = super().run(grey)
             maps = np.full((len(grey), 14, 4, 4), 0.5, np.float32)
-            return outputs._replace(scores=np.tile(np.float32(0.7), (len(grey), 14)), maps=maps)
+            scores, logits = (np.tile(np.float32(value), (len(grey), 14)) for value in (0.7, 0.8473))
+            return outputs._replace(scores=scores, logits=logits, maps=maps)
 
     first = rows(server, Fourteen(), model=model_with_calls())
     again = rows(server, Fourteen(), model=model_with_calls())
