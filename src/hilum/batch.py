@@ -17,16 +17,25 @@ from hilum.errors import HilumError, extras_named
 from hilum.files import alone, write_whole
 from hilum.messages import messages, track
 from hilum.metrics.thresholds import Threshold
-from hilum.model.engines import EXPORT_JSON, Engine, EngineName, Precision, description_of, is_export, open_engine
+from hilum.model.engines import (
+    EXPORT_JSON,
+    Engine,
+    EngineName,
+    Precision,
+    description_of,
+    is_export,
+    open_engine,
+    state_bits,
+)
 from hilum.model.metadata import BUNDLE_JSON
 from hilum.model.thresholds import call
-from hilum.predict.files import Listed, Listing, Row, Table, check_out, expand, write_rows
+from hilum.predict.files import LeftOut, Listed, Listing, Row, Table, check_out, expand, write_rows
 from hilum.predict.scoring import Scored, score_batches
 
-FORMAT = 2
+FORMAT = 3
 
-LoggedFilm = tuple[str, list[float] | None, str]
-"""A film's error, or its scores and whether it fits the model."""
+LoggedFilm = tuple[str, list[float] | None, str, str]
+"""A film's error or note, its scores, whether it fits the model, and of a DICOM film what tells it from others."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,7 @@ class Asked:
         calls: the operating point for a call per finding beside the scores; none if None.
         dicom: folder for each film's structured report and picture; see hilum.pacs.results.
         fhir: folder for each film's FHIR bundle; see hilum.pacs.fhir.
+        bits: how many bits the films' values have, see hilum.data.images.read; as the model says if None.
     """
 
     run: Path
@@ -52,6 +62,7 @@ class Asked:
     calls: str | None = None
     dicom: Path | None = None
     fhir: Path | None = None
+    bits: int | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +72,6 @@ class Job:
     Attributes:
         batch: films per forward pass. It is kept, as the last bits of scores may depend on it.
         done: batches whose scores are on disk.
-        bad: films without scores among them.
     """
 
     folder: Path
@@ -71,7 +81,6 @@ class Job:
     batch: int
     findings: tuple[str, ...]
     done: int = 0
-    bad: int = 0
 
     @property
     def listing(self) -> Listing:
@@ -90,10 +99,44 @@ class Job:
 
 
 class Counts(NamedTuple):
-    """How many films a run had, and how many of them were bad."""
+    """How many films a run had, how many of them have no scores, and how many have scores and a note in `error`."""
 
     films: int
     bad: int
+    noted: int = 0
+
+    def to_dict(self) -> dict[str, int]:
+        """As JSON; notes only where there are any."""
+        return {name: count for name, count in self._asdict().items() if count or name != "noted"}
+
+
+class Instances:
+    """The DICOM films of a run by their SOP Instance UID, which names one film and no other."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[str, str]] = {}
+
+    def clash(self, instance: str, film: str) -> str:
+        """Why a film is not the one that its identifier names, in a sentence; empty if it is, or has none.
+
+        Args:
+            instance: see `_instance`.
+        """
+        uid, _, digest = instance.partition(" ")
+        first, known = self._seen.setdefault(uid, (film, digest)) if uid else (film, digest)
+        if known == digest:
+            return ""
+        return (
+            f"film must have a SOP Instance UID of its own, got {uid} in {film!r}, "
+            f"which {first!r} has with other pixels. Ask whoever wrote the two which is right."
+        )
+
+
+def _instance(scored: Scored) -> str:
+    """A DICOM film's SOP Instance UID and a hash of what the network sees of it."""
+    if not scored.instance or scored.image is None:
+        return ""
+    return f"{scored.instance} {hashlib.blake2b(scored.image.tobytes(), digest_size=8).hexdigest()}"
 
 
 def predict_to_file(asked: Asked, out: Path, *, resume: bool = False) -> Counts:
@@ -123,8 +166,8 @@ def _predict_in(folder: Path, asked: Asked, out: Path, *, resume: bool) -> Count
     job, engine = _resumed(folder, asked) if unfinished else _begun(folder, asked)
     job = _score(job, engine)
     beside = folder / f"predictions{out.suffix}"
-    write_rows(_table(job), beside)
-    counts = Counts(job.films, job.bad)
+    table, counts = _table(job)
+    write_rows(table, beside)
     beside.replace(out)
     shutil.rmtree(folder)
     return counts
@@ -141,13 +184,19 @@ def predicted(asked: Asked) -> Iterator[tuple[Table, Counts]]:
     _check(asked)
     with tempfile.TemporaryDirectory() as folder:
         job = _score(*_begun(Path(folder), asked))
-        yield _table(job), Counts(job.films, job.bad)
+        yield _table(job)
 
 
 def answers(job: Job, engine: Engine, films: Iterator[Listed]) -> Iterator[list[LoggedFilm]]:
     """What the engine says of films, batch by batch; heatmaps and results are written on the way."""
     names: list[str] = []
-    write_results = _results_writer(job.asked)
+    write_results, instances = _results_writer(job.asked), Instances()
+
+    def with_results(scored: Scored, film: str) -> Scored:
+        clash = instances.clash(_instance(scored), film)
+        if write_results is None or clash:
+            return replace(scored, error=clash or scored.error)
+        return write_results(scored, film)
 
     def paths() -> Iterator[Path]:
         for film, path in films:
@@ -160,11 +209,11 @@ def answers(job: Job, engine: Engine, films: Iterator[Listed]) -> Iterator[list[
                 from hilum.predict.heatmaps import write_heatmaps
 
                 write_heatmaps(engine.description, scored, job.asked.heatmaps, film=film, top=job.asked.top)
-        if write_results is not None:
-            batch = [write_results(scored, film) for scored, film in zip(batch, names, strict=False)]
+        batch = [with_results(scored, film) for scored, film in zip(batch, names, strict=False)]
         del names[: len(batch)]
         yield [
-            (scored.error, None if scored.scores is None else scored.scores.tolist(), scored.fit) for scored in batch
+            (scored.error, None if scored.scores is None else scored.scores.tolist(), scored.fit, _instance(scored))
+            for scored in batch
         ]
 
 
@@ -182,8 +231,12 @@ def _begun(folder: Path, asked: Asked) -> tuple[Job, Engine]:
         for left in folder.iterdir():  # of a run that was killed before it began
             left.unlink()
         listing = Listing(folder)
-        listing.write(expand(asked.inputs))
+        left_out = LeftOut()
+        listing.write(expand(asked.inputs, left_out))
+        if left_out.others:
+            messages().print(str(left_out), markup=False)
         engine = open_engine(asked.run, engine=asked.engine, precision=asked.precision, films=len(listing))
+        state_bits(engine, asked.bits)
         chosen: dict[str, Any] = {
             "engine": engine.name,
             "precision": engine.precision,
@@ -216,17 +269,18 @@ def _resumed(folder: Path, asked: Asked) -> tuple[Job, Engine]:
         )
     job = Job(folder, asked, **chosen)
     engine = open_engine(asked.run, engine=job.engine, precision=job.precision, films=job.films)
-    done, bad, end = 0, 0, 0
+    state_bits(engine, asked.bits)
+    done, end = 0, 0
     with job.log.open("a+b") as log:
         log.seek(0)
         for line in log:
             try:
-                bad += sum(bool(error) for error, *_ in json.loads(line if line.endswith(b"\n") else b""))
+                json.loads(line if line.endswith(b"\n") else b"")
             except ValueError:  # cut off by the kill
                 break
             done, end = done + 1, end + len(line)
         log.truncate(end)
-    return replace(job, done=done, bad=bad), engine
+    return replace(job, done=done), engine
 
 
 def _identity(asked: Asked) -> dict[str, Any]:
@@ -239,29 +293,34 @@ def _identity(asked: Asked) -> dict[str, Any]:
 
 def _score(job: Job, engine: Engine) -> Job:
     """Do the batches that are not done yet; the job with all done."""
-    bad = job.bad
     messages().print(f"Engine: {engine.name} in {engine.precision}. {engine.note}".rstrip())
     with job.log.open("ab", buffering=0) as log:
         rest = max(0, job.films - job.done * job.batch)
-        for error in track(_logged(job, engine, log), "scoring films", total=rest):
-            bad += bool(error)
-    return replace(job, done=-(-job.films // job.batch), bad=bad)
+        for _ in track(_logged(job, engine, log), "scoring films", total=rest):
+            pass
+    return replace(job, done=-(-job.films // job.batch))
 
 
-def _logged(job: Job, engine: Engine, log: IO[bytes]) -> Iterator[str]:
+def _logged(job: Job, engine: Engine, log: IO[bytes]) -> Iterator[LoggedFilm]:
     if job.asked.ray is None:
         batches = answers(job, engine, job.listing.read(job.done * job.batch))
     else:
         batches = ray_answers(job)
     for batch in batches:
         log.write(json.dumps(batch).encode() + b"\n")  # in one write, so that a kill leaves whole lines and one part
-        for error, *_ in batch:
-            yield error
+        yield from batch
 
 
-def _table(job: Job) -> Table:
-    gated = description_of(job.asked.run).gate is not None
-    return Table(job.findings, _rows(job), errors=job.bad > 0, called=job.asked.calls is not None, gated=gated)
+def _table(job: Job) -> tuple[Table, Counts]:
+    """The rows of a run that is done, and how many there are of each kind."""
+    bad, noted, gated = 0, 0, description_of(job.asked.run).gate is not None
+    for row, scored in _rows(job):
+        bad += not scored
+        noted += scored and bool(row.error)
+        gated = gated or bool(row.fit)
+    rows = (row for row, _ in _rows(job))
+    table = Table(job.findings, rows, errors=bad + noted > 0, called=job.asked.calls is not None, gated=gated)
+    return table, Counts(job.films, bad, noted)
 
 
 def _check(asked: Asked) -> None:
@@ -277,15 +336,17 @@ def _thresholds(asked: Asked) -> list[Threshold | None]:
     return [] if asked.calls is None else description.call_thresholds(asked.calls, where=asked.run)
 
 
-def _rows(job: Job) -> Iterator[Row]:
-    films, thresholds = job.listing.read(), _thresholds(job.asked)
+def _rows(job: Job) -> Iterator[tuple[Row, bool]]:
+    """Each film's row, and whether it has scores."""
+    films, thresholds, instances = job.listing.read(), _thresholds(job.asked), Instances()
     with job.log.open("rb") as log:
         for line in log:
             batch = json.loads(line)
-            for (film, _), (error, scores, fit) in zip(islice(films, len(batch)), batch, strict=True):
+            for (film, _), (error, scores, fit, instance) in zip(islice(films, len(batch)), batch, strict=True):
                 numbers = [float("nan")] * len(job.findings) if scores is None else scores
                 calls = [call(*pair) for pair in zip(numbers, thresholds, strict=True)] if thresholds else []
-                yield Row(film, numbers, error, calls, fit)
+                clash = instances.clash(instance, film)  # all over again, for what a resumed run or Ray did apart
+                yield Row(film, numbers, error or clash, calls, fit), scores is not None
 
 
 FILMS_A_TASK = 256
@@ -306,7 +367,7 @@ class RayWorker:
         if threads is None:  # Ray sets 1 for a worker that asks for less than two cores; the engine takes all
             os.environ.pop(_THREADS, None)
         self.job, self.batches = job, batches
-        self.engine = open_engine(job.asked.run, engine=job.engine, precision=job.precision)
+        self.engine = state_bits(open_engine(job.asked.run, engine=job.engine, precision=job.precision), job.asked.bits)
 
     def __call__(self, task: dict[str, Any]) -> dict[str, Any]:
         """The task's batches, as JSON."""

@@ -1,6 +1,7 @@
 """Files appear whole or not at all: written under a temporary name beside their place, then renamed."""
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -82,3 +83,13 @@ def write_whole(path: Path, content: bytes) -> None:
     """
     with unfinished(path) as beside:
         beside.write_bytes(content)
+
+
+SYSTEM_FOLDER = "__MACOSX"
+_SYSTEM_FILES = (".ds_store", "thumbs.db", "desktop.ini", ".localized")
+
+
+def is_system_file(path: str) -> bool:
+    """Whether macOS or Windows put a file beside others, such as `._film.png`, which starts with a film's name."""
+    parts = re.split(r"[/\\]", path)
+    return SYSTEM_FOLDER in parts[:-1] or parts[-1].startswith("._") or parts[-1].lower() in _SYSTEM_FILES

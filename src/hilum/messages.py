@@ -8,7 +8,7 @@ import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -56,6 +56,33 @@ def log_own_words(form: str) -> None:
 def _say_kind(ended: threading.ExceptHookArgs) -> None:
     kind = "an error" if ended.exc_type is None else ended.exc_type.__name__
     logging.getLogger("hilum").error("a thread ended with %s", kind)
+
+
+_quiet_lock = threading.Lock()
+_quiet_users = 0
+_quiet_filter: Any = None
+_DICOM_LIBRARIES = r"(pydicom|highdicom|pynetdicom|openjpeg|jpeg_ls|pylibjpeg)(\.|$)"
+
+
+@contextmanager
+def quiet_dicom() -> Iterator[None]:
+    """Keep the warnings of the DICOM libraries from the user: what matters in them, Hilum says itself.
+
+    Safe in many threads at once, which `warnings.catch_warnings` is not.
+    """
+    global _quiet_filter, _quiet_users
+    with _quiet_lock:
+        _quiet_users += 1
+        if _quiet_users == 1:
+            warnings.filterwarnings("ignore", module=_DICOM_LIBRARIES)
+            _quiet_filter = warnings.filters[0]
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _quiet_users -= 1
+            if _quiet_users == 0 and _quiet_filter in warnings.filters:
+                warnings.filters.remove(_quiet_filter)  # type: ignore[attr-defined]
 
 
 @contextmanager

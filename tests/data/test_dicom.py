@@ -115,8 +115,9 @@ def test_the_content_tells_that_it_is_dicom_not_the_name(tmp_path: Path) -> None
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.1.1.1"}, "for presentation, got raw pixels"),
         ({"PresentationIntentType": "FOR PROCESSING"}, "for presentation, got raw pixels"),
         ({"NumberOfFrames": 2}, "single image, got 2 frames"),
-        ({"PhotometricInterpretation": "PALETTE COLOR"}, "grey or RGB, got 'PALETTE COLOR'"),
-        ({"SamplesPerPixel": 3}, "grey or RGB, got 'MONOCHROME2' with 3"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "the palette that it says, got no whole red table"),
+        ({"PhotometricInterpretation": "CMYK"}, "grey, RGB, YBR or of a palette, got 'CMYK'"),
+        ({"SamplesPerPixel": 3}, "grey, RGB, YBR or of a palette, got 'MONOCHROME2' with 3"),
         ({"HighBit": 15, "BitsStored": 12}, "got 16 allocated, 12 stored up to bit 15"),
         ({"BitsStored": 17, "HighBit": 16}, "got 16 allocated, 17 stored"),
         ({"BitsAllocated": 32}, "got 32 allocated"),
@@ -154,7 +155,7 @@ def test_a_truncated_film_is_refused(tmp_path: Path, syntax: str, kept: float) -
 
 
 def test_compressed_values_beyond_the_stored_bits_are_refused_not_cut(tmp_path: Path) -> None:
-    content = bytearray(written(tmp_path / "a.dcm", stored(16), "rle").read_bytes())
+    content = bytearray(written(tmp_path / "a.dcm", stored(16), "jpeg-ls").read_bytes())
     for element, value in ((b"\x01\x01", 12), (b"\x02\x01", 11)):
         struct.pack_into("<H", content, content.index(b"\x28\0" + element + b"US\2\0") + 8, value)
     (tmp_path / "a.dcm").write_bytes(content)

@@ -124,7 +124,7 @@ def test_padding_is_black_on_either_kind_of_film() -> None:
 @pytest.mark.parametrize(
     ("elements", "message"),
     [
-        ({"WindowCenter": 5}, "WindowWidth as a number, got 'None'"),
+        ({"WindowCenter": 5}, "WindowWidth too if it has the other half of a window"),
         ({"WindowCenter": 5, "WindowWidth": 0}, "window at least 1 wide"),
         ({"WindowCenter": 5, "WindowWidth": -3, "VOILUTFunction": "SIGMOID"}, "wider than 0"),
         ({"WindowCenter": 5, "WindowWidth": 10, "VOILUTFunction": "CUBIC"}, "LINEAR, LINEAR_EXACT or SIGMOID"),

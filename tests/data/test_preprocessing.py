@@ -172,7 +172,7 @@ def test_to_dict_and_back() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"mean": 0.5}, "must have the fields size, interpolation, channels, got .*mean"),
+        ({"mean": 0.5}, "must have the fields size, interpolation, channels, bits, got .*mean"),
         ({"size": 0}, "size must be a whole number of pixels from 1"),
         ({"size": True}, "size must be a whole number"),
         ({"size": "512"}, "size must be a whole number"),

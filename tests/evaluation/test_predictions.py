@@ -96,3 +96,13 @@ def test_nothing_but_a_hilum_error_comes_out_of_any_bytes(tmp_path: Path, conten
     except HilumError:
         return
     assert np.isfinite(table.drop(columns="film").to_numpy(dtype=float)).all()
+
+
+@pytest.mark.parametrize("start", ["sep=;", '"sep=;"', "SEP=;"])
+def test_excel_s_line_about_the_separator_is_no_header(tmp_path: Path, start: str) -> None:
+    path = tmp_path / "scores.csv"
+    path.write_text(f"{start}\n" + HEADER.replace(",", ";") + "a;0.1;0.2\n")
+    plain = tmp_path / "plain.csv"
+    plain.write_text(HEADER + "a,0.1,0.2\n")
+    one, other = (read_predictions(file).reset_index(drop=True) for file in (path, plain))
+    assert one.equals(other)

@@ -17,7 +17,7 @@ from fake_node import MODEL, SameScores, model_with_calls
 from pydicom import Dataset, dcmread
 
 from hilum.errors import HilumError
-from hilum.pacs.dicomweb import find_films, open_client, predict_from_web
+from hilum.pacs.dicomweb import Found, find_films, open_client, predict_from_web
 from hilum.predict.files import Row
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning")
@@ -30,7 +30,9 @@ class Server:
         self.stored: dict[str, bytes] = {}
         self.broken: dict[str, int] = {}
         self.other: dict[str, str] = {}
-        self.refuses = False
+        self.refuses = self.ignores_filters = self.ignores_offset = False
+        self.unsaid: tuple[str, ...] = ()  # elements that answers do not have
+        self.page, self.asked = 1000, 0
         self.got: list[str] = []
         server = self
 
@@ -40,7 +42,8 @@ class Server:
                 match parts.path.strip("/").split("/"):
                     case ["series"]:
                         asked = parse_qs(parts.query)["Modality"]
-                        self.answer_json([one for one in server.headers() if one.Modality in asked])
+                        found = [one for one in server.headers() if server.ignores_filters or one.Modality in asked]
+                        self.answer_json(found)
                     case ["studies", study, "instances"]:
                         self.answer_json([one for one in server.headers() if one.StudyInstanceUID == study])
                     case ["studies", _, "series", series, "instances"]:
@@ -75,7 +78,12 @@ class Server:
 
             def answer_json(self, found: list[Dataset]) -> None:
                 start = int(parse_qs(urlsplit(self.path).query).get("offset", ["0"])[0])
-                content = json.dumps([one.to_json_dict() for one in found[start:]])
+                server.asked += 1
+                shown = found[0 if server.ignores_offset else start :][: server.page]
+                for one in shown:
+                    for name in server.unsaid:
+                        one.pop(name, None)
+                content = json.dumps([one.to_json_dict() for one in shown])
                 self.answer(200, "application/dicom+json", content.encode())
 
             def answer(self, status: int, kind: str, body: bytes) -> None:
@@ -194,7 +202,8 @@ def test_a_report_s_row_has_calls(server: Server) -> None:
         def run(self, grey: Any) -> Any:
             outputs = super().run(grey)
             maps = np.full((len(grey), 14, 4, 4), 0.5, np.float32)
-            return outputs._replace(scores=np.tile(np.float32(0.7), (len(grey), 14)), maps=maps)
+            scores, logits = (np.tile(np.float32(value), (len(grey), 14)) for value in (0.7, 0.8473))
+            return outputs._replace(scores=scores, logits=logits, maps=maps)
 
     first = rows(server, Fourteen(), model=model_with_calls())
     again = rows(server, Fourteen(), model=model_with_calls())
@@ -206,3 +215,84 @@ def test_a_server_that_is_away_is_named() -> None:
     client = open_client("http://127.0.0.1:9", None)
     with pytest.raises(HilumError, match=r"server must answer as DICOMweb at http://127.0.0.1:9, got ConnectionError"):
         next(find_films(client, {}))
+
+
+def found_and_rows(server: Server, filters: dict[str, str]) -> tuple[Found, list[Row]]:
+    found = Found()
+    films = find_films(server.client, filters, found)
+    return found, list(predict_from_web(server.client, films, SameScores(), MODEL, send=False, found=found))
+
+
+@pytest.mark.parametrize("page", [1, 2, 1000])
+def test_a_server_that_ignores_the_offset_ends_with_a_sentence(server: Server, page: int) -> None:
+    server.ignores_offset, server.page = True, page
+    found, scored = found_and_rows(server, {"StudyDate": "20240101-"})
+    assert len(scored) == min(page, 3)
+    assert "The server gave the same" in found.sentences[0]
+    assert server.asked < 20
+
+
+def test_pages_are_put_together_and_each_film_is_there_once(server: Server) -> None:
+    server.page = 1
+    found, scored = found_and_rows(server, {"StudyDate": "20240101-"})
+    assert [row.film for row in scored] == ["1.2.3.2", "1.2.3.4", "1.2.3.6"]
+    assert found.sentences == []
+
+
+@pytest.mark.parametrize("unsaid", [(), ("StudyDate",), ("StudyDate", "Modality")])
+@pytest.mark.parametrize(
+    ("filters", "films"),
+    [
+        ({"StudyDate": "20990101"}, 0),
+        ({"StudyDate": "20240203"}, 3),
+        ({"00080020": "-20240203"}, 3),
+        ({"StudyDate": "20240204-20250101"}, 0),
+        ({"StudyDate": "20240203", "StudyInstanceUID": "1.2.4.1,1.2.4.3"}, 2),
+        ({"StudyDate": "20240203", "PatientID": "p-*"}, 3),
+        ({"StudyDate": "20240203", "PatientID": "P-081?"}, 3),
+        ({"StudyDate": "20240203", "PatientID": "X*"}, 0),
+        ({"StudyDate": "20240203", "Modality": "DX"}, 0),
+    ],
+)
+def test_what_a_server_answers_is_held_against_the_filter(
+    server: Server, unsaid: tuple[str, ...], filters: dict[str, str], films: int
+) -> None:
+    server.ignores_filters, server.unsaid = True, unsaid
+    found, scored = found_and_rows(server, filters)
+    assert len({row.film for row in scored}) == len(scored) == films
+    assert all(row.error == "" for row in scored)
+    assert films == 3 or "do not fit --filter" in " ".join(found.sentences)
+
+
+def test_a_film_whose_class_no_answer_says_is_fetched(server: Server, tmp_path: Path) -> None:
+    server.unsaid = ("SOPClassUID",)
+    other = film(tmp_path, 8, SeriesInstanceUID="1.2.5.2", SOPClassUID="1.2.840.10008.5.1.4.1.1.11.1")
+    server.keep(other.read_bytes())
+    found, scored = found_and_rows(server, {"StudyDate": "20240101-"})
+    assert [row.film for row in scored] == ["1.2.3.2", "1.2.3.4", "1.2.3.6"]
+    assert found.others == 1
+    server.unsaid = ("SOPInstanceUID",)
+    found, scored = found_and_rows(server, {"StudyDate": "20240101-"})
+    assert scored == []
+    assert "without identifiers" in found.sentences[0]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://user:s3cret@127.0.0.1:1/dw",
+        "http://user:s3#cret@host/dw",
+        "ftp://user:s3cret@host",
+        "http://user:s3cret@",
+    ],
+)
+def test_a_password_in_the_address_reaches_no_message(url: str) -> None:
+    with pytest.raises(HilumError) as caught:
+        list(find_films(open_client(url, None), {"StudyDate": "20240101-"}))
+    assert "s3" not in str(caught.value)
+    assert "cret" not in str(caught.value)
+
+
+def test_a_filter_for_other_films_is_refused(server: Server) -> None:
+    with pytest.raises(HilumError, match="filter Modality must be CR or DX, got 'CT'"):
+        list(find_films(server.client, {"Modality": "CT"}))

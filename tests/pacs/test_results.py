@@ -252,11 +252,13 @@ def test_predict_writes_results_and_says_which_film_can_have_none(
     assert all(abs(scores[name][0] - rows["a.dcm"][name]) < 1e-6 for name in CHESTXRAY14)
 
 
-def test_a_png_comes_back_as_a_bad_film(untrained_run: Path, tmp_path: Path) -> None:
+def test_a_png_keeps_its_scores_and_says_why_it_has_no_result(untrained_run: Path, tmp_path: Path) -> None:
     write = results_writer(untrained_run, None, dicom=tmp_path, fhir=None, top=3)
     path = tmp_path / "b.png"
     Image.new("L", (64, 64), 9).save(path)
-    assert "film must be a DICOM file" in write(scored(path), "b.png").error
+    noted = write(scored(path), "b.png")
+    assert "film must be a DICOM file" in noted.error
+    assert noted.scores is not None
     with pytest.raises(HilumError, match="operating point must come from thresholds"):
         results_writer(untrained_run, "best", dicom=tmp_path, fhir=None, top=3)
 

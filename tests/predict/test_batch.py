@@ -249,7 +249,8 @@ from pathlib import Path
 import numpy as np
 from hilum.model.bundle import load_bundle
 from hilum.model.engines import TorchEngine
-from hilum.predict import job, scoring
+from hilum import batch as job
+from hilum.predict import scoring
 from hilum.batch import Asked, predict_to_file
 
 black = np.zeros((64, 64), dtype=np.float32)

@@ -1,16 +1,18 @@
 """DICOM films for tests, in every transfer syntax that can be written here."""
 
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
 import gdcm
 from PIL import Image
-from pydicom import Dataset, dcmwrite
+from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.dataset import FileMetaDataset
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.uid import (
     JPEG2000,
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -89,6 +91,54 @@ def written(path: Path, pixels: Any, syntax: str = "explicit", *, bits: int | No
         dataset.compress(uid, generate_instance_uid=False)
     dcmwrite(path, dataset, enforce_file_format=True)
     return path
+
+
+def encapsulated(path: Path, dataset: Dataset, stream: bytes, syntax: str) -> Path:
+    """Write a header and a compressed stream that need not be of the same film."""
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = UID(syntax)
+    dataset.PixelData = encapsulate([stream])
+    dataset["PixelData"].VR = "OB"
+    dataset["PixelData"].is_undefined_length = True
+    dcmwrite(path, dataset, enforce_file_format=True)
+    return path
+
+
+def stream_of(path: Path) -> bytes:
+    """The compressed stream of a film's file."""
+    return bytes(get_frame(dcmread(path).PixelData, 0, number_of_frames=1))
+
+
+def jpeg_of_blocks(blocks: Any, bits: int) -> bytes:
+    """A sequential JPEG of 8 or 12 bits whose 8 x 8 blocks are each of one grey, without any loss.
+
+    Written by hand, as nothing that is installed writes 12 bits. Each block has its mean and no other coefficient.
+
+    Source: ITU-T T.81, annexes B and F.
+    """
+    rows, columns = blocks.shape
+    code, before = "", 0
+    for value in blocks.ravel().tolist():
+        mean = value - (1 << bits - 1)
+        change, before = mean - before, mean
+        size = abs(change).bit_length()
+        code += f"{size:04b}"
+        if size:
+            code += f"{change if change > 0 else change + (1 << size) - 1:0{size}b}"
+        code += "0"  # no other coefficient
+    code += "1" * (-len(code) % 8)
+    scan = int(code, 2).to_bytes(len(code) // 8, "big").replace(b"\xff", b"\xff\0")
+    sizes = bytes(range(13))
+    return b"".join(
+        [
+            b"\xff\xd8\xff\xdb\0\x43\0" + bytes([8] * 64),
+            b"\xff" + (b"\xc1" if bits > 8 else b"\xc0") + b"\0\x0b" + bytes([bits]),
+            struct.pack(">HHB", 8 * rows, 8 * columns, 1) + b"\1\x11\0",
+            b"\xff\xc4\0\x20\0" + bytes([0, 0, 0, len(sizes)]) + bytes(12) + sizes,
+            b"\xff\xc4\0\x14\x10" + bytes([1]) + bytes(15) + b"\0",
+            b"\xff\xda\0\x08\1\1\0\0\x3f\0" + scan + b"\xff\xd9",
+        ]
+    )
 
 
 def _by_gdcm(path: Path, native: Path, syntax: str) -> Path:

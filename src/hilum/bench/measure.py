@@ -110,7 +110,8 @@ def _open(task: dict[str, Any], *, films: int | None) -> Engine:
 
 
 def _read(engine: Engine, path: Path) -> Any:
-    return engine.description.preprocessing.grey(read_grey(path))
+    preprocessing = engine.description.preprocessing
+    return preprocessing.grey(read_grey(path, bits=preprocessing.bits))
 
 
 def _latency(task: dict[str, Any], paths: Sequence[Path], answer: Callable[[Path], object]) -> dict[str, float]:

@@ -114,6 +114,10 @@ FilmsFile = Annotated[Path, typer.Option("--films", help="The manifest that `hil
 FilmsArgument = Annotated[Path, typer.Argument(metavar="FILMS", help="The manifest that `hilum index` wrote.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to standard output, and nothing else there.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
+Bits = Annotated[
+    int | None,
+    typer.Option(min=8, max=16, help="Bits of films whose files have room for more and do not say it, such as 12."),
+]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="Change a key of the recipe: optimizer.lr=3e-4")]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hilum.cli.console import Changes, FilmsFile, Json, Seed, check_choice, print_json, print_table, say
+from hilum.cli.console import Bits, Changes, FilmsFile, Json, Seed, check_choice, print_json, print_table, say
 from hilum.errors import HilumError
 from hilum.metrics.operating_points import POINT_NAMES
 
@@ -117,6 +117,7 @@ def predict(
     fhir: Annotated[
         Path | None, typer.Option(help="Folder for FILM.fhir.json: a preliminary DiagnosticReport with Observations.")
     ] = None,
+    bits: Bits = None,
     as_json: Json = False,
 ) -> None:
     """Score films. A bad file is reported and the rest go on; the exit code is then 1.
@@ -131,11 +132,11 @@ def predict(
 
     check_choice("engine", engine, ("auto", *get_args(EngineName)))
     check_choice("precision", precision, (None, *get_args(Precision)))
-    asked = Asked(run, tuple(inputs), engine, precision, heatmaps, top, ray, calls, dicom_out, fhir)  # type: ignore[arg-type]
+    asked = Asked(run, tuple(inputs), engine, precision, heatmaps, top, ray, calls, dicom_out, fhir, bits)  # type: ignore[arg-type]
     if out is not None:
         counts = predict_to_file(asked, out, resume=resume)
         if as_json:
-            print_json({"out": str(out), **counts._asdict()})
+            print_json({"out": str(out), **counts.to_dict()})
     elif resume:
         raise HilumError("resume must go with out, the file whose unfinished run is to go on. Give --out")
     else:
@@ -145,9 +146,10 @@ def predict(
             else:
                 write_csv(table, sys.stdout, digits=4)
     where = f" They are in {out}." if out is not None else ""
-    scored = f"{counts.films - counts.bad:,} films scored, {counts.bad:,} bad."
+    noted = f" {counts.noted:,} of the scored have a note in the column error." if counts.noted else ""
+    scored = f"{counts.films - counts.bad:,} films scored, {counts.bad:,} bad.{noted}"
     say(f"{scored}{where} Research software, not a medical device.")
-    if counts.bad:
+    if counts.bad or counts.noted:
         raise typer.Exit(1)
 
 

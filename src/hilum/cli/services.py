@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hilum.cli.console import Json, check_choice, print_json, print_table, say
+from hilum.cli.console import Bits, Json, check_choice, print_json, print_table, say
 from hilum.errors import HilumError
 from hilum.metrics.operating_points import POINT_NAMES
 
@@ -31,6 +31,7 @@ def serve(
         Path | None, typer.Option(help="Report on these weights; RUN/report or the one beside RUN, if not given.")
     ] = None,
     keep: Annotated[Path | None, typer.Option(help="SQLite file for results that clients ask to keep.")] = None,
+    bits: Bits = None,
     as_json: Json = False,
 ) -> None:
     """Open the reading room, a page where films are read in seconds. Programs have the same. Ctrl-C closes it.
@@ -57,6 +58,7 @@ def serve(
         precision=precision,
         report=report,
         keep=keep,
+        bits=bits,
     )
     if as_json:
         print_json({"url": opened.url, "token": opened.token if opened.generated else None})
@@ -107,7 +109,7 @@ def dicomweb(
     from hilum.files import unfinished
     from hilum.messages import track
     from hilum.model.engines import open_engine
-    from hilum.pacs.dicomweb import find_films, open_client, predict_from_web
+    from hilum.pacs.dicomweb import Found, find_films, open_client, predict_from_web
     from hilum.pacs.results import result_model
     from hilum.predict.files import Table, check_out, write_rows
 
@@ -116,7 +118,9 @@ def dicomweb(
     if "" in asked or "" in asked.values():
         raise HilumError(f"filter must be KEY=VALUE such as StudyDate=20260101-, got {', '.join(filters)!r}")
     model, engine, client = result_model(run, calls), open_engine(run), open_client(url, user)
-    rows = predict_from_web(client, find_films(client, asked), engine, model, send=send, top=top)
+    found = Found()
+    films = find_films(client, asked, found)
+    rows = predict_from_web(client, films, engine, model, send=send, top=top, found=found)
     counts = {"films": 0, "bad": 0}
 
     def counted() -> Iterator["Row"]:
@@ -129,11 +133,13 @@ def dicomweb(
     with unfinished(out) as beside:
         write_rows(Table(model.description.findings, counted(), True, calls is not None, gated), beside)
     if as_json:
-        print_json({"out": str(out), **counts})
+        print_json({"out": str(out), **counts, "left_out": found.sentences})
+    for sentence in found.sentences:
+        say(sentence)
     say(
         f"{counts['films']:,} films, {counts['bad']:,} bad. They are in {out}. Research software, not a medical device."
     )
-    if counts["bad"]:
+    if counts["bad"] or found.repeated:
         raise typer.Exit(1)
 
 

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -189,6 +189,8 @@ def open_pack(films: Films, preprocessing: Preprocessing, folder: Path) -> Pack:
 
 def _key(films: Films, preprocessing: Preprocessing) -> str:
     rows: list[object] = [preprocessing.size, preprocessing.interpolation]
+    if preprocessing.bits is not None:
+        rows.append(preprocessing.bits)
     for row in range(len(films)):
         path = films.path(row)
         status = path.stat() if path.is_file() else None
@@ -197,7 +199,7 @@ def _key(films: Films, preprocessing: Preprocessing) -> str:
 
 
 def _write(path: Path, films: Films, preprocessing: Preprocessing) -> None:
-    grey = Preprocessing(preprocessing.size, preprocessing.interpolation, 1)
+    grey = replace(preprocessing, channels=1)
 
     def levels(row: int) -> UInt16[np.ndarray, "size size"]:
         film: UInt16[np.ndarray, "size size"] = np.round(grey.read(films.path(row))[0] * _LEVELS).astype(np.uint16)

@@ -1,9 +1,4 @@
-"""What makes a file no film, and the last checks that all formats share: sizes, and one grey channel from many.
-
-The pixels of a PNG, and nothing else of it: text, colour profiles and EXIF never reach a decoder.
-
-The pixels of a JPEG, and the sizes that the headers of JPEG, JPEG-LS and JPEG 2000 streams state.
-"""
+"""What makes a file no film, and the streams films come in: PNG, JPEG, headers of JPEG-LS and JPEG 2000."""
 
 import io
 import struct
@@ -25,6 +20,9 @@ GreyPixels = (
 SMALLEST_SIDE, LARGEST_SIDE = 16, 20_000
 LARGEST_AREA = 100_000_000
 
+FEWEST_BITS, MOST_BITS = 8, 16
+"""Between which a film's depth may lie that a user states."""
+
 SAVE_AGAIN = "Save it as an 8- or 16-bit grey PNG"
 GET_AGAIN = "Download or copy the file again"
 
@@ -35,10 +33,14 @@ class Film(NamedTuple):
     Attributes:
         pixels: grey, bone bright, with the file's own depth: 8 bits, or 16; of an array of floats, these.
         spacing_mm: height and width of a pixel, at the detector or the patient; None if the file does not say.
+        doubt: why the greys may not be what the film's maker meant, and what settles it; empty if nothing says so.
+        instance: the SOP Instance UID of a DICOM film.
     """
 
     pixels: GreyPixels
     spacing_mm: tuple[float, float] | None = None
+    doubt: str = ""
+    instance: str = ""
 
 
 class FaultError(Exception):
@@ -47,6 +49,26 @@ class FaultError(Exception):
     def __init__(self, rule: str, remedy: str):
         super().__init__(rule)
         self.rule, self.remedy = rule, remedy
+
+
+def unused_bits(bits: int, used: int, *, reason: str = "under-exposed", windowed: bool = False) -> str:
+    """The doubt about a film whose values leave the highest bits unused; see Film.
+
+    They come from a detector of fewer bits, or from a film that was exposed wrongly. Nobody can tell which from one
+    film, so it is shown as the file says.
+
+    Args:
+        bits: how many the file gives each value.
+        used: how many the highest one needs.
+        reason: how it looks.
+        windowed: whether a window says how values are shown; then the depth changes nothing.
+    """
+    which = "the highest bit is" if bits - used == 1 else f"the highest {bits - used} are"
+    if windowed:
+        return f"{reason}: of its {bits} bits {which} never used, and its window is made for all of them"
+    depth = next(depth for depth in (8, 10, 12, 14, used) if depth >= used)
+    remedy = f"If films of this source hold {depth} bits, say --bits {depth}"
+    return f"{reason}: of its {bits} bits {which} never used. {remedy}"
 
 
 def check_size(width: int, height: int) -> None:
@@ -195,6 +217,8 @@ def _check_complete(stream: bytes, header: bytes) -> None:
 JPEG = b"\xff\xd8\xff"
 
 _JPEG_2000 = b"\xff\x4f\xff\x51"
+_JP2_FILE = b"\0\0\0\x0cjP  \r\n\x87\n"
+_CODING, _TILE, _DATA = b"\xff\x52", b"\xff\x90", b"\xff\x93"  # of JPEG 2000's segments
 _JPEG_LS_FRAME = 0xF7
 
 
@@ -203,9 +227,30 @@ class JpegHeader(NamedTuple):
 
     kept: bytes  # all segments but EXIF, profiles and comments
     end: int  # where the scan's segment starts
+    frame: int  # the marker's second byte: 0xC0 baseline, 0xC3 lossless, 0xF7 JPEG-LS
+    bits: int
     width: int
     height: int
     components: int
+
+
+class StreamHeader(NamedTuple):
+    """What a JPEG, JPEG-LS or JPEG 2000 stream says of its own pixels.
+
+    Attributes:
+        bits: the precision of every component.
+        signed: as only JPEG 2000 can say; None for the others.
+        frame: the marker of a JPEG or JPEG-LS frame; None for JPEG 2000.
+        mixed: whether JPEG 2000's own transformation of colours was used; its decoder gives RGB then.
+    """
+
+    width: int
+    height: int
+    components: int
+    bits: int
+    signed: bool | None
+    frame: int | None
+    mixed: bool = False
 
 
 def read_jpeg(content: bytes) -> GreyPixels:
@@ -214,6 +259,10 @@ def read_jpeg(content: bytes) -> GreyPixels:
     check_size(header.width, header.height)
     if header.components not in (1, 3):
         raise FaultError(f"be a grey or RGB JPEG, got {header.components} colour channels (CMYK)", SAVE_AGAIN)
+    if header.bits != 8:
+        raise FaultError(
+            f"be a JPEG of 8 bits, got {header.bits}", "Save it as a 16-bit grey PNG, or leave it in its DICOM file"
+        )
     if b"\xff\xd9" not in content[header.end :]:
         raise FaultError("be a complete JPEG, got a truncated one", GET_AGAIN)
     film = JpegImageFile(io.BytesIO(header.kept + content[header.end :]))
@@ -234,8 +283,8 @@ def jpeg_header(content: bytes) -> JpegHeader:
         end = start + 2 + int.from_bytes(content[start + 2 : start + 4], "big")
         is_frame = (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or marker == _JPEG_LS_FRAME
         if is_frame and start + 10 <= len(content):
-            height, width, components = struct.unpack_from(">HHB", content, start + 5)
-            frame = width, height, components
+            bits, height, width, components = struct.unpack_from(">BHHB", content, start + 4)
+            frame = marker, bits, width, height, components
         profile_or_text = 0xE1 <= marker <= 0xED or marker in (0xEF, 0xFE)
         if not profile_or_text:
             kept.append(content[start:end])
@@ -243,12 +292,49 @@ def jpeg_header(content: bytes) -> JpegHeader:
     raise FaultError("be a complete JPEG, got a truncated or damaged header", GET_AGAIN)
 
 
-def stated_size(content: bytes) -> tuple[int, int, int]:
-    """Width, height and number of components that a JPEG, JPEG-LS or JPEG 2000 stream states."""
-    if not content.startswith(_JPEG_2000):
-        return jpeg_header(content)[2:]
+def stream_header(content: bytes) -> StreamHeader:
+    """What a JPEG, JPEG-LS or JPEG 2000 stream says of its own pixels.
+
+    Raises:
+        FaultError: if it is none of these, or its components differ from each other.
+
+    Source: ITU-T T.81 B.2.2 (SOF), T.87 C.2.2 (SOF55), T.800 A.5.1 (SIZ), A.6.1 (COD).
+    """
+    if content.startswith(_JP2_FILE):
+        return stream_header(_codestream(content))
+    if content.startswith(_JPEG_2000):
+        return _jpeg_2000_header(content)
+    if not content.startswith(b"\xff\xd8"):
+        raise FaultError("hold a JPEG, JPEG-LS or JPEG 2000 stream as it says, got something else", GET_AGAIN)
+    header = jpeg_header(content)
+    return StreamHeader(header.width, header.height, header.components, header.bits, None, header.frame)
+
+
+def _jpeg_2000_header(content: bytes) -> StreamHeader:
     if len(content) < 42:
         raise FaultError("be a complete JPEG 2000 stream, got a truncated header", GET_AGAIN)
     right, bottom, left, top = struct.unpack_from(">4I", content, 8)
     (components,) = struct.unpack_from(">H", content, 40)
-    return right - left, bottom - top, components
+    depths = content[42 : 42 + 3 * min(components, 4) : 3]
+    if not depths:
+        raise FaultError("be a complete JPEG 2000 stream, got a truncated header", GET_AGAIN)
+    if len(set(depths)) > 1:
+        raise FaultError("have colours of one depth, got a JPEG 2000 stream with several", SAVE_AGAIN)
+    start, mixed = 42 + 3 * components, False
+    while content[start : start + 1] == b"\xff" and content[start : start + 2] not in (_TILE, _DATA):
+        if content[start : start + 2] == _CODING:
+            mixed = content[start + 8 : start + 9] == b"\1"
+        start += 2 + max(2, int.from_bytes(content[start + 2 : start + 4], "big"))
+    signed, bits = bool(depths[0] & 0x80), (depths[0] & 0x7F) + 1
+    return StreamHeader(right - left, bottom - top, components, bits, signed, None, mixed)
+
+
+def _codestream(content: bytes) -> bytes:
+    """The stream inside a JP2 file, which DICOM does not allow and decoders read; a palette would change it."""
+    start = content.find(b"jp2c")
+    if start < 0 or b"pclr" in content[:start]:
+        raise FaultError("hold a bare JPEG 2000 stream, got a JP2 file without one or with a palette", SAVE_AGAIN)
+    stream = content[start + 4 :]
+    if not stream.startswith(_JPEG_2000):
+        raise FaultError("hold a bare JPEG 2000 stream, got another JP2 file", SAVE_AGAIN)
+    return stream

@@ -1,7 +1,4 @@
-"""Which old pixels go into a new one, and with what share, along one axis: the arithmetic of the preprocessing.
-
-From an image file to the tensor that a network sees: THE preprocessing, the only road there.
-"""
+"""From an image file to the tensor that a network sees: THE preprocessing, the only road there."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -14,9 +11,11 @@ from jaxtyping import Float32, Int, UInt8, UInt16
 from PIL import Image
 
 from hilum.data.decoding import (
+    FEWEST_BITS,
     GET_AGAIN,
     JPEG,
     LARGEST_SIDE,
+    MOST_BITS,
     PNG,
     SAVE_AGAIN,
     FaultError,
@@ -27,6 +26,7 @@ from hilum.data.decoding import (
     grey_pixels,
     read_jpeg,
     read_png,
+    unused_bits,
 )
 from hilum.errors import ImageError, MissingExtraError
 
@@ -103,53 +103,60 @@ class InMemory(NamedTuple):
     content: "bytes | Image.Image | np.ndarray | Dataset"
 
 
-def read_grey(film: Path | InMemory) -> GreyPixels:
+def read_grey(film: Path | InMemory, *, bits: int | None = None) -> GreyPixels:
     """The pixels of a film; see `read`."""
-    return read(film).pixels
+    return read(film, bits=bits).pixels
 
 
-def read(film: Path | InMemory) -> Film:
+def read(film: Path | InMemory, *, bits: int | None = None) -> Film:
     """Read a film: PNG, JPEG or DICOM, or one that is in memory.
 
     What a file is, is told by its content, never by its name. Colour becomes grey by the ITU-R 601 weights.
 
+    Args:
+        bits: how many bits the values have where the format has room for more and nothing in the file says it: in a
+            16-bit PNG, and in DICOM without a window whose Bits Stored are more. Films of 8 bits stay as they are.
+
     Raises:
         ImageError: if the file is no film that can be read without loss or guess, naming the file and the remedy.
         MissingExtraError: if it is DICOM and what reads it is not installed.
+        ValueError: if `bits` is not from 8 to 16.
     """
+    if bits is not None:
+        check_bits(bits)
     if isinstance(film, Path):
-        return _read(lambda: _decoded(_content(film), film.suffix), str(film))
-    return _read(lambda: _from_memory(film), film.name)
+        return _read(lambda: _decoded(_content(film), film.suffix, bits), str(film))
+    return _read(lambda: _from_memory(film, bits), film.name)
 
 
-def read_content(content: bytes, name: str) -> Film:
+def read_content(content: bytes, name: str, *, bits: int | None = None) -> Film:
     """The same for a film that is in memory, under the name that its sender gave it."""
-    return read(InMemory(name, content))
+    return read(InMemory(name, content), bits=bits)
 
 
-def _from_memory(film: InMemory) -> Film:
+def _from_memory(film: InMemory, bits: int | None) -> Film:
     content = film.content
     if isinstance(content, bytes):
-        return _decoded(content, Path(film.name).suffix)
+        return _decoded(content, Path(film.name).suffix, bits)
     if isinstance(content, np.ndarray):
-        return Film(array_pixels(content))
+        return _of_depth(array_pixels(content), bits)
     if isinstance(content, Image.Image):
         check_size(*content.size)
-        return Film(grey_pixels(content, content.size))
+        return _of_depth(grey_pixels(content, content.size), bits)
     from hilum.data.dicom import film_of
 
-    return film_of(content)
+    return film_of(content, bits=bits)
 
 
-def _decoded(content: bytes, suffix: str) -> Film:
+def _decoded(content: bytes, suffix: str, bits: int | None) -> Film:
     if content.startswith(PNG):
-        return Film(read_png(content))
+        return _of_depth(read_png(content), bits)
     if content.startswith(JPEG):
         return Film(read_jpeg(content))
     if content[128:132] == b"DICM" or suffix.lower() in _DICOM_SUFFIXES:
         from hilum.data.dicom import read_dicom
 
-        return read_dicom(content)
+        return read_dicom(content, bits=bits)
     raise FaultError("be a PNG, JPEG or DICOM image, got something else", f"Remove it or replace it. {SAVE_AGAIN}")
 
 
@@ -165,6 +172,43 @@ def _read(load: Callable[[], Film], name: str) -> Film:
         raise ImageError(f"film must be an intact image, got {reason!r} in {name!r}. {GET_AGAIN}.") from error
 
 
+def image_kind(path: Path) -> str:
+    """PNG, JPEG or DICOM, by a file's first bytes; empty for anything else."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(132)
+    except OSError:
+        return ""
+    return "PNG" if head.startswith(PNG) else "JPEG" if head.startswith(JPEG) else "DICOM" * (head[128:] == b"DICM")
+
+
+def _of_depth(pixels: GreyPixels, bits: int | None) -> Film:
+    """A film whose file says no more of its depth than 8 or 16 bits."""
+    if pixels.dtype != np.uint16:
+        return Film(pixels)
+    most = int(pixels.max())
+    if bits is None:
+        used = most.bit_length()
+        return Film(pixels, doubt=unused_bits(MOST_BITS, used) if used < MOST_BITS else "")
+    white = (1 << bits) - 1
+    if most > white:
+        raise FaultError(
+            f"have values of 0 to {white} as --bits {bits} says, got {most}",
+            "Leave --bits away for films that hold more",
+        )
+    return Film(np.rint(np.arange(white + 1) * (65535 / white)).astype(np.uint16)[pixels])
+
+
+def check_bits(bits: object) -> None:
+    """Refuse a depth that no film has.
+
+    Raises:
+        ValueError: if it is not from 8 to 16.
+    """
+    if type(bits) is not int or not FEWEST_BITS <= bits <= MOST_BITS:
+        raise ValueError(f"bits must be a whole number from {FEWEST_BITS} to {MOST_BITS}, got {bits!r}")
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """How grey pixels become the network's input. It is stored in the bundle, so that every road gives the same input.
@@ -177,6 +221,8 @@ class Preprocessing:
         interpolation: `area` is antialiased: the exact mean of what each new pixel covers along an axis that shrinks,
             linear along one that grows; `nearest` takes the pixel at each centre, as torchvision does on PIL images.
         channels: 1, or 3 equal ones for a network with an RGB stem.
+        bits: depth of films whose files have room for more and do not say it, see `read`; None takes files at their
+            word.
 
     Raises:
         ValueError: if a field is none of these.
@@ -185,27 +231,28 @@ class Preprocessing:
     size: int = 224
     interpolation: Literal["nearest", "area"] = "area"
     channels: Literal[1, 3] = 1
+    bits: int | None = None
 
     def __post_init__(self) -> None:
         _check_fields(asdict(self))
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON."""
-        return asdict(self)
+        """The fields as JSON; `bits` only where it is set, so that hashes of bundles without it stay."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("bits", None)}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Preprocessing":
-        """The reverse of `to_dict`; every field must be there, and no other.
+        """The reverse of `to_dict`; every field but `bits` must be there, and no other.
 
         Raises:
             ValueError: naming the field that is missing, unknown or out of range.
         """
         known = asdict(cls())
-        if set(fields) != set(known):
+        if {*fields, "bits"} != set(known):
             raise ValueError(
                 f"preprocessing must have the fields {', '.join(known)}, got {', '.join(map(str, fields))}"
             )
-        _check_fields(fields)
+        _check_fields({"bits": None, **fields})
         return cls(**fields)
 
     def read(self, path: Path) -> ModelInput:
@@ -214,7 +261,7 @@ class Preprocessing:
         Raises:
             ImageError: if the file cannot be read as a film.
         """
-        return self.apply(read_grey(path))
+        return self.apply(read_grey(path, bits=self.bits))
 
     def apply(self, pixels: GreyPixels) -> ModelInput:
         """The network's input for grey pixels of any height and width."""
@@ -249,6 +296,8 @@ def _check_fields(fields: Mapping[str, Any]) -> None:
         raise ValueError(f"interpolation must be 'nearest' or 'area', got {interpolation!r}")
     if type(channels) is not int or channels not in (1, 3):
         raise ValueError(f"channels must be 1 or 3, got {channels!r}")
+    if fields["bits"] is not None:
+        check_bits(fields["bits"])
 
 
 def _content(path: Path) -> bytes:

@@ -1,17 +1,14 @@
-"""Strangers' CSV files as columns of text, where every fault can be named by file, row and column.
-
-A CSV or Parquet file of predictions as columns of cells that know where they stand, so that errors can say it.
-
-The files below a source's folder, found by base name: the same for one flat folder and for Kaggle's twelve.
-"""
+"""Strangers' tables: CSV and Parquet as columns that name file, row and column of a fault; and files below a folder."""
 
 import csv
 import gzip
 import io
 import os
+import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,11 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hilum.errors import FilmsError, PredictionsError
+from hilum.files import is_system_file
 
 Value = TypeVar("Value")
 
 _SAVE_AGAIN = "Save the file again as comma-separated text in UTF-8"
 _LONGEST_SHOWN = 60
+_ROUNDED = re.compile(r"[+-]?[0-9]+(?:[.,][0-9]*)?[eE][+-]?[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -97,6 +96,8 @@ def read_text(path: Path, *, encoding: str | None = None) -> str:
         row = content.count(b"\n", 0, error.start) + 1
         got = f"byte 0x{content[error.start]:02x}"
         raise FilmsError(f"text must be UTF-8, got {got} in {path}, row {row}. {_SAVE_AGAIN}.") from error
+    if text.count("\0") > len(text) // 4:
+        raise FilmsError(f"text must be UTF-8, got UTF-16 in {path}, row 1. {_SAVE_AGAIN}.")
     if "\0" in text:
         row = text.count("\n", 0, text.index("\0")) + 1
         raise FilmsError(f"text must be free of NUL characters, got one in {path}, row {row}. {_SAVE_AGAIN}.")
@@ -107,9 +108,36 @@ def read_header(path: Path) -> list[str]:
     """The names in a CSV file's first row, as far as they can be told; for looking around, so nothing is an error."""
     try:
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            return [name.strip() for name in next(csv.reader([file.readline(1 << 16)]), [])]
+            text = file.readline(1 << 16)
+            if separator_line(text):
+                text += file.readline(1 << 16)
+        lines, delimiter = _lines(text)
+        rows = csv.reader(lines, delimiter=delimiter)
+        return [name.strip() for name in next((row for row in rows if row), [])]
     except (OSError, csv.Error):
         return []
+
+
+def separator_line(text: str) -> str:
+    """The separator that Excel's first line `sep=;` names; empty if a table does not start with one."""
+    first = text.partition("\n")[0].strip().strip('"')
+    return first[4:] if len(first) == 5 and first.lower().startswith("sep=") else ""
+
+
+def _lines(text: str) -> tuple[Iterator[str], str]:
+    """A table's lines and what separates their cells; Excel's line that names it becomes an empty one."""
+    lines = iter(io.StringIO(text, newline=""))
+    named = separator_line(text)
+    if named:
+        next(lines)
+        return chain(["\n"], lines), named
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    return lines, "," if "," in first else max(";\t", key=first.count)
+
+
+def was_rounded(text: str) -> bool:
+    """Whether an identifier is a number as spreadsheets write long ones, 1.2E+07: others round to the same."""
+    return _ROUNDED.fullmatch(text.strip()) is not None
 
 
 def read_table(path: Path, wanted: Sequence[str], *, other_names: dict[str, str] | None = None) -> TextTable:
@@ -122,7 +150,8 @@ def read_table(path: Path, wanted: Sequence[str], *, other_names: dict[str, str]
         FilmsError: if the file is no CSV, lacks a wanted column, or has a row of another length, naming the row.
     """
     numbered: list[tuple[int, list[str]]] = []
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    lines, delimiter = _lines(read_text(path))
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
         for number, fields in enumerate(reader, start=1):
             if any(field.strip() for field in fields):
@@ -207,9 +236,8 @@ def read_cells(
 
 
 def _read_csv(path: Path, text: str, of_what: str, separator: str | None) -> Cells:
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    delimiter = separator or ("," if "," in first else max(";\t", key=first.count))
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    lines, guessed = _lines(text)
+    reader = csv.reader(lines, delimiter=separator or guessed, strict=True)
     header: list[str] = []
     rows: list[list[str]] = []
     numbers: list[int] = []
@@ -261,12 +289,14 @@ class SourceFolder:
             shallowest, then the alphabetically first.
         same_name: the paths of the others.
         texts: CSV and text files, shallowest first.
+        system_files: how many files of macOS and Windows were left out.
     """
 
     folder: Path
     images: dict[str, str]
     same_name: list[str]
     texts: list[Path]
+    system_files: int = 0
 
     @classmethod
     def below(cls, folder: Path) -> "SourceFolder":
@@ -279,8 +309,11 @@ class SourceFolder:
             raise FilmsError(f"source must be a folder, got {str(folder)!r}, which is none. Check the path.")
         folder = folder.resolve()
         images: dict[str, str] = {}
-        same_name, texts = [], []
+        same_name, texts, system_files = [], [], 0
         for path in sorted(files_below(folder), key=lambda path: (path.count("/"), path)):
+            if is_system_file(path):
+                system_files += 1
+                continue
             ending = os.path.splitext(path)[1].lower()  # noqa: PTH122 - pathlib takes seconds for 112,120 names
             if ending in IMAGE_ENDINGS:
                 key = film_key(path.rpartition("/")[2])
@@ -292,7 +325,7 @@ class SourceFolder:
             raise FilmsError(
                 f"folder must hold PNG or JPEG images, got none in {folder}. Check the path, or unpack them."
             )
-        return cls(folder, images, same_name, texts)
+        return cls(folder, images, same_name, texts, system_files)
 
     def file(self, name: str, *elsewhere: Path) -> Path | None:
         """A file by its name: below the folder, in its parent, or in one of the other folders."""
@@ -324,6 +357,11 @@ def files_below(folder: Path) -> Iterator[str]:
             except UnicodeEncodeError as error:
                 raise FilmsError(f"file names must be UTF-8, got {prefix + name!r} in {folder}. Rename it.") from error
             yield prefix + name
+
+
+def base_name(path: str) -> str:
+    """The last part of a path, however its folders are separated."""
+    return re.split(r"[/\\]", path)[-1]
 
 
 def film_key(film: str) -> str:

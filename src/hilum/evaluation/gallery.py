@@ -83,7 +83,7 @@ def _in_turn(cases: Sequence[Boxed]) -> list[Boxed]:
 
 
 def _picture(films: Films, row: int, case: Boxed, description: Description) -> dict[str, Any]:
-    pixels = read_grey(films.path(row))
+    pixels = read_grey(films.path(row), bits=description.preprocessing.bits)
     grey = Image.fromarray(pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max))
     grey.thumbnail((LONGER_SIDE, LONGER_SIDE), Image.Resampling.BOX)
     heat = strength(case.class_map.astype(np.float32), description.heatmap_logits[case.finding])

@@ -67,11 +67,11 @@ def view(report: dict[str, Any]) -> View | None:
 def model_facts(model: dict[str, Any]) -> dict[str, str]:
     """What the model is and how it was trained, as names and values."""
     preprocessing = model["preprocessing"]
-    size = preprocessing["size"]
+    size, bits = preprocessing["size"], preprocessing.get("bits")
     return {
         "recipe": f"{model['recipe']}: {model['about']}",
         "network": f"{model['network']}, {model['parameters']:,} parameters",
-        "input": f"{size} x {size} px, {preprocessing['interpolation']}",
+        "input": f"{size} x {size} px, {preprocessing['interpolation']}" + (f", films of {bits} bits" if bits else ""),
         "loss": model["loss"],
         "weights before training": model["weights_before"],
         "split by": model["protocol"],

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -287,6 +287,14 @@ def read_exported(folder: Path) -> Exported:
     for name, digest in expected.items():
         _verify(folder / name, digest)
     return exported
+
+
+def state_bits(engine: Engine, bits: int | None) -> Engine:
+    """Have an engine's films read as of so many bits, see hilum.data.images.read; as the model says if None."""
+    if bits is not None:
+        description = engine.description
+        engine.description = replace(description, preprocessing=replace(description.preprocessing, bits=bits))
+    return engine
 
 
 def description_of(run: Path) -> Description:

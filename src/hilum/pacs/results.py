@@ -19,9 +19,11 @@ from pydicom.multival import MultiValue
 from pydicom.sr.codedict import codes
 
 import hilum
+from hilum.data.images import image_kind
 from hilum.errors import HilumError, ImageError
 from hilum.files import write_whole
 from hilum.findings import codes_of, drawn
+from hilum.messages import quiet_dicom
 from hilum.metrics.thresholds import Threshold
 from hilum.model.engines import file_sha256, is_export, read_exported
 from hilum.model.metadata import BUNDLE_JSON, Description, read_bundle_json, read_description
@@ -54,17 +56,26 @@ def read_header(path: Path) -> Dataset:
         ImageError: if it cannot be read, or lacks one of the three identifiers.
     """
     names = [*IDENTIFIERS, *_PATIENT, *_STUDY, *_IF_THERE, *_OTHERS]
+    if image_kind(path) in ("PNG", "JPEG"):
+        raise ImageError(
+            f"film must be a DICOM file to have a result in its study, got a {image_kind(path)} in {str(path)!r}, "
+            "which has no study to put a report into."
+        )
     try:
-        header = dcmread(path, stop_before_pixels=True, specific_tags=names)
-        for name in names:
-            header.get(name)  # pydicom reads a value when it is asked for
-        wrong = [name for name in IDENTIFIERS if not is_uid(str(header.get(name, "")))]
+        with quiet_dicom():
+            header = dcmread(path, stop_before_pixels=True, specific_tags=names)
+            for name in names:
+                header.get(name)  # pydicom reads a value when it is asked for
+            uids = {name: str(header.get(name) or "") for name in IDENTIFIERS}
     except Exception as error:  # pydicom fails on hostile bytes with whatever exception comes handy
         raise ImageError(f"film must be a DICOM file, got {type(error).__name__} in {str(path)!r}.") from error
+    wrong = {name: uid for name, uid in uids.items() if not is_uid(uid)}
     if wrong:
+        got = ", ".join(repr(uid[: _LONGEST_UID + 1]) if uid else "none" for uid in wrong.values())
         raise ImageError(
-            f"film must say its {', '.join(wrong)}, got none that is valid in {str(path)!r}. "
-            "Results have their place beside it: send it through the PACS first."
+            f"film must say its {', '.join(wrong)} as the standard writes it (digits and dots, at most {_LONGEST_UID}, "
+            f"no part with a leading zero), got {got} in {str(path)!r}. "
+            "A result would have to repeat it; whoever wrote the film, or the archive, must give it another."
         )
     return header
 
@@ -422,10 +433,11 @@ def result_objects(path: Path, scored: Scored, model: ResultModel, *, now: datet
         raise ValueError("scored must have scores and maps, got none")
     header = read_header(path)
     try:
-        return [
-            structured_report(header, scored, model, now=now),
-            secondary_capture(header, scored, model, now=now, top=top),
-        ]
+        with quiet_dicom():
+            return [
+                structured_report(header, scored, model, now=now),
+                secondary_capture(header, scored, model, now=now, top=top),
+            ]
     except Exception as error:  # a header may hold anything
         raise _unfit_header(path, error) from error
 
@@ -438,7 +450,8 @@ def encoded(result: Dataset, path: Path) -> bytes:
     """
     content = BytesIO()
     try:
-        result.save_as(content, enforce_file_format=True)
+        with quiet_dicom():
+            result.save_as(content, enforce_file_format=True)
     except Exception as error:
         raise _unfit_header(path, error) from error
     return content.getvalue()

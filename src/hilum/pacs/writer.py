@@ -1,6 +1,7 @@
 """DICOM and FHIR results beside the scores of `hilum predict`; imported without the extra `dicom`."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,8 +28,8 @@ def results_writer(
 ) -> Callable[[Scored, str], Scored]:
     """What writes the results of a film by its name, and gives the film back.
 
-    A film that can have no DICOM results, such as a PNG, comes back as a bad film that says so; one that does not fit
-    the model comes back as it is, and has none.
+    A film that can have no DICOM results, such as a PNG, keeps its scores, and its error says why there are none; one
+    that does not fit the model comes back as it is, and has none.
 
     Args:
         dicom: folder for FILM.sr.dcm and FILM.sc.dcm; none are written if None.
@@ -49,15 +50,19 @@ def results_writer(
     def write(scored: Scored, film: str) -> Scored:
         if scored.scores is None or not scored.fits:
             return scored
-        try:
-            if dicom is not None:
-                from hilum.pacs.results import write_results
+        reasons: list[str] = []
+        if dicom is not None:
+            from hilum.pacs.results import write_results
 
+            try:
                 write_results(scored.path, scored, model, dicom, film=film, now=datetime.now(), top=top)
-            if fhir is not None:
+            except ImageError as error:
+                reasons.append(f"No DICOM result: {error}")
+        if fhir is not None:
+            try:
                 write_fhir(scored, model, fhir, film=film, now=datetime.now().astimezone())
-        except ImageError as error:
-            return Scored(scored.path, str(error), fit=scored.fit)
-        return scored
+            except ImageError as error:
+                reasons.append(f"No FHIR result: {error}")
+        return replace(scored, error=" ".join(reasons)) if reasons else scored
 
     return write

@@ -8,21 +8,64 @@ import math
 import os
 import struct
 import tempfile
+from bisect import insort
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from hilum.data.decoding import JPEG, PNG
 from hilum.errors import HilumError, ImageError
-from hilum.files import check_place
+from hilum.files import SYSTEM_FOLDER, check_place, is_system_file
 from hilum.model.thresholds import CALL
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
 
 _NAMES_IN_MEMORY = 1 << 16
 _OFFSET = struct.Struct("<Q")
+
+
+_DIRECTORY_CLASS = b"1.2.840.10008.1.3.10"
+_SNIFFED = 1024  # bytes in which a DICOM file says what it is
+_NAMED = 3  # files of each kind that a message names
+
+
+@dataclass
+class LeftOut:
+    """The files in folders that are no films: how many, and the first few by name.
+
+    Attributes:
+        others: neither PNG, JPEG nor DICOM by their content.
+        directories: DICOMDIR, the table of contents of a disc.
+        system: what macOS and Windows put beside files, such as `._film.png`; nobody meant them.
+        names: the first of the others, in the alphabet's order.
+    """
+
+    others: int = 0
+    directories: int = 0
+    system: int = 0
+    names: list[str] = field(default_factory=list)
+
+    def add(self, path: str) -> None:
+        """Count a file that is no film."""
+        self.others += 1
+        insort(self.names, path)
+        del self.names[_NAMED:]
+
+    def to_dict(self) -> dict[str, int]:
+        """The counts as JSON."""
+        return {"others": self.others, "directories": self.directories, "system": self.system}
+
+    def __str__(self) -> str:
+        """One sentence, empty if nothing was left out but the system's own files."""
+        if not self.others:
+            return ""
+        more = f" and {self.others - len(self.names):,} more" if self.others > len(self.names) else ""
+        files = "file that is" if self.others == 1 else "files that are"
+        return f"Left out {self.others:,} {files} neither PNG, JPEG nor DICOM: {', '.join(self.names)}{more}."
 
 
 class Listed(NamedTuple):
@@ -32,45 +75,50 @@ class Listed(NamedTuple):
     path: Path
 
 
-def expand(inputs: Sequence[str]) -> Iterator[Listed]:
+def expand(inputs: Sequence[str], left_out: LeftOut | None = None) -> Iterator[Listed]:
     """The films that a command line names: files, folders (searched through and through), and glob patterns.
 
-    A named file is taken whatever its suffix; from folders and patterns, images. Each file once, in the order given; a
+    A named file is taken whatever it is; from folders, what ends as an image does and what is one by its content, as
+    IM000001 on a disc. Each file once, in the order given; a
     folder's own files by name, then its folders by name; links are followed, but not in circles. A film's name is its
     path below the folder, where one folder is all that is given; the file's name, or the path where two files share
     one, where only files and patterns are; the path where folders and others are mixed.
+
+    Args:
+        left_out: counts the files in folders that are no films.
 
     Raises:
         ImageError: if an input names nothing, when its turn comes.
         HilumError: if a folder cannot be read, or a file's name is not UTF-8.
     """
+    left_out = left_out if left_out is not None else LeftOut()
     folders = [Path(name) for name in inputs if Path(name).is_dir()]
     if len(inputs) == 1 and folders:
-        for path in _below(folders[0], inputs[0]):
+        for path in _below(folders[0], inputs[0], left_out):
             yield Listed(path.relative_to(folders[0]).as_posix(), path)
     elif folders:
-        for path in _each_once(inputs):
+        for path in _each_once(inputs, left_out):
             yield Listed(path.as_posix(), path)
     else:
-        paths = list(_each_once(inputs))  # as many as a command line can hold
+        paths = list(_each_once(inputs, left_out))  # as many as a command line can hold
         names = Counter(path.name for path in paths)
         for path in paths:
             yield Listed(path.name if names[path.name] == 1 else path.as_posix(), path)
 
 
-def _each_once(inputs: Sequence[str]) -> Iterator[Path]:
+def _each_once(inputs: Sequence[str], left_out: LeftOut) -> Iterator[Path]:
     named: set[Path] = set()
     searched: set[Path] = set()
     for name in inputs:
         path = Path(name)
         if path.is_dir():
-            files: Iterable[Path] = _below(path, name)
+            files: Iterable[Path] = _below(path, name, left_out)
         elif path.exists():
             files = [path]
         else:
             files = [Path(match) for match in sorted(glob.glob(name, recursive=True)) if Path(match).is_file()]  # noqa: PTH207 - patterns may be absolute
             if not files:
-                raise _nothing(name)
+                raise _nothing(name, LeftOut())
         for file in files:
             if file not in named and searched.isdisjoint(file.parents):
                 yield file
@@ -80,33 +128,36 @@ def _each_once(inputs: Sequence[str]) -> Iterator[Path]:
             searched.add(path)
 
 
-def _below(folder: Path, name: str) -> Iterator[Path]:
-    """All images below a folder, of which there must be one."""
-    files = _walk(folder)
+def _below(folder: Path, name: str, left_out: LeftOut) -> Iterator[Path]:
+    """All films below a folder, of which there must be one."""
+    files = _walk(folder, left_out)
     first = next(files, None)
     if first is None:
-        raise _nothing(name)
+        raise _nothing(name, left_out)
     yield first
     yield from files
 
 
-def _walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """All images below a folder; one that a link leads back to is not entered again on the way down."""
+def _walk(folder: Path, left_out: LeftOut, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """All films below a folder; one that a link leads back to is not entered again on the way down."""
     real = folder.resolve()
     if real in above:
         return
-    for name in _sorted_names(folder, folders=False):
+    for name in _sorted_names(folder, lambda entry: _is_film(entry, left_out)):
         yield folder / name
-    for name in _sorted_names(folder, folders=True):
-        yield from _walk(folder / name, (*above, real))
+    for name in _sorted_names(folder, _is_folder):
+        if name == SYSTEM_FOLDER:
+            left_out.system += sum(1 for path in (folder / name).rglob("*") if path.is_file())
+        else:
+            yield from _walk(folder / name, left_out, (*above, real))
 
 
-def _sorted_names(folder: Path, *, folders: bool) -> Iterator[str]:
-    """The names of a folder's folders, or of its images, in order; a folder of millions is sorted on disk."""
+def _sorted_names(folder: Path, is_wanted: Callable[[os.DirEntry[str]], bool]) -> Iterator[str]:
+    """The names of the wanted entries of a folder, in order; a folder of millions is sorted on disk."""
     parts: list[IO[str]] = []
     try:
         with ExitStack() as files, os.scandir(folder) as entries:
-            wanted = (entry.name for entry in entries if _is_wanted(entry, folders=folders))
+            wanted = (entry.name for entry in entries if is_wanted(entry))
             names = sorted(islice(wanted, _NAMES_IN_MEMORY))
             while names and (parts or len(names) == _NAMES_IN_MEMORY):
                 part = files.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8"))
@@ -121,18 +172,51 @@ def _sorted_names(folder: Path, *, folders: bool) -> Iterator[str]:
         ) from None
 
 
-def _is_wanted(entry: os.DirEntry[str], *, folders: bool) -> bool:
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
-        is_folder = entry.is_dir()
+        return entry.is_dir()
     except OSError:  # a link that leads to itself: a bad film, if it is called one
-        is_folder = False
-    return is_folder if folders else entry.name.lower().endswith(SUFFIXES) and not is_folder
+        return False
 
 
-def _nothing(name: str) -> ImageError:
+def _is_film(entry: os.DirEntry[str], left_out: LeftOut) -> bool:
+    """Whether an entry of a folder is a film by its ending or else by its first bytes; counts what is none."""
+    if _is_folder(entry):
+        return False
+    if is_system_file(entry.name):
+        left_out.system += 1
+        return False
+    if entry.name.lower().endswith(SUFFIXES):
+        return True
+    match _kind(entry):
+        case "film":
+            return True
+        case "directory":
+            left_out.directories += 1
+        case _:
+            left_out.add(entry.path)
+    return False
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    """`film`, `directory` (of a disc) or `other`, by a file's first bytes."""
+    try:
+        if not entry.is_file():  # a pipe would be waited for
+            return "other"
+        with open(entry.path, "rb", buffering=0) as file:  # noqa: PTH123 - a folder may hold millions
+            head = file.read(_SNIFFED)
+    except OSError:
+        return "other"
+    if head[128:132] == b"DICM":
+        return "directory" if _DIRECTORY_CLASS + b"\0" in head or entry.name.upper() == "DICOMDIR" else "film"
+    return "film" if head.startswith((PNG, JPEG)) else "other"
+
+
+def _nothing(name: str, left_out: LeftOut) -> ImageError:
+    found = f" {left_out}" if left_out.others else ""
     return ImageError(
-        f"input must be an image, a folder with images ({', '.join(SUFFIXES)}) or a pattern, got {name!r}, "
-        "which names none. Check the spelling."
+        f"input must be a PNG, JPEG or DICOM file, a folder that holds some or a pattern, got {name!r}, "
+        f"which names none.{found} Check the spelling."
     )
 
 
@@ -172,7 +256,10 @@ _ROWS_IN_MEMORY = 4096
 
 
 class Row(NamedTuple):
-    """A film's scores in the order of the findings, each in full float32; NaN where `error` says why there is none."""
+    """A film's scores in the order of the findings, each in full float32; NaN if there are none.
+
+    `error` says why there are none, or why something else that was asked for is not there.
+    """
 
     film: str
     scores: Sequence[float]

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float32
 
-from hilum.data.images import InMemory, Preprocessing, read_grey
-from hilum.data.quality import OK
+from hilum.data.decoding import Film
+from hilum.data.images import InMemory, Preprocessing
+from hilum.data.images import read as read_film
+from hilum.data.quality import BLANK, OK
 from hilum.errors import ImageError
 from hilum.messages import track
 from hilum.model.engines import Engine
@@ -37,8 +39,10 @@ class Scored:
         image: the network's input, grey in [0, 1].
         scores: sigmoid of the logits, calibrated if the bundle is.
         maps: logits by place, before calibration; see the network's class_maps.
-        fit: whether the film fits the model, `ok` or what is wrong and why; empty if the model has no gate.
+        fit: whether the film fits the model, `ok` or what is wrong and why; empty if the model has no gate and nothing
+            else is wrong with the film.
         logits: as the network gives them, before calibration.
+        instance: the SOP Instance UID of a DICOM film.
     """
 
     path: Path
@@ -48,6 +52,7 @@ class Scored:
     maps: Float32[np.ndarray, "findings rows columns"] | None = None
     fit: str = ""
     logits: Float32[np.ndarray, " findings"] | None = None
+    instance: str = ""
 
     @property
     def fits(self) -> bool:
@@ -70,16 +75,15 @@ def score_batches(
     films: Iterable[Path | InMemory],
     *,
     batch: int,
-    read: Callable[[Preprocessing, Path | InMemory], Grey] = lambda preprocessing, film: preprocessing.grey(
-        read_grey(film)
-    ),
+    read: Callable[[Preprocessing, Path | InMemory], Grey] | None = None,
 ) -> Iterator[list[Scored]]:
     """Score films in their order, `batch` at a time; only the last list is shorter.
 
     While one batch is with the caller, as many as the engine wants are in the network and the next ones are decoded.
 
     Args:
-        read: from a film to one channel of the network's input; ImageError for a bad one.
+        read: from a film to one channel of the network's input, ImageError for a bad one; as hilum.data reads it if
+            None.
     """
     coming, cores = iter(films), os.cpu_count() or 1
     ahead = 2 * max(batch, cores)
@@ -140,14 +144,33 @@ def score_films(engine: Engine, films: "Films", *, each: Callable[[int, Scored],
 
 
 def _read(
-    description: Description, film: Path | InMemory, read: Callable[[Preprocessing, Path | InMemory], Grey]
+    description: Description, film: Path | InMemory, read: Callable[[Preprocessing, Path | InMemory], Grey] | None
 ) -> Scored:
     path = film if isinstance(film, Path) else Path(film.name)
+    preprocessing, found = description.preprocessing, None
     try:
-        image = read(description.preprocessing, film)
-        return Scored(path, "", image, fit=str(description.gate.check(image)) if description.gate else "")
+        if read is not None:
+            image = read(preprocessing, film)
+        else:
+            found = read_film(film, bits=preprocessing.bits)
+            image = preprocessing.grey(found.pixels)
     except ImageError as error:
         return Scored(path, str(error))
+    fit = fit_of(description, image, found)
+    return Scored(path, "", image, fit=fit, instance="" if found is None else found.instance)
+
+
+def fit_of(description: Description, image: Grey, film: Film | None) -> str:
+    """Whether a film fits the model: `ok` or what is wrong and why; what the film itself casts doubt on comes first.
+
+    Args:
+        image: the film as the model's preprocessing makes it, one channel.
+        film: as it was read, if it was.
+    """
+    verdict = description.gate.check(image) if description.gate else None
+    if film is not None and film.doubt and (verdict is None or verdict.reason != BLANK):
+        return film.doubt
+    return str(verdict) if verdict else ""
 
 
 def _run(engine: Engine, films: list[Scored]) -> list[Scored]:

@@ -32,7 +32,7 @@ from hilum.model.metadata import read_bundle_json
 from hilum.model.thresholds import ABSENT, call
 from hilum.pacs.writer import check_installed
 from hilum.predict.heatmaps import heat_png, outlines, strength
-from hilum.predict.scoring import Scored
+from hilum.predict.scoring import Scored, fit_of
 from hilum.serve.schemas import (
     FilmAnswer,
     FindingAnswer,
@@ -240,7 +240,9 @@ class Room:
         Raises:
             ImageError: if it is none.
         """
-        return await asyncio.get_running_loop().run_in_executor(self.readers, _read, upload)
+        return await asyncio.get_running_loop().run_in_executor(
+            self.readers, lambda: _read(upload, bits=self.engine.description.preprocessing.bits)
+        )
 
     async def answers(self, uploads: Sequence[Upload], point: str | None, *, heatmaps: bool) -> list[FilmAnswer]:
         """The results of sent films, in their order."""
@@ -331,8 +333,9 @@ class Room:
 
     def _prepared(self, upload: Upload) -> tuple[Grey, str]:
         description = self.engine.description
-        grey = description.preprocessing.grey(_read(upload).pixels)
-        return grey, str(description.gate.check(grey)) if description.gate else ""
+        film = _read(upload, bits=description.preprocessing.bits)
+        grey = description.preprocessing.grey(film.pixels)
+        return grey, fit_of(description, grey, film)
 
 
 def read_report(run: Path, report: Path | None) -> dict[str, Any] | None:
@@ -356,8 +359,8 @@ def read_report(run: Path, report: Path | None) -> dict[str, Any] | None:
     return None
 
 
-def _read(upload: Upload) -> Film:
-    return read_content(upload.content(), upload.name)
+def _read(upload: Upload, *, bits: int | None) -> Film:
+    return read_content(upload.content(), upload.name, bits=bits)
 
 
 def _heatmaps(strengths: dict[int, np.ndarray]) -> dict[int, HeatmapAnswer]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hilum.errors import HilumError, extras_named
-from hilum.model.engines import open_engine
+from hilum.model.engines import open_engine, state_bits
 from hilum.serve.security import Access, Limits
 
 TOKEN_VARIABLE = "HILUM_TOKEN"
@@ -48,6 +48,7 @@ def open_room(
     report: Path | None = None,
     keep: Path | None = None,
     limits: Limits | None = None,
+    bits: int | None = None,
 ) -> Opened:
     """Load the model and take the port; nothing is answered before `serve` is called.
 
@@ -57,6 +58,7 @@ def open_room(
         port: 0 for any that is free.
         names: more names that clients may call this server by.
         keep: file for results that clients ask to keep; none are kept if None.
+        bits: how many bits the values of sent films have, see hilum.data.images.read; as the model says if None.
 
     Raises:
         HilumError: if there is no model, or the address cannot be listened on.
@@ -77,7 +79,7 @@ def open_room(
     bounds = limits or Limits()
     room = Room(
         folder,
-        open_engine(folder, engine=engine, precision=precision),  # type: ignore[arg-type]
+        state_bits(open_engine(folder, engine=engine, precision=precision), bits),  # type: ignore[arg-type]
         read_report(folder, report),
         bounds,
         None if keep is None else Kept(keep),

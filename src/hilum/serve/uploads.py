@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from hilum.errors import ImageError
+from hilum.files import is_system_file
 from hilum.serve.security import Limits
 
 ZIP = b"PK\3\4"
@@ -101,7 +102,7 @@ def _members(file: BinaryIO, limits: Limits, left: list[int]) -> list[Upload]:
     try:
         archive = zipfile.ZipFile(opened)
         opened.bounded = False
-        members = [member for member in archive.infolist() if not member.is_dir()]
+        members = [one for one in archive.infolist() if not one.is_dir() and not is_system_file(one.filename)]
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
         raise RequestError(422, f"archive must be an intact zip file, got {str(error)!r}. Pack it again.") from None
     if len(members) > limits.films:

@@ -68,6 +68,44 @@ def test_both_versions_all_newlines_and_a_byte_order_mark_read_the_same(
     assert index_nih(folder).fingerprint() == one.fingerprint()
 
 
+@pytest.mark.parametrize("start", ["sep=;\n", '"sep=;"\r\n', "SEP=;\n", ""])
+def test_semicolons_and_excel_s_line_about_them(tmp_path: Path, start: str) -> None:
+    one = index_nih(folder_with(tmp_path / "a", *ROWS))
+    header, rows = HEADER_2020.replace(",", ";"), [row.replace(",", ";") for row in ROWS]
+    again = index_nih(folder_with(tmp_path / "b", *rows, header=start + header))
+    assert again.fingerprint() == one.fingerprint()
+    (tmp_path / "b" / "Data_Entry_2017_v2020.csv").rename(tmp_path / "b" / "labels.csv")
+    assert index_nih(tmp_path / "b").fingerprint() == one.fingerprint()
+
+
+@pytest.mark.parametrize("form", ["images\\{}", "C:\\nih\\images\\{}", "images/{}", '"{}"', "{},", " {} "])
+def test_lists_that_were_written_anew_name_the_same_films(tmp_path: Path, form: str) -> None:
+    folder = folder_with(tmp_path, *ROWS)
+    films = index_nih(folder).table["film"].tolist()
+    (folder / "train_val_list.txt").write_text("\r\n".join(form.format(film) for film in films[1:]))
+    (folder / "test_list.txt").write_text(form.format(films[0]))
+    notes = index_nih(folder).notes
+    assert (notes["official_train_val"], notes["official_test"]) == (films[1:], films[:1])
+
+
+def test_lists_of_other_films_are_no_lists(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, *ROWS)
+    for name in ("train_val_list.txt", "test_list.txt"):
+        (folder / name).write_text(f"other_{name}.png")
+    with pytest.raises(FilmsError, match="lists must name films of the label file, got none"):
+        index_nih(folder)
+
+
+def test_what_macos_adds_is_no_film(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, *ROWS)
+    for name in ("._00000001_000.png", "__MACOSX/00000001_000.png", "._Data_Entry_2017_v2020.csv"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"\0\5\x16\7")
+    notes = index_nih(folder).notes
+    assert notes["problems"]["unlisted"] == notes["problems"]["same_name"] == []
+    assert notes["system_files"] == 3
+
+
 def test_ages(tmp_path: Path) -> None:
     row = "0000000{}_000.png,No Finding,0,{},{},F,AP,2500,2048,0.168,0.168"
     ages = ["058Y", "018M", "412", "", "060D"]
@@ -90,6 +128,8 @@ def test_ages(tmp_path: Path) -> None:
         ("00000001_001.png", "00000001_000.png", "Image Index must be unique, but row 2 is the same film, .*row 3"),
         ("00000001_001.png", "images/00000001_001.png", "Image Index must be a file name without a folder"),
         ("00000001_001.png", "", "Image Index must be a file name"),
+        (",1,1,58", ",1,1.2E+07,58", r"Patient ID must be an id as it was, .*got '1.2E\+07' in .*row 3"),
+        (",1,1,58", ",1,1.2E+07,58".lower(), "rounded, got '1.2e"),
         (",1,1,58", ",1,,58", "Patient ID must not be empty, got '' in .*row 3"),
         (",1,1,58", ",one,1,58", "Follow-up # must be a whole number, got 'one' in .*row 3"),
         (",58,", ",young,", "Patient Age must be years such as 58 or 058Y, or empty, got 'young' in .*row 3"),
@@ -124,7 +164,7 @@ def test_errors_name_file_row_and_column(tmp_path: Path, old: str, new: str, mes
         (HEADER_2020.encode(), "must list at least one film"),
         (HEADER_2020.encode("utf-16"), "must be UTF-8, got UTF-16"),
         (f"{HEADER_2020}\n{ROWS[0]}\ncafé".encode("latin-1"), "must be UTF-8, got byte 0xe9 in .*row 3"),
-        (HEADER_2020.replace(",", ";").encode(), "got no such column among 'Image Index;Finding Labels"),
+        (HEADER_2020.replace(",", "|").encode(), r"got no such column among 'Image Index\|Finding Labels"),
         (b"x" * 200_000, "row must be comma-separated values"),
     ],
 )

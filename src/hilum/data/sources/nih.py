@@ -5,7 +5,7 @@ Source: Wang et al., "ChestX-ray8", CVPR 2017. https://nihcc.app.box.com/v/Chest
 
 import re
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,17 @@ from jaxtyping import Float32
 
 from hilum.data.films import OLDEST_YEARS, Films, validate
 from hilum.data.sources.reading import SEXES, VIEWS, years
-from hilum.data.tables import SourceFolder, TextTable, film_key, read_header, read_table, read_text, shown
+from hilum.data.tables import (
+    SourceFolder,
+    TextTable,
+    base_name,
+    film_key,
+    read_header,
+    read_table,
+    read_text,
+    shown,
+    was_rounded,
+)
 from hilum.errors import FilmsError
 from hilum.findings import CHESTXRAY14, NO_FINDING, SIMULATED, SIMULATED_JSON, canonical
 
@@ -80,6 +90,7 @@ def index_nih(folder: Path, *, labels: Path | None = None) -> Films:
         "problems": problems,
         "protocol": None,
         "split_seed": None,
+        **({"system_files": found.system_files} if found.system_files else {}),
         **_companions(found, label_file, {film_key(film): film for film in table["film"]}),
     }
     validate(table, CHESTXRAY14, label_file)
@@ -116,6 +127,7 @@ def _entries(entries: TextTable) -> pd.DataFrame:
     if not entries.rows:
         raise FilmsError(f"label file must list at least one film, got only a header in {entries.path}. {_MEND}.")
     _refuse_bad_names(entries)
+    _refuse_rounded(entries)
     patients = entries.parse("Patient ID", _identity, "not be empty", _MEND)
     follow_ups = entries.parse("Follow-up #", _number, "be a whole number", _MEND)
     views = entries.parse("View Position", lambda text: VIEWS.get(text.lower()), "be PA, AP, LATERAL or empty", _MEND)
@@ -146,6 +158,18 @@ def _refuse_bad_names(entries: TextTable) -> None:
         if before != index:
             rule = f"be unique, but row {entries.rows[before]} is the same film"
             raise entries.fault("Image Index", index, rule, "Remove one of the two rows from the label file")
+
+
+def _refuse_rounded(entries: TextTable) -> None:
+    """Refuse ids that a spreadsheet has rounded: several patients would become one, and lie in two splits at once."""
+    for index, text in enumerate(entries.columns["Patient ID"]):
+        if was_rounded(text):
+            raise entries.fault(
+                "Patient ID",
+                index,
+                "be an id as it was, not a number that a spreadsheet has rounded",
+                "Take the file that the spreadsheet was opened from, and read this column in as text",
+            )
 
 
 def _labels(entries: TextTable) -> Float32[np.ndarray, "films findings"]:
@@ -193,6 +217,13 @@ def _companions(found: SourceFolder, label_file: Path, films: dict[str, str]) ->
             notes[note] = [film for key, film in films.items() if key in lists[note]]
     if len(lists) == 2:
         train_val, test = lists.values()
+        if not (notes["official_train_val"] or notes["official_test"]) and (train_val or test):
+            example = next(iter(train_val or test))
+            raise FilmsError(
+                f"lists must name films of the label file, got none of its {len(films)} among the {len(train_val)} of "
+                f"train_val_list.txt and the {len(test)} of test_list.txt, for example {shown(example)}. "
+                "Download NIH's lists again, or remove both"
+            )
         both = next((key for key in test if key in train_val), None)
         if both is not None:
             raise FilmsError(
@@ -211,7 +242,7 @@ def _boxes(path: Path) -> list[dict[str, Any]]:
         table.parse(name, _fraction, f"be a number of pixels from 0 to {BOXES_SIDE:.0f}", remedy)
         for name in _BOX_COLUMNS[2:]
     ]
-    films = table.parse("Image Index", lambda text: text or None, "not be empty", remedy)
+    films = table.parse("Image Index", lambda text: base_name(text) or None, "not be empty", remedy)
     boxes = []
     for index, (film, finding, x, y, width, height) in enumerate(zip(films, findings, *sides, strict=True)):
         for column, start, extent in (("w", x, width), ("h]", y, height)):
@@ -237,6 +268,7 @@ def _fraction(text: str) -> float | None:
 
 
 def _list(path: Path) -> dict[str, int]:
-    """The films of one of NIH's lists, by key, with their rows."""
-    lines: Iterable[tuple[int, str]] = enumerate(read_text(path).splitlines(), start=1)
-    return {film_key(PurePosixPath(line.strip()).name): row for row, line in lines if line.strip()}
+    """The films of one of NIH's lists, by key, with their rows; quotes, commas and folders are no part of a name."""
+    rows: Iterable[tuple[int, str]] = enumerate(read_text(path).splitlines(), start=1)
+    names = ((row, base_name(line.strip().strip("\"',; \t"))) for row, line in rows)
+    return {film_key(name): row for row, name in names if name}
