@@ -33,6 +33,8 @@ AUROCS = (0.72, 0.93)
 FILMS_PER_PATIENT = ("1", "3", "12", "unequal")
 PREVALENCES = (0.02, 0.30)
 MOST_FILMS = 20_000
+POPULATION = 1_000_000
+"""Films on which the truth is measured where no formula gives it."""
 
 Numbers = Float64[np.ndarray, " films"]
 Table = Float64[np.ndarray, "films systems"]
@@ -203,8 +205,12 @@ def simulated(options: argparse.Namespace) -> Iterator[Row]:
     for prevalence in PREVALENCES:
         for auroc in AUROCS:
             for greys in (False, True) if options.full else (False,):
-                everybody = Cell(4_000, auroc, "1", prevalence, greys)  # clusters leave the measures as they are
-                truth = truth_of(simulate(everybody._replace(positives=round(300_000 * prevalence)), generator))
+                everybody = Cell(
+                    round(POPULATION * prevalence), auroc, "1", prevalence, greys
+                )  # clusters leave the measures as they are
+                truth = truth_of(simulate(everybody, generator))
+                exact = {"auroc_difference": 0.0, "precision_difference": 0.0} | ({} if greys else {"auroc": auroc})
+                truth = Truth(truth.values | exact, truth.called_from)
                 for kind in films:
                     for number in positives:
                         if number / prevalence > MOST_FILMS:
@@ -220,11 +226,11 @@ def simulated(options: argparse.Namespace) -> Iterator[Row]:
 
 def drawn_from(options: argparse.Namespace) -> Iterator[Row]:
     """Patients of a table of scores as the population, so many that each finding has about as many positive films."""
-    from hilum.data.films import load_films
+    from hilum.data.films import read_films
     from hilum.evaluation.inputs import read_predictions
 
     generator = np.random.default_rng(options.seed)
-    films = load_films(options.films).table.set_index("film")
+    films = read_films(options.films).table.set_index("film")
     table: pd.DataFrame = read_predictions(options.scores).set_index("film")
     both = table.index.intersection(films.index)
     names, codes = np.unique(films.loc[both, "patient"].to_numpy(dtype=str), return_inverse=True)
