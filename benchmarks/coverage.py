@@ -24,8 +24,8 @@ from hilum.metrics.bootstrap import Estimate
 from hilum.metrics.calibration import measured_calibration
 from hilum.metrics.compare import compare_systems
 from hilum.metrics.influence import measured_per_finding, measured_rate, patient_codes
-from hilum.metrics.ranking import auroc_per_finding, average_precision_per_finding
 from hilum.metrics.operating_points import OPERATING_POINTS
+from hilum.metrics.ranking import auroc_per_finding, average_precision_per_finding
 from hilum.metrics.thresholds import choose
 
 POSITIVES = (3, 10, 30, 100, 300)

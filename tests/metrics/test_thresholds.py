@@ -72,7 +72,10 @@ def test_too_few_patients_give_no_band_but_a_word() -> None:
         assert (found.low, found.high) == (-np.inf, np.inf)
         assert found.why == "too few patients with the finding: 9"
     assert not chosen(scores, labels, np.arange(200), OPERATING_POINTS["specificity-90"].rule).why
-    assert chosen(scores, labels, np.arange(200) // 25, OPERATING_POINTS["alarms-10"].rule).why == "too few patients here: 8"
+    assert (
+        chosen(scores, labels, np.arange(200) // 25, OPERATING_POINTS["alarms-10"].rule).why
+        == "too few patients here: 8"
+    )
 
 
 def test_a_sensitivity_that_few_films_cannot_bound_has_an_open_end() -> None:
@@ -142,7 +145,9 @@ def test_what_films_do_not_show_has_no_threshold(labels: list[float], possible: 
 def test_unknown_labels_change_nothing(films: list[tuple[int, bool]], name: str) -> None:
     scores, labels = np.array([score / 5 for score, _ in films]), np.array([float(label) for _, label in films])
     plain = choose(scores, labels, np.arange(len(films)), OPERATING_POINTS[name].rule)
-    more = choose(np.append(scores, 0.99), np.append(labels, np.nan), np.arange(len(films) + 1), OPERATING_POINTS[name].rule)
+    more = choose(
+        np.append(scores, 0.99), np.append(labels, np.nan), np.arange(len(films) + 1), OPERATING_POINTS[name].rule
+    )
     assert (plain and plain.value) == (more and more.value)
 
 

@@ -56,7 +56,9 @@ def choose(scores: Numbers, labels: Numbers, patients: Shaped[np.ndarray, " film
     thresholds = np.concatenate([[np.nextafter(np.float32(levels[0]), np.float32(np.inf), dtype=np.float32)], levels])
     thresholds[0] = max(thresholds[0], np.nextafter(levels[0], np.inf))
     row = np.searchsorted(-thresholds, -kept)
-    hits, false_positives = (np.cumsum(np.bincount(row[kind], minlength=len(thresholds))) for kind in (present, ~present))
+    hits, false_positives = (
+        np.cumsum(np.bincount(row[kind], minlength=len(thresholds))) for kind in (present, ~present)
+    )
     place = _chosen(hits.astype(np.float64), false_positives.astype(np.float64), rule)
     codes = patient_codes(patients)[0][known]
     why = _too_few(rule, present, codes)
