@@ -20,6 +20,9 @@ Scale = Literal["plain", "logit", "ratio", "auroc", "rate"]
 FEWEST_PATIENTS = 10
 """With a finding, and without it, that an interval or a test needs."""
 
+_PRIOR_PATIENTS = 2.0
+"""As which the spread of other findings counts beside a rare finding's own."""
+
 _SCORE_POWER = 0.85
 """How the error of an AUROC shrinks towards 0 and 1: as (value x (1 - value)) to this power."""
 
@@ -200,12 +203,14 @@ def patient_codes(patients: Shaped[np.ndarray, " films"]) -> tuple[Codes, int]:
 def average(measured: Sequence[Measured]) -> Measured:
     """The mean over several measures of the same patients; those that do not exist are left out.
 
-    A finding of too few patients shows too little of its own spread (one patient: none). What its films with the
-    finding add is then taken from the other findings: their variance for one patient, over as many.
+    A finding of too few patients shows too little of its own spread (one patient: none). The variance of its films
+    with the finding is drawn towards that of the other findings: theirs for one patient, over as many.
     """
+    if not measured:
+        return nothing(0)
     defined = [one for one in measured if not math.isnan(one.value)]
     if not defined:
-        return nothing(len(measured[0].parts) if measured else 0, "no finding with films of both kinds")
+        return nothing(len(measured[0].parts), "no finding with films of both kinds")
     value = float(np.mean([one.value for one in defined]))
     enough = [one for one in defined if one.patients >= FEWEST_PATIENTS]
     if not enough:
@@ -220,7 +225,7 @@ def average(measured: Sequence[Measured]) -> Measured:
         parts += one.parts
     for one in rare:
         parts += one.parts - (0 if one.present is None else one.present)
-        hidden += pooled * _width(one) / max(one.effective, 1.0)
+        hidden += _shrunk(one, pooled)
     parts, hidden = parts / len(defined), hidden / len(defined) ** 2
     seen = float(parts @ parts)
     degrees = kurtosis_degrees(parts)
@@ -327,6 +332,14 @@ def _spread(one: Measured) -> float:
     present = one.parts if one.present is None else one.present
     width = _width(one)
     return float(present @ present) * one.effective / width if width > 0 else 0.0
+
+
+def _shrunk(one: Measured, pooled: float) -> float:
+    """The variance from the films with a rare finding: its own, and the other findings' as if of two patients more."""
+    usual = pooled * _width(one) / max(one.effective, 1.0)
+    own = usual if one.present is None else float(one.present @ one.present)
+    seen = max(one.effective - 1, 0.0)
+    return (seen * own + _PRIOR_PATIENTS * usual) / (seen + _PRIOR_PATIENTS)
 
 
 def _width(one: Measured) -> float:
