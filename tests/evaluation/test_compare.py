@@ -13,6 +13,7 @@ from hilum.evaluation.compare import compare_reports, comparison_tables
 from hilum.evaluation.evaluate import evaluate_to_folder
 from hilum.evaluation.inputs import evaluation_set, read_evaluation_set
 from hilum.findings import CHESTXRAY14
+from hilum.metrics.bootstrap import estimate_json
 from hilum.metrics.compare import compare
 
 FINDINGS = list(CHESTXRAY14)
@@ -80,7 +81,7 @@ def test_values_are_those_of_the_reports_and_of_compare(weak: Path, strong: Path
     direct = compare([side.numbers for side in sides], sides[0].labels, sides[0].patients, draws=300, seed=7)
     (pair,) = result["differences"]
     assert (pair["first"], pair["second"]) == ("weak.csv", "strong.csv")
-    assert pair["mean"] == {"auroc": direct.pairs[0].mean.auroc._asdict(), "p_value": direct.pairs[0].mean.p_value}
+    assert pair["mean"] == {"auroc": estimate_json(direct.pairs[0].mean.auroc), "p_value": direct.pairs[0].mean.p_value}
     assert pair["mean"]["auroc"]["low"] > 0
     mass = pair["findings"]["Mass"]
     assert set(mass) == {"auroc", "p_value", "p_value_holm", "delong"}

@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
 
 from hilum.metrics.bootstrap import patient_counts
-from hilum.metrics.calibration import Calibration, calibration, equal_bins, logit
+from hilum.metrics.calibration import Calibration, calibration, equal_bins, logit, measured_calibration
 
 
 def some_films(
@@ -136,3 +136,57 @@ def test_equal_scores_share_a_bin_and_order_is_kept(numbers: list[int], bins: in
         for other, second in zip(scores, places, strict=True):
             assert one != other or first == second
             assert one <= other or first >= second
+
+
+def test_measured_calibration_has_the_same_values() -> None:
+    scores, labels, patients = some_films(600, slope=0.5)
+    labels[:30] = np.nan
+    found, drawn = measured_calibration(scores, labels, patients, seed=0), measure(scores, labels, patients)
+    for name in ("ece", "excess", "brier", "brier_skill", "slope"):
+        assert getattr(found, name).value == pytest.approx(getattr(drawn, name).value)
+    assert sum(one.positives for one in found.bins) == np.nansum(labels)
+    assert found.bins[3].present.value == pytest.approx(drawn.bins[3].present.value)
+
+
+def test_measured_slope_moves_as_without_each_patient() -> None:
+    scores, labels, patients = some_films(300, slope=0.6)
+    patients = patients // 2
+    found = measured_calibration(scores, labels, patients, seed=0).slope
+    changes = []
+    for one in np.unique(patients):
+        rest = patients != one
+        fit = LogisticRegression(C=np.inf, tol=1e-10).fit(logit(scores[rest])[:, None], labels[rest])
+        changes.append(found.value - fit.coef_[0, 0])
+    np.testing.assert_allclose(found.parts, changes, atol=0.1 * np.std(changes))
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(1.0, 0.0), (0.5, 1.5)])
+def test_measured_calibration_holds_the_truth(slope: float, intercept: float) -> None:
+    """The same scores for an unlimited number of films are the truth; 25 sets of 800 films."""
+    everyone = measured_calibration(*some_films(100_000, slope=slope, intercept=intercept, seed=99), seed=0)
+    held: dict[str, list[bool]] = {}
+    for seed in range(25):
+        found = measured_calibration(*some_films(800, slope=slope, intercept=intercept, seed=seed), seed=0)
+        for name in ("ece", "excess", "brier", "brier_skill", "slope"):
+            one, truth = getattr(found, name), getattr(everyone, name).value
+            low, high = (one if name in ("ece", "excess") else one.estimate)[1:3]
+            held.setdefault(name, []).append(bool(low <= truth <= high))
+    assert all(np.mean(inside) >= 0.88 for inside in held.values()), held
+
+
+def test_what_measured_calibration_cannot_tell_is_said() -> None:
+    scores, labels, patients = some_films(60)
+    few = np.where(np.arange(60) < 3, 1.0, 0.0)
+    rare = measured_calibration(scores, few, np.arange(60), seed=0)
+    for one in (rare.ece, rare.excess, rare.brier.estimate, rare.slope.estimate, rare.brier_skill.estimate):
+        assert one.why == "too few patients with the finding: 3"
+        assert np.isnan(one.low)
+        assert np.isfinite(one.value)
+    parted = measured_calibration(np.where(labels == 1, 0.8, 0.2), labels, np.arange(60), seed=0)
+    assert parted.slope.estimate.why == "not estimable: the scores separate the films perfectly"
+    extreme = measured_calibration(np.where(labels == 1, 1.0, scores), labels, np.arange(60), seed=0)
+    assert extreme.slope.estimate.why == "not estimable: a score is exactly 0 or 1"
+    nothing = measured_calibration(scores, np.full(60, np.nan), patients, seed=0)
+    assert np.isnan([nothing.ece.value, nothing.brier.value, nothing.slope.value, nothing.excess.value]).all()
+    with pytest.raises(ValueError, match="in \\[0, 1\\]"):
+        measured_calibration(scores * 3, labels, patients, seed=0)

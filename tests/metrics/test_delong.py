@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from oracle import pairs_placements
 from scipy.stats import norm
 
-from hilum.metrics.compare import placements
-from hilum.metrics.ranking import auroc
+from hilum.metrics.ranking import auroc, placements
 
 NAN = float("nan")
 

@@ -1,9 +1,4 @@
-"""Intervals by resampling patients: films of one patient are not independent, so they are drawn together.
-
-Sums over films in resamples of the patients: what rates, shares and mean errors are made of.
-
-Estimates in the form of report.json.
-"""
+"""Intervals by resampling patients, sums over films in those resamples, and estimates in the form of report.json."""
 
 import math
 from collections.abc import Iterator
@@ -29,12 +24,13 @@ EXACT_FILMS = 2**24
 
 
 class Estimate(NamedTuple):
-    """A measure on all films with its percentile interval; all NaN where the measure does not exist."""
+    """A measure on all films with its interval; all NaN where the measure does not exist."""
 
     value: float
     low: float
     high: float
-    undefined: int  # resamples in which the metric does not exist, e.g. no positive film
+    undefined: int  # resamples in which the metric does not exist, e.g. no positive film; 0 without resamples
+    why: str = ""  # why there is no interval, e.g. "too few patients with the finding: 3"
 
 
 class Draws(NamedTuple):
@@ -279,10 +275,11 @@ def unanimous(value: float, patients: int) -> tuple[float, float]:
 
 
 def estimate_json(result: Estimate) -> dict[str, Any]:
-    """Value, low, high and undefined, with null for NaN."""
+    """Value, low, high and undefined, with null for NaN; and why, if there is no interval and a reason."""
     return {
         name: None if isinstance(value, float) and math.isnan(value) else value
         for name, value in result._asdict().items()
+        if name != "why" or value
     }
 
 
@@ -294,4 +291,4 @@ def number_json(value: float) -> float | None:
 def estimate_of(result: dict[str, Any]) -> Estimate:
     """The reverse of `estimate_json`."""
     value, low, high = (float("nan") if result[name] is None else result[name] for name in ("value", "low", "high"))
-    return Estimate(value, low, high, result["undefined"])
+    return Estimate(value, low, high, result["undefined"], result.get("why", ""))

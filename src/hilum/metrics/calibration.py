@@ -1,15 +1,24 @@
-"""Making scores mean what they say: a line through each finding's logits, fitted on films that were not trained on.
+"""What scores mean as probabilities: lines fitted through logits, calibration error, Brier score, reliability table."""
 
-Whether a score of 0.3 means 30 of 100 films: calibration error, Brier score and the reliability table.
-"""
-
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int, Shaped
 
 from hilum.metrics.bootstrap import Estimate, PerDraw, SumsPerDraw, estimate, quotient, resampled_sums, share
+from hilum.metrics.influence import (
+    Measured as Influenced,
+)
+from hilum.metrics.influence import (
+    kurtosis_degrees,
+    measured_mean,
+    measured_rate,
+    nothing,
+    paired_by_intervals,
+    patient_codes,
+    too_few,
+)
 from hilum.metrics.ranking import Table
 
 FEWEST = 10
@@ -20,6 +29,8 @@ Features = Float64[np.ndarray, "films features"]
 
 _STEPS = 100
 _SMALLEST_STEP = 1e-12
+_NOISE = 2000
+"""Draws of the noise by which the interval of the calibration error is found."""
 
 
 class Line(NamedTuple):
@@ -366,3 +377,181 @@ def _bin(
         patients=people,
         positives=int(positives),
     )
+
+
+class BinMeasured(NamedTuple):
+    """Films with neighbouring scores."""
+
+    lowest: float
+    highest: float
+    mean_score: float
+    present: Influenced  # proportion of its films with the finding
+    films: int
+    positives: int
+
+
+class CalibrationMeasured(NamedTuple):
+    """One finding's calibration. Fields as for `Calibration`; each `why` says why there is no interval.
+
+    The interval of `ece` is for the error of all such patients in these bins, which is smaller than the value on few
+    films, and may be 0.
+    """
+
+    ece: Estimate
+    ece_by_chance: Estimate
+    brier: Influenced
+    brier_skill: Influenced
+    excess: Estimate
+    slope: Influenced
+    bins: tuple[BinMeasured, ...]
+
+
+def measured_calibration(
+    scores: Numbers, labels: Numbers, patients: Shaped[np.ndarray, " films"], *, seed: int, bins: int = BINS
+) -> CalibrationMeasured:
+    """Measure one finding's calibration, with 95 % intervals in which patients are the units.
+
+    Args:
+        scores: in [0, 1].
+        labels: 1 present, 0 absent, NaN unknown (left out).
+        patients: whose film each is.
+        seed: of the noise by which the interval of `ece` is found.
+        bins: of equally many films; fewer where scores tie, since equal scores share a bin.
+
+    Raises:
+        ValueError: if a score is outside [0, 1] or bins is below 1.
+
+    Source: as for `calibration`; Cameron and Miller, "A practitioner's guide to cluster-robust inference", Journal of
+        Human Resources 50, 2015 (slope).
+    """
+    if not ((scores >= 0) & (scores <= 1)).all():
+        raise ValueError("scores must be in [0, 1] for calibration, got others")
+    if bins < 1:
+        raise ValueError(f"bins must be at least 1, got {bins}")
+    known = ~np.isnan(labels)
+    codes, people = patient_codes(patients)
+    codes, numbers, truth = codes[known], np.asarray(scores[known], np.float64), np.asarray(labels[known], np.float64)
+    why = too_few(len(np.unique(codes[truth == 1])), "with the finding") or too_few(
+        len(np.unique(codes[truth == 0])), "without the finding"
+    )
+    place = equal_bins(numbers, bins)
+    count = int(place.max(initial=-1)) + 1
+    films = np.bincount(place, minlength=count).astype(np.float64)
+    brier = _why(measured_mean((numbers - truth) ** 2, codes, people, scale="logit"), why)
+    by_chance = _by_chance(films, np.bincount(place, numbers, minlength=count).astype(np.float64), 1000, seed)
+    return CalibrationMeasured(
+        ece=_error(numbers - truth, place, codes, people, why, seed),
+        ece_by_chance=estimate(float(by_chance.mean()), by_chance),
+        brier=brier,
+        brier_skill=_skill(brier, truth, codes),
+        excess=_excess(numbers, truth, codes, people, why),
+        slope=_measured_slope(numbers, truth, codes, people, why),
+        bins=tuple(_measured_bin(numbers, truth, place == k, codes) for k in range(count)),
+    )
+
+
+def _why(measured: Influenced, why: str) -> Influenced:
+    return replace(measured, why=why or measured.why)
+
+
+def _measured_bin(
+    scores: Numbers, truth: Numbers, here: Shaped[np.ndarray, " films"], codes: Shaped[np.ndarray, " films"]
+) -> BinMeasured:
+    inside = scores[here]
+    present = measured_rate(truth, here, codes, "in this bin")
+    ends = float(inside.min()), float(inside.max()), float(inside.mean())
+    return BinMeasured(*ends, present, int(here.sum()), int(truth[here].sum()))
+
+
+def _error(
+    gaps: Numbers,
+    place: Int[np.ndarray, " films"],
+    codes: Int[np.ndarray, " films"],
+    people: int,
+    why: str,
+    seed: int,
+) -> Estimate:
+    """The calibration error, and between which errors of all patients it is neither too large nor too small by chance.
+
+    Candidates: every bin's gap larger, or smaller, by the same number of its own errors. Noise: multivariate t, with
+    the covariance that these patients show.
+    """
+    if not len(gaps):
+        return Estimate(float("nan"), float("nan"), float("nan"), 0, "no film whose label is known")
+    count = int(place.max()) + 1
+    found = np.bincount(place, gaps, minlength=count) / len(gaps)
+    value = float(np.abs(found).sum())
+    if why:
+        return Estimate(value, float("nan"), float("nan"), 0, why)
+    films = np.bincount(codes, minlength=people)
+    sums = np.zeros((people, count))
+    np.add.at(sums, (codes, place), gaps)
+    centred = sums - films[:, np.newaxis] * found
+    centred /= (len(gaps) - films)[:, np.newaxis]  # each patient as if measured from the others
+    values, vectors = np.linalg.eigh(centred.T @ centred)
+    generator = np.random.default_rng(seed)
+    normal = generator.normal(size=(_NOISE, count)) * np.sqrt(np.maximum(values, 0))
+    degrees = kurtosis_degrees(centred @ np.sign(found))
+    noise = (normal @ vectors.T) / np.sqrt(generator.chisquare(degrees, size=(_NOISE, 1)) / degrees)
+    own_errors = np.sqrt((centred**2).sum(axis=0))
+
+    def moved(errors: float) -> Float64[np.ndarray, " bins"]:
+        larger: Float64[np.ndarray, " bins"] = np.maximum(np.abs(found) + errors * own_errors, 0.0)
+        return larger
+
+    ends = []
+    for quantile in (0.975, 0.025):
+        below, above = -40.0, 40.0
+        for _ in range(30):
+            middle = (below + above) / 2
+            reached = np.quantile(np.abs(moved(middle) * np.where(found < 0, -1, 1) + noise).sum(axis=1), quantile)
+            below, above = (middle, above) if reached < value else (below, middle)
+        ends.append(float(moved(below).sum()))
+    return Estimate(value, min(value, ends[0]), max(value, ends[1]), 0)
+
+
+def _excess(scores: Numbers, truth: Numbers, codes: Int[np.ndarray, " films"], people: int, why: str) -> Estimate:
+    """Mean score minus prevalence, from the intervals of both: that of a rare finding's prevalence is lopsided."""
+    mean = measured_mean(scores, codes, people, scale="plain")
+    prevalence = measured_mean(truth, codes, people, scale="rate")
+    return paired_by_intervals(_why(prevalence, why), _why(mean, why)).estimate
+
+
+def _skill(brier: Influenced, truth: Numbers, codes: Int[np.ndarray, " films"]) -> Influenced:
+    """1 - Brier score / that of the prevalence for every film."""
+    prevalence = float(truth.mean()) if len(truth) else float("nan")
+    if not 0 < prevalence < 1:
+        return nothing(len(brier.parts), brier.why or "all films alike")
+    reference = prevalence * (1 - prevalence)
+    of_prevalence = measured_mean(truth, codes, len(brier.parts), scale="plain")
+    parts = (brier.value * (1 - 2 * prevalence) / reference * of_prevalence.parts - brier.parts) / reference
+    return replace(brier, value=1 - brier.value / reference, parts=parts, scale="ratio")
+
+
+def _measured_slope(
+    scores: Numbers, truth: Numbers, codes: Int[np.ndarray, " films"], people: int, why: str
+) -> Influenced:
+    """The slope, with a variance that is robust to the films of a patient being alike."""
+    present = truth == 1
+    if present.all() or not present.any():
+        return nothing(people, why)
+    if ((scores <= 0) | (scores >= 1)).any():
+        return nothing(people, "not estimable: a score is exactly 0 or 1")
+    above, below = scores[present], scores[~present]
+    if above.min() >= below.max() or below.min() >= above.max():
+        return nothing(people, "not estimable: the scores separate the films perfectly")
+    logits = logit(scores)
+    slope, intercept = platt_line(logits, truth)
+    features = np.stack([logits, np.ones(len(logits))], axis=1)
+    expected = sigmoid(slope * logits + intercept)
+    weight = (expected * (1 - expected))[:, np.newaxis, np.newaxis]
+    curvatures = np.zeros((people, 2, 2))
+    np.add.at(curvatures, codes, weight * features[:, :, np.newaxis] * features[:, np.newaxis, :])
+    gradients = np.zeros((people, 2))
+    np.add.at(gradients, codes, (truth - expected)[:, np.newaxis] * features)
+    without = curvatures.sum(axis=0) - curvatures + 1e-12 * np.eye(2)  # each patient left out
+    parts = np.linalg.solve(without, gradients[:, :, np.newaxis])[:, 0, 0]
+    positives = np.bincount(codes[present])
+    effective = float(positives.sum() ** 2 / (positives**2).sum())
+    degrees = max(1.0, min(kurtosis_degrees(parts), effective - 1))
+    return Influenced(slope, parts, int((positives > 0).sum()), effective, degrees, "plain", why)

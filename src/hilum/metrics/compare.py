@@ -1,27 +1,26 @@
-"""Which of several systems ranks the same films better: paired differences of AUROC, finding by finding and in mean.
-
-Systems trained several times: the mean AUROC over the training seeds, and paired differences of such means.
-"""
+"""Which of several systems ranks the same films better: paired differences, finding by finding and in mean."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Shaped
-from scipy.stats import norm, rankdata
+from scipy.stats import norm
 
 from hilum.metrics.bootstrap import Estimate, PerDraw, bootstrap, estimate, macro_mean
-from hilum.metrics.ranking import PerFinding, Table, Values, auroc_per_finding
-
-
-class DelongTest(NamedTuple):
-    """DeLong's test of one finding, which takes every film for independent: several films of a patient make it bold."""
-
-    difference: float
-    standard_error: float
-    p_value: float
+from hilum.metrics.influence import (
+    Difference,
+    Measured,
+    against_zero,
+    auroc_difference,
+    average,
+    measured_per_finding,
+    paired_by_intervals,
+    patient_codes,
+)
+from hilum.metrics.ranking import DelongTest, PerFinding, Table, auroc_per_finding, placements
 
 
 class FindingDifference(NamedTuple):
@@ -121,6 +120,128 @@ def compare(
     )
 
 
+class PairedDifference(NamedTuple):
+    """The second system minus the first on the same films; `p_value_holm` is corrected over the pair's findings."""
+
+    estimate: Estimate
+    p_value: float
+    p_value_holm: float  # NaN for a mean, which is one question
+
+
+@dataclass(frozen=True)
+class SystemMeasures:
+    """One system: each finding's AUROC and average precision, and their means; of several seeds, the seeds' mean."""
+
+    auroc: tuple[Measured, ...]
+    average_precision: tuple[Measured, ...]
+    mean_auroc: Measured
+    mean_average_precision: Measured
+
+
+@dataclass(frozen=True)
+class SystemPair:
+    """Two systems, by their place in the order given: the second minus the first, finding by finding and in mean."""
+
+    first: int
+    second: int
+    auroc: tuple[PairedDifference, ...]
+    average_precision: tuple[PairedDifference, ...]
+    mean_auroc: PairedDifference
+    mean_average_precision: PairedDifference
+
+
+class SystemsCompared(NamedTuple):
+    """Each system's measures, and the differences of every pair."""
+
+    systems: tuple[SystemMeasures, ...]
+    pairs: tuple[SystemPair, ...]
+
+
+def compare_systems(
+    systems: Sequence[Sequence[Table]], labels: Table, patients: Shaped[np.ndarray, " _"]
+) -> SystemsCompared:
+    """Paired differences of AUROC and average precision between all systems, in which patients are the units.
+
+    Closed form, from each patient's influence. A finding of fewer than 10 patients with it, or without it, gets no
+    interval and no test, is not corrected for, and says why; it stays part of the mean.
+
+    Args:
+        systems: for each system a table of scores per training seed (one, if there is one), all with the films and
+            findings of `labels`; scales may differ.
+        labels: 1 present, 0 absent, NaN unknown.
+        patients: whose film each row is.
+
+    Raises:
+        ValueError: if a system has no table, shapes differ, or a score cannot be.
+    """
+    if not systems or not all(systems):
+        raise ValueError("systems must have at least one table of scores each, got none")
+    wrong = [table.shape for tables in systems for table in tables if table.shape != labels.shape]
+    if wrong:
+        raise ValueError(f"scores must have the shape of labels, got {wrong[0]} and {labels.shape}")
+    measures = tuple(_system(tables, labels, patients) for tables in systems)
+    codes, people = patient_codes(patients)
+    pairs = []
+    for first, second in combinations(range(len(systems)), 2):
+        aurocs = [
+            auroc_difference(
+                [table[:, k] for table in systems[first]],
+                [table[:, k] for table in systems[second]],
+                np.asarray(labels[:, k], np.float64),
+                codes,
+                people,
+            )
+            for k in range(labels.shape[1])
+        ]
+        one, other = measures[first].average_precision, measures[second].average_precision
+        precisions = [_minus(after, before) for before, after in zip(one, other, strict=True)]
+        pairs.append(
+            SystemPair(
+                first,
+                second,
+                _corrected([against_zero(gained) for gained in aurocs]),
+                _corrected([paired_by_intervals(before, after) for before, after in zip(one, other, strict=True)]),
+                PairedDifference(*against_zero(average(aurocs)), float("nan")),
+                PairedDifference(*against_zero(average(precisions)), float("nan")),
+            )
+        )
+    return SystemsCompared(measures, tuple(pairs))
+
+
+def _system(tables: Sequence[Table], labels: Table, patients: Shaped[np.ndarray, " _"]) -> SystemMeasures:
+    by_seed = [measured_per_finding(table, labels, patients) for table in tables]
+    auroc, precision = (
+        tuple(_seed_mean([seed[which][k] for seed in by_seed]) for k in range(labels.shape[1])) for which in (0, 1)
+    )
+    return SystemMeasures(auroc, precision, average(auroc), average(precision))
+
+
+def _seed_mean(seeds: Sequence[Measured]) -> Measured:
+    """The mean over the seeds of one finding, whose patients are the same."""
+    if len(seeds) == 1 or seeds[0].present is None:
+        return seeds[0]
+    value, parts = np.mean([one.value for one in seeds]), np.mean([one.parts for one in seeds], axis=0)
+    present = np.mean([one.present for one in seeds if one.present is not None], axis=0)
+    return replace(
+        seeds[0], value=float(value), parts=parts, present=present, degrees=min(one.degrees for one in seeds)
+    )
+
+
+def _minus(after: Measured, before: Measured) -> Measured:
+    """The difference as one measure, for the mean over the findings."""
+    present = None if after.present is None or before.present is None else after.present - before.present
+    return replace(
+        after, value=after.value - before.value, parts=after.parts - before.parts, present=present, scale="plain"
+    )
+
+
+def _corrected(differences: Sequence[Difference]) -> tuple[PairedDifference, ...]:
+    corrected = holm(np.array([one.p_value for one in differences], dtype=np.float64))
+    return tuple(
+        PairedDifference(one.estimate, one.p_value, float(p)) for one, p in zip(differences, corrected, strict=True)
+    )
+
+
 def independent_difference(first: Estimate, second: Estimate) -> tuple[Estimate, float]:
     """The second minus the first, measured on other patients, with its 95 % interval and two-sided p-value.
 
@@ -166,68 +287,6 @@ def holm(p_values: PerFinding) -> PerFinding:
         reached = max(reached, min(1.0, float(p_values[i]) * (len(order) - rank)))
         corrected[i] = reached
     return corrected
-
-
-@dataclass(frozen=True)
-class Placements:
-    """For each film, the share of the other class's films that it stands on the right side of; a tie counts one half.
-
-    Their means are the AUROCs. One finding, a column per system.
-    """
-
-    present: Float64[np.ndarray, "present systems"]
-    absent: Float64[np.ndarray, "absent systems"]
-
-    @property
-    def auroc(self) -> Float64[np.ndarray, " systems"]:
-        """NaN where the films are of one class."""
-        if not len(self.present) or not len(self.absent):
-            return np.full(self.present.shape[1], np.nan)
-        return np.asarray(self.present.mean(axis=0), dtype=np.float64)
-
-    @property
-    def covariance(self) -> Float64[np.ndarray, "systems systems"]:
-        """DeLong's estimate for the AUROCs, of independent films; NaN with fewer than two films of either class."""
-        if len(self.present) < 2 or len(self.absent) < 2:
-            return np.full((self.present.shape[1],) * 2, np.nan)
-        parts = (np.atleast_2d(np.cov(part, rowvar=False)) / len(part) for part in (self.present, self.absent))
-        return np.asarray(sum(parts), dtype=np.float64)
-
-    def test(self, first: int, second: int) -> DelongTest:
-        """Two-sided test that two systems have one AUROC. If their difference cannot vary, p is 1 at 0, NaN elsewhere.
-
-        The variance is that of the differences, not a sum of large terms: it is exactly 0 for equal systems.
-        """
-        gained = Placements(*(part[:, [second]] - part[:, [first]] for part in (self.present, self.absent)))
-        difference, error = float(gained.auroc[0]), float(np.sqrt(gained.covariance[0, 0]))
-        if error > 0:
-            return DelongTest(difference, error, float(2 * norm.sf(abs(difference) / error)))
-        return DelongTest(difference, error, 1.0 if error == 0 and difference == 0 else float("nan"))
-
-
-def placements(scores: Table, labels: Values) -> Placements:
-    """The placements of one finding's films, from midranks: the time of a sort instead of a pass over all pairs.
-
-    Args:
-        scores: films x systems, finite.
-        labels: of the same films: 1 present, 0 absent, NaN unknown (left out).
-
-    Raises:
-        ValueError: if the two differ in length, or a score is not finite.
-
-    Source: DeLong, DeLong and Clarke-Pearson, "Comparing the areas under two or more correlated ROC curves",
-        Biometrics 44, 1988; Sun and Xu, "Fast implementation of DeLong's algorithm", IEEE SPL 21, 2014.
-    """
-    truth = np.asarray(labels, dtype=np.float64)
-    if len(truth) != len(scores):
-        raise ValueError(f"scores and labels must be of one length, got {len(scores)} and {len(truth)}")
-    if not np.isfinite(scores).all():
-        raise ValueError("scores must be finite, got NaN or an infinite one")
-    present, absent = (np.asarray(scores, dtype=np.float64)[truth == value] for value in (1, 0))
-    of_all = rankdata(np.concatenate([present, absent]), axis=0)
-    below_present = of_all[: len(present)] - rankdata(present, axis=0)  # films without the finding below each with it
-    below_absent = of_all[len(present) :] - rankdata(absent, axis=0)
-    return Placements(below_present / max(len(absent), 1), 1 - below_absent / max(len(present), 1))
 
 
 class SeedDifference(NamedTuple):

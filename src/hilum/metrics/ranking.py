@@ -1,10 +1,12 @@
 """How well scores rank films with a finding above films without it: AUROC, average precision and the ROC curve."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Shaped
+from scipy.stats import norm, rankdata
 
 # Scores and labels leave their sizes open ("_"): unequal ones get a ValueError in the caller's words.
 Values = Shaped[np.ndarray, " _"] | Sequence[float | int | bool]  # a value per film
@@ -140,3 +142,73 @@ def _two_classes(above: _Above) -> bool:
 
 def _rate(reached: Points) -> Points:
     return reached / reached[-1] if reached[-1] else np.full_like(reached, np.nan)
+
+
+class DelongTest(NamedTuple):
+    """DeLong's test of one finding, which takes every film for independent: several films of a patient make it bold."""
+
+    difference: float
+    standard_error: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Placements:
+    """For each film, the share of the other class's films that it stands on the right side of; a tie counts one half.
+
+    Their means are the AUROCs. One finding, a column per system.
+    """
+
+    present: Float64[np.ndarray, "present systems"]
+    absent: Float64[np.ndarray, "absent systems"]
+
+    @property
+    def auroc(self) -> Float64[np.ndarray, " systems"]:
+        """NaN where the films are of one class."""
+        if not len(self.present) or not len(self.absent):
+            return np.full(self.present.shape[1], np.nan)
+        return np.asarray(self.present.mean(axis=0), dtype=np.float64)
+
+    @property
+    def covariance(self) -> Float64[np.ndarray, "systems systems"]:
+        """DeLong's estimate for the AUROCs, of independent films; NaN with fewer than two films of either class."""
+        if len(self.present) < 2 or len(self.absent) < 2:
+            return np.full((self.present.shape[1],) * 2, np.nan)
+        parts = (np.atleast_2d(np.cov(part, rowvar=False)) / len(part) for part in (self.present, self.absent))
+        return np.asarray(sum(parts), dtype=np.float64)
+
+    def test(self, first: int, second: int) -> DelongTest:
+        """Two-sided test that two systems have one AUROC. If their difference cannot vary, p is 1 at 0, NaN elsewhere.
+
+        The variance is that of the differences, not a sum of large terms: it is exactly 0 for equal systems.
+        """
+        gained = Placements(*(part[:, [second]] - part[:, [first]] for part in (self.present, self.absent)))
+        difference, error = float(gained.auroc[0]), float(np.sqrt(gained.covariance[0, 0]))
+        if error > 0:
+            return DelongTest(difference, error, float(2 * norm.sf(abs(difference) / error)))
+        return DelongTest(difference, error, 1.0 if error == 0 and difference == 0 else float("nan"))
+
+
+def placements(scores: Table, labels: Values) -> Placements:
+    """The placements of one finding's films, from midranks: the time of a sort instead of a pass over all pairs.
+
+    Args:
+        scores: films x systems, finite.
+        labels: of the same films: 1 present, 0 absent, NaN unknown (left out).
+
+    Raises:
+        ValueError: if the two differ in length, or a score is not finite.
+
+    Source: DeLong, DeLong and Clarke-Pearson, "Comparing the areas under two or more correlated ROC curves",
+        Biometrics 44, 1988; Sun and Xu, "Fast implementation of DeLong's algorithm", IEEE SPL 21, 2014.
+    """
+    truth = np.asarray(labels, dtype=np.float64)
+    if len(truth) != len(scores):
+        raise ValueError(f"scores and labels must be of one length, got {len(scores)} and {len(truth)}")
+    if not np.isfinite(scores).all():
+        raise ValueError("scores must be finite, got NaN or an infinite one")
+    present, absent = (np.asarray(scores, dtype=np.float64)[truth == value] for value in (1, 0))
+    of_all = rankdata(np.concatenate([present, absent]), axis=0)
+    below_present = of_all[: len(present)] - rankdata(present, axis=0)  # films without the finding below each with it
+    below_absent = of_all[len(present) :] - rankdata(absent, axis=0)
+    return Placements(below_present / max(len(absent), 1), 1 - below_absent / max(len(present), 1))

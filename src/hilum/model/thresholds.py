@@ -32,9 +32,11 @@ class OperatingPoints:
     points: dict[str, dict[str, Threshold | None]]
 
     def to_dict(self) -> dict[str, Any]:
-        """The form of bundle.json: a threshold is its value and the two ends of its unsure band."""
+        """The form of bundle.json: a threshold is its value, both ends of its band and, if it has none, why."""
         points = {
-            name: {finding: None if one is None else list(one) for finding, one in point.items()}
+            name: {
+                finding: None if one is None else [*one[:3], *filter(None, one[3:])] for finding, one in point.items()
+            }
             for name, point in self.points.items()
         }
         return {"bound_to": self.bound_to, "points": points}
@@ -92,9 +94,6 @@ def choose_points(
     labels: Float64[np.ndarray, "films findings"],
     patients: Shaped[np.ndarray, " films"],
     findings: Sequence[str],
-    *,
-    draws: int = 1000,
-    seed: int = 0,
 ) -> dict[str, dict[str, Threshold | None]]:
     """All operating points of all findings, chosen on validation films.
 
@@ -106,9 +105,7 @@ def choose_points(
     """
     return {
         name: {
-            finding: _between(
-                choose(scores[:, k], labels[:, k], patients, point.rule, draws=draws, seed=seed), scores[:, k]
-            )
+            finding: _between(choose(scores[:, k], labels[:, k], patients, point.rule), scores[:, k])
             for k, finding in enumerate(findings)
         }
         for name, point in OPERATING_POINTS.items()
@@ -116,11 +113,13 @@ def choose_points(
 
 
 def _between(threshold: Threshold | None, scores: Float64[np.ndarray, " films"]) -> Threshold | None:
-    """The threshold halfway to the next lower score; where it lies on no film, as it is."""
-    if threshold is None or threshold.value not in scores:
-        return threshold
-    value = (threshold.value + float(scores[scores < threshold.value].max(initial=0.0))) / 2
-    return Threshold(value, min(threshold.low, value), threshold.high)
+    """The threshold halfway to the next lower score; where it lies on no film, as it is. Its band ends at 0 and 1."""
+    if threshold is None:
+        return None
+    value, low, high = threshold.value, max(threshold.low, 0.0), threshold.high
+    if value in scores:
+        value = (value + float(scores[scores < value].max(initial=0.0))) / 2
+    return Threshold(value, min(low, value), max(min(high, 1.0), value), threshold.why)
 
 
 def call(score: float, threshold: Threshold | None) -> str:
@@ -165,6 +164,8 @@ def stated_prevalence(texts: Sequence[str], findings: Sequence[str]) -> dict[str
 def _threshold(values: object) -> Threshold | None:
     if values is None:
         return None
+    why = str(values[3]) if isinstance(values, list | tuple) and len(values) == 4 else ""
+    values = values[:3] if why and isinstance(values, list | tuple) else values
     if not isinstance(values, list | tuple) or len(values) != 3:
         raise ValueError(f"threshold must be three numbers, got {values!r}")
     if not all(
@@ -174,4 +175,4 @@ def _threshold(values: object) -> Threshold | None:
     value, low, high = map(float, values)
     if not low <= value <= high:
         raise ValueError(f"threshold must lie in its band, got {values!r}")
-    return Threshold(value, low, high)
+    return Threshold(value, low, high, why)
