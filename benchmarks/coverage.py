@@ -230,8 +230,9 @@ def drawn_from(options: argparse.Namespace) -> Iterator[Row]:
     from hilum.evaluation.inputs import read_predictions
 
     generator = np.random.default_rng(options.seed)
-    films = read_films(options.films).table.set_index("film")
-    table: pd.DataFrame = read_predictions(options.scores).set_index("film")
+    manifest = read_films(options.films)
+    films = manifest.table.set_index("film")
+    table: pd.DataFrame = read_predictions(options.scores, manifest.findings).set_index("film")
     both = table.index.intersection(films.index)
     names, codes = np.unique(films.loc[both, "patient"].to_numpy(dtype=str), return_inverse=True)
     order = np.argsort(codes, kind="stable")

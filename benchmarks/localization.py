@@ -30,7 +30,7 @@ def maps_of_boxed(engine: Engine, films: Films, maps: Maps) -> dict[str, Float32
     names = {box["film"] for box in films.notes.get("boxes", [])}
     rows = [row for row, film in enumerate(films.table["film"]) if film in names]
     read = engine.description.preprocessing.read
-    found = {}
+    found: dict[str, Float32[np.ndarray, "findings rows columns"]] = {}
     for first in range(0, len(rows), engine.batch):
         here = rows[first : first + engine.batch]
         found |= dict(

@@ -13,7 +13,7 @@ import pytest
 from commands import Hilum
 from dicom_files import written
 from pydicom import dcmread
-from serving import ask, opened
+from servers import ask, opened
 
 from hilum.findings import CODES, PRIVATE, codes_of
 

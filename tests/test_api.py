@@ -458,7 +458,7 @@ def test_evaluate_has_the_command_s_numbers(
         assert report.content["findings"] == theirs["findings"]
         assert report.content["patients"] == theirs["patients"]
     assert columns.content["subgroups"] == theirs["subgroups"]
-    value, low, high, _ = arrays.auroc["Mass"]
+    value, low, high, *_ = arrays.auroc["Mass"]
     assert low <= value <= high
     assert arrays.auroc["Mass"].value == theirs["findings"]["Mass"]["auroc"]["value"]
     assert arrays.average_precision["Mass"].high == theirs["findings"]["Mass"]["average_precision"]["high"]

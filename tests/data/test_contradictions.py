@@ -156,13 +156,13 @@ def expected(stream: Stream, case: Case) -> Any:
     values = patterns - ((patterns >> bits - 1) << bits) * signed
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
     offset = -7 if case.slope != 1 else 0
-    measured, low, high = (case.slope * one + offset for one in (values, low, high))
+    measured, lowest, highest = (case.slope * one + offset for one in (values, low, high))
     if case.window in ("stream", "header"):
         said = elements_of(case, stream)
         centre, width = said["WindowCenter"], said["WindowWidth"]
         shown = np.clip((measured - (centre - 0.5)) / (width - 1) + 0.5, 0, 1)
     else:
-        shown = (measured - low) / (high - low)
+        shown = (measured - lowest) / (highest - lowest)
     return 1 - shown if case.kind == "MONOCHROME1" else shown
 
 

@@ -52,7 +52,7 @@ def test_bytes_after_the_pixels_are_padding(tmp_path: Path, spare: bytes) -> Non
 
 
 @pytest.mark.parametrize("change", [{"Rows": 47}, {"Columns": 39}, {"Rows": 24}, {"Columns": 20}])
-def test_a_row_or_column_that_the_header_forgot_is_no_padding(tmp_path: Path, change: dict[str, int]) -> None:
+def test_a_row_or_column_that_the_header_forgot_is_no_padding(tmp_path: Path, change: dict[str, Any]) -> None:
     flat = np.zeros_like(PIXELS)  # even where all of it looks like padding
     with pytest.raises(ImageError, match="right number of rows, columns and frames"):
         read(written(tmp_path / "a.dcm", flat, bits=12, **change))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from browsing import opened_page
-from serving import HeldEngine, opened
+from servers import HeldEngine, opened
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +18,7 @@ def calling_run(untrained_run: Path, tmp_path_factory: pytest.TempPathFactory) -
     from hilum.model.thresholds import OperatingPoints
 
     bundle = load_bundle(untrained_run)
-    at = {name: Threshold(*([0.0001] * 3 if k % 2 else [0.9999] * 3)) for k, name in enumerate(bundle.findings)}
+    at = {name: Threshold(value := 0.0001 if k % 2 else 0.9999, value, value) for k, name in enumerate(bundle.findings)}
     points = OperatingPoints(binding_of(bundle), {name: dict(at) for name in OPERATING_POINTS})
     out = tmp_path_factory.mktemp("calling") / "run"
     save_bundle(replace(bundle, thresholds=points), out)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from serving import HeldEngine, ask, png, running, wait_until
+from servers import HeldEngine, ask, png, running, wait_until
 
 from hilum.serve.security import CORES, Limits
 

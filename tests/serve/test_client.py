@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from dicom_files import written
-from serving import HeldEngine, ask, png, wait_until
+from servers import HeldEngine, ask, png, wait_until
 
 from hilum.errors import HilumError
 from hilum.serve.client import Client

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from serving import ask, png, running
+from servers import ask, png, running
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from browsing import DONE, REFUSED, open_films, opened_page, run_axe, sent
 from PIL import Image
-from serving import opened, png, running, wait_until
+from servers import opened, png, running, wait_until
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from commands import Hilum
 from dicom_files import written
-from serving import ask, png, running
+from servers import ask, png, running
 
 from hilum.serve.inference import Batches, BusyError
 from hilum.serve.security import Limits

@@ -14,7 +14,7 @@ from commands import Hilum
 from dicom_files import written
 from PIL import Image
 from pydicom import dcmread
-from serving import ask, png
+from servers import ask, png
 
 from hilum.errors import HilumError
 from hilum.model.bundle import load_bundle

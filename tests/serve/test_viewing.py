@@ -13,7 +13,7 @@ import pytest
 from browsing import DONE, box, canvas, open_films, opened_page, sent
 from dicom_files import written
 from PIL import Image
-from serving import png, wait_until
+from servers import png, wait_until
 
 pytestmark = pytest.mark.slow
 

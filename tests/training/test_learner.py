@@ -14,8 +14,14 @@ from hilum.errors import BundleError
 from hilum.messages import quiet_lightning
 from hilum.nn.build import build
 from hilum.recipe import Loss, load_recipe
-from hilum.training.learner import Batch, Learner, loss_of, prevalence_of, resume_point, start_from_prevalence
-from hilum.training.losses import bce_loss, class_weighted_bce_loss, focal_loss, weighted_cross_entropy_loss
+from hilum.training.learner import Batch, Learner, prevalence_of, resume_point, start_from_prevalence
+from hilum.training.losses import (
+    bce_loss,
+    class_weighted_bce_loss,
+    focal_loss,
+    loss_of,
+    weighted_cross_entropy_loss,
+)
 
 SIMPLE = ("schedule.name=constant", "optimizer.weight_decay=0.0", "training.ema_decay=none")
 

@@ -11,7 +11,8 @@ from torchvision.models import densenet121
 from hilum.messages import track
 from hilum.nn.build import build
 from hilum.recipe import load_recipe
-from hilum.training.learner import Learner, loss_of
+from hilum.training.learner import Learner
+from hilum.training.losses import loss_of
 from hilum.training.train import computes_in_bf16
 
 PLAIN, PLAIN_BF16 = "plain fp32 DenseNet-121", "plain bf16 DenseNet-121"

@@ -147,7 +147,7 @@ def _normed(features: Tensor, pooled: Float[Tensor, "batch features"], norm: nn.
     shape = (-1, 1, 1) if features.ndim == 4 else (-1,)
     deviation = (pooled.var(1, unbiased=False, keepdim=True) + norm.eps).sqrt()
     centred = (features - features.mean(1, keepdim=True)) / deviation.view(len(pooled), 1, *(1,) * (features.ndim - 2))
-    return cast(Tensor, centred * norm.weight.view(shape) + norm.bias.view(shape))
+    return centred * norm.weight.view(shape) + norm.bias.view(shape)
 
 
 def _body(name: str, *, channels: int, size: int, drop_path: float) -> Any:

@@ -18,7 +18,8 @@ from hilum.errors import HilumError, RecipeError
 from hilum.nn.build import build
 from hilum.nn.classifier import Classifier
 from hilum.recipe import Recipe, load_recipe, recipe_from_dict
-from hilum.training.learner import Learner, loss_of
+from hilum.training.learner import Learner
+from hilum.training.losses import loss_of
 from hilum.training.train import computes_in_bf16
 
 SIZES = (128, 160, 224, 320, 512, 1024)
