@@ -264,3 +264,24 @@ def test_every_system_gives_torchs_numbers(name: str, tmp_path: Path) -> None:
         np.testing.assert_allclose(logits, expected.logits, rtol=0, atol=1e-4)
         np.testing.assert_allclose(scores, expected.scores, rtol=0, atol=1e-4)
         np.testing.assert_allclose(maps, expected.maps, rtol=0, atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("network", "channels"), [("timm:test_convnext", 3), ("timm:test_vit", 1)])
+def test_a_network_of_timm_gives_torchs_numbers_for_any_number_of_films(
+    network: str, channels: int, tmp_path: Path
+) -> None:
+    pytest.importorskip("timm")
+    changes = [f"architecture.network={network}", "architecture.size=64", "preprocessing.size=64"]
+    recipe = load_recipe("efficientnet-lite0", [*changes, f"preprocessing.channels={channels}"])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = build(recipe.architecture, findings=2, channels=channels).eval()
+    scale = dict.fromkeys(("Mass", "Nodule"), (0.0, 1.0))
+    save_bundle(Bundle(model, ("Mass", "Nodule"), recipe, films="none", heatmap_logits=scale), tmp_path / "run")
+    export_bundle(tmp_path / "run", "onnx", say=silent)
+    films = grey(3, 64)
+    expected = open_engine(tmp_path / "run", engine="torch", precision="fp32", films=3).run(films)
+    found = open_engine(tmp_path / "run", engine="onnx", precision="fp32", films=3).run(films)
+    np.testing.assert_allclose(found.logits, expected.logits, atol=1e-5)
+    np.testing.assert_allclose(found.maps, expected.maps, atol=1e-5)

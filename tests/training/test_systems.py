@@ -29,15 +29,23 @@ SYSTEMS = {
 }
 WHOLE = {"wang-googlenet": (32, ()), "wang-vgg16": (32, ()), "wang-resnet50": (32, ())}
 """The systems of which there is no small form."""
+TRANSFORMER = "architecture.size=64"
+BACKBONES = {
+    "efficientnet-lite0": (64, ()),
+    "efficientnet-lite0 as a transformer": (64, ("architecture.network=timm:test_vit", TRANSFORMER)),
+    "efficientnet-lite0 with relative places": (64, ("architecture.network=timm:test_vit_relpos", TRANSFORMER)),
+}
+"""Networks of timm: those with tables that are not weights must come back from a bundle with them."""
 
 
-@pytest.mark.parametrize("name", [*SYSTEMS, *WHOLE])
+@pytest.mark.parametrize("name", [*SYSTEMS, *WHOLE, *BACKBONES])
 def test_a_system_from_films_to_heatmaps(name: str, phantom_films: Films, packs: Path, tmp_path: Path) -> None:
-    size, choices = (SYSTEMS | WHOLE)[name]
+    size, choices = (SYSTEMS | WHOLE | BACKBONES)[name]
     changes = ["weights=none", "protocol=patient", "training.epochs=1", "training.keep=last", "training.precision=fp32"]
     changes += [f"preprocessing.size={size}", "preprocessing.channels=1", "preprocessing.interpolation=area"]
     run = tmp_path / "run"
-    trained = train(load_recipe(name, [*changes, *choices]), phantom_films, run, packs=packs, bar=False)
+    recipe = load_recipe(name.partition(" ")[0], [*changes, *choices])
+    trained = train(recipe, phantom_films, run, packs=packs, bar=False)
     loaded = load_bundle(run)
     image = torch.rand(2, 1, size, size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():

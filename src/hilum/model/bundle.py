@@ -4,6 +4,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from hilum.files import write_whole
 from hilum.findings import resolve
 from hilum.model.metadata import BUNDLE_JSON, FINDINGS_SHA256, FORMAT, Description, check_order, read_bundle_json
 from hilum.model.thresholds import OperatingPoints, findings_sha256
-from hilum.nn.build import architecture_from_dict, build
+from hilum.nn.build import BackboneChoices, architecture_from_dict, build
 from hilum.nn.classifier import Classifier
 from hilum.recipe import Recipe, recipe_from_dict
 
@@ -204,7 +205,10 @@ def load_bundle(folder: Path) -> Bundle:
             raise BundleError(f"preprocessing must be the recipe's, but differs from it in {path}")
         if architecture_from_dict(description["architecture"]) != recipe.architecture:
             raise BundleError(f"architecture must be the recipe's, but differs from it in {path}")
-        with torch.device("meta"):  # no memory is taken before the weights are known to fit, and nothing is drawn
+        # Nothing is drawn, and no memory taken before the weights are known to fit. Networks of timm hold tables
+        # that are not among their weights, so they are built whole.
+        whole = isinstance(recipe.architecture, BackboneChoices)
+        with torch.random.fork_rng(devices=[]), nullcontext() if whole else torch.device("meta"):
             model = build(recipe.architecture, findings=len(used.findings), channels=recipe.preprocessing.channels)
         bundle = Bundle(
             model=model.eval(),
@@ -262,7 +266,9 @@ def _fill(model: Classifier, path: Path, expected: object) -> None:
         raise BundleError(
             f"weights must match the model in every key, shape and type, but {', '.join(wrong[:5])} differ in {path}"
         )
-    model.to_empty(device="cpu").load_state_dict(state)
+    if any(weight.is_meta for weight in model.parameters()):
+        model.to_empty(device="cpu")
+    model.load_state_dict(state)
 
 
 def calibration_fact(bundle: Bundle) -> str:

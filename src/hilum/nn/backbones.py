@@ -41,7 +41,7 @@ class Backbone(Classifier):
     Source: Wightman, "PyTorch Image Models". https://github.com/huggingface/pytorch-image-models
     """
 
-    fresh: tuple[str, ...] = ()
+    fresh: tuple[str, ...] = ("pixel_",)
     pixel_mean: Float[Tensor, "channels 1 1"]
     pixel_deviation: Float[Tensor, "channels 1 1"]
 
@@ -67,8 +67,8 @@ class Backbone(Classifier):
         mean, deviation = (torch.tensor(config[key], dtype=torch.float32) for key in ("mean", "std"))
         if channels == 1:
             mean, deviation = mean.mean(0, keepdim=True), deviation.mean(0, keepdim=True)
-        self.register_buffer("pixel_mean", mean[:, None, None], persistent=False)
-        self.register_buffer("pixel_deviation", deviation[:, None, None], persistent=False)
+        self.register_buffer("pixel_mean", mean[:, None, None])
+        self.register_buffer("pixel_deviation", deviation[:, None, None])
         self.norm = _norm_after_pooling(name, self.body)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(self.body.num_features, findings)
@@ -128,7 +128,7 @@ class Backbone(Classifier):
         """Rename timm's keys to this network's; its head, made for other classes, is left out."""
         plain = {key.removeprefix("module."): value for key, value in state.items()}
         if any(key.startswith("body.") for key in plain):
-            return plain
+            return {key: value for key, value in plain.items() if not key.startswith("pixel_")}  # of other channels
         renamed = {}
         for key, value in plain.items():
             if key.startswith(_NORMS) and self.norm is not None:
@@ -144,10 +144,11 @@ _HEADS = ("head.", "fc.", "classifier.", "last_linear.", "head_dist.", "fc_norm.
 
 def _normed(features: Tensor, pooled: Float[Tensor, "batch features"], norm: nn.LayerNorm) -> Tensor:
     """A layer norm of features, vector by vector or place by place, with the deviation of the pooled vector."""
-    shape = (-1, 1, 1) if features.ndim == 4 else (-1,)
     deviation = (pooled.var(1, unbiased=False, keepdim=True) + norm.eps).sqrt()
-    centred = (features - features.mean(1, keepdim=True)) / deviation.view(len(pooled), 1, *(1,) * (features.ndim - 2))
-    return centred * norm.weight.view(shape) + norm.bias.view(shape)
+    weight, bias = norm.weight, norm.bias
+    if features.ndim == 4:
+        deviation, weight, bias = (part[..., None, None] for part in (deviation, weight, bias))
+    return (features - features.mean(1, keepdim=True)) / deviation * weight + bias
 
 
 def _body(name: str, *, channels: int, size: int, drop_path: float) -> Any:
@@ -158,13 +159,13 @@ def _body(name: str, *, channels: int, size: int, drop_path: float) -> Any:
         close = timm.list_models(f"*{name.split('_')[0]}*")[:3]
         hint = f" Near it are: {', '.join(close)}." if close else ""
         raise ValueError(f"network must be a name of timm behind {PREFIX}, got {name!r}.{hint}")
-    if "vit" in name or name.startswith("hf-hub:"):
-        options |= {"img_size": size, "global_pool": "avg"}
-    try:
-        body = timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels, **options)
-    except TypeError:  # a network that is made for no size and takes no such word
-        body = timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels)
-    return body
+    refused: TypeError | None = None
+    for sized in ({"img_size": size, "global_pool": "avg"}, {}):  # most are made for no size
+        try:
+            return timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels, **options, **sized)
+        except TypeError as error:
+            refused = error
+    raise ValueError(f"drop_path must be 0 for {name}, which does not take it, got {drop_path}") from refused
 
 
 def _made_for_one_size(body: Any) -> bool:
