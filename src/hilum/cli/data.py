@@ -85,7 +85,11 @@ def index(
     )
     if films.notes.get("patients_are_films"):
         say(f"Note: {PATIENTS_ARE_FILMS}")
-    say("missing: films that the label file lists and DIR does not hold; they are left out.")
+    say(
+        "missing: films that the label file lists and DIR does not hold; unlisted: the other way round. Both are left out."
+    )
+    if problems.get("repeated"):
+        say("repeated: rows that are equal to an earlier one of the same film, which counts once.")
     say(f"Names of what is missing or wrong: hilum audit {out}. Next: hilum split {out} --protocol patient")
 
 
@@ -116,16 +120,16 @@ def split(
     seed: Seed = 0,
     fractions: Annotated[
         tuple[float, float, float] | None,
-        typer.Option(help="Parts for train, val and test; patient: 0.7 0.1 0.2, image: 0.7 0 0.3 if not given."),
+        typer.Option(help="Proportions of train, val and test; patient: 0.7 0.1 0.2, image: 0.7 0 0.3 if not given."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write here instead of into FILMS.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Deal a manifest's films to train, val and test. The split is kept in the manifest.
+    """Split a manifest into train, validation and test sets. The split is kept in the manifest.
 
     Example: hilum split films.parquet --protocol patient --seed 0
     """
-    from hilum.data.films import read_films, write_films
+    from hilum.data.films import PATIENTS_ARE_FILMS, read_films, write_films
     from hilum.data.splits import shared_patients, split_summary
 
     divided = read_films(films).split(protocol, seed=seed, fractions=fractions)
@@ -143,9 +147,9 @@ def split(
         return
     rows = [[row["split"], f"{row['films']:,}", f"{row['patients']:,}"] for row in summary.to_dict("records")]
     print_table(f"Split by {protocol}, seed {seed}", ["split", "films", "patients"], rows)
-    leaks = sum(shared.values())
-    say(
-        "No patient is in two splits."
-        if not leaks
-        else f"{shared[('train', 'test')]:,} patients are in train and test."
-    )
+    if divided.notes.get("patients_are_films"):
+        say(f"Note: {PATIENTS_ARE_FILMS}")
+    elif sum(shared.values()):
+        say(f"{shared[('train', 'test')]:,} patients are in train and test.")
+    else:
+        say("No patient is in two splits.")
