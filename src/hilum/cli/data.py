@@ -7,7 +7,10 @@ from typing import Annotated
 import typer
 
 from hilum.cli.console import FilmsArgument, Json, Seed, print_json, print_table, say
+from hilum.data.sources import SOURCES
 from hilum.errors import HilumError
+
+_SOURCES = ", ".join(f"{name} ({source.about})" for name, source in SOURCES.items())
 
 
 def phantom(
@@ -37,9 +40,7 @@ def phantom(
 
 
 def index(
-    source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="Whose layout the folder has: nih (ChestX-ray14), csv (your own).")
-    ],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help=f"Whose layout the folder has: {_SOURCES}.")],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder with images and label files.")],
     out: Annotated[Path, typer.Option(help="The manifest to write.")] = Path("films.parquet"),
     labels: Annotated[Path | None, typer.Option(help="The label file, where DIR has none or several.")] = None,
@@ -56,11 +57,10 @@ def index(
     Example: hilum index nih /data/ChestX-ray14 --out films.parquet
     """
     from hilum.data.films import PATIENTS_ARE_FILMS, write_films
-    from hilum.data.sources import READERS
     from hilum.data.sources.reading import Options
 
-    if source not in READERS:
-        raise HilumError(f"source must be one of {', '.join(READERS)}, got {source!r}")
+    if source not in SOURCES:
+        raise HilumError(f"source must be one of {', '.join(SOURCES)}, got {source!r}")
     if source != "csv" and (draft or mapping is not None):
         raise HilumError(f"--map and --draft must be left out for {source}. They are for csv, a table of your own")
     if draft:
@@ -71,7 +71,7 @@ def index(
             print_json({"map": str(written)})
         say(f"A draft is in {written}. Mend its guesses, then: hilum index csv {folder} --map {written} --out {out}")
         return
-    films = READERS[source](folder, Options(labels=labels, mapping=mapping))
+    films = SOURCES[source].index(folder, Options(labels=labels, mapping=mapping))
     if out.is_file():
         say(f"{out} was there and is written anew; a split that it held is gone.")
     write_films(films, out)

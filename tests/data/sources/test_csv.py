@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hilum.data.films import Films, read_films, write_films
-from hilum.data.sources import READERS
+from hilum.data.sources import SOURCES
 from hilum.data.sources.csv import index_csv, read_map
 from hilum.data.sources.draft import write_draft
 from hilum.data.sources.reading import Options
@@ -311,7 +311,7 @@ def test_a_draft_without_a_table_is_refused(tmp_path: Path) -> None:
 
 
 def test_map_and_draft_are_for_csv_alone(hilum: Any, tmp_path: Path) -> None:
-    assert list(READERS)[:2] == ["nih", "csv"]
+    assert list(SOURCES)[:2] == ["nih", "csv"]
     assert "must be left out for nih" in hilum("index", "nih", tmp_path, "--draft").err
     assert "source must be one of nih, csv" in hilum("index", "other", tmp_path).err
 
