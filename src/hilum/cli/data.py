@@ -85,9 +85,7 @@ def index(
     )
     if films.notes.get("patients_are_films"):
         say(f"Note: {PATIENTS_ARE_FILMS}")
-    say(
-        "missing: films that the label file lists and DIR does not hold; unlisted: the other way round. Both are left out."
-    )
+    say("missing: films that the label file lists and DIR lacks; unlisted: the other way round. Both are left out.")
     if problems.get("repeated"):
         say("repeated: rows that are equal to an earlier one of the same film, which counts once.")
     say(f"Names of what is missing or wrong: hilum audit {out}. Next: hilum split {out} --protocol patient")

@@ -238,9 +238,7 @@ def bench(
         print_json({"rows": rows})
         return
     print_table("This machine", [name.replace("_", " ") for name in rows[0]], [_cells(row) for row in rows])
-    say(
-        "Ratios are to the baseline's faster form in this run. The networks' weights are random: only speed is measured."
-    )
+    say("Ratios are to the baseline's faster form in this run. Weights are random: only speed is measured.")
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

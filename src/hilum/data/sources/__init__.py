@@ -1,4 +1,4 @@
-"""Data sets as their publishers lay them out, one reader each: folder -> Films. A new one is a file and its lines here."""
+"""Data sets as their publishers lay them out, one reader each. A new one is a file and its lines here."""
 
 from collections.abc import Callable
 from pathlib import Path
