@@ -1,7 +1,4 @@
-"""What a command line says: results to standard output, all else to standard error, and the exit code.
-
-Options and arguments that several commands share.
-"""
+"""Output, exit codes, and options that several commands share."""
 
 import json
 import sys

@@ -1,9 +1,4 @@
-"""The command that opens the reading room.
-
-Commands beside a PACS: the node, a service, and DICOMweb.
-
-The command that measures this machine.
-"""
+"""Commands that serve: the reading room, the node beside a PACS, DICOMweb; and the benchmark of this machine."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is wrong with a set of films: everything is counted and named, nothing is skipped in silence."""
+"""Audit a set of films: name what is missing, unreadable, duplicated or unlisted."""
 
 import contextlib
 import hashlib

@@ -104,7 +104,7 @@ class Description:
         return [chosen[finding] for finding in self.findings]
 
     def binding(self, weights_sha256: str, calibration_films: str) -> str:
-        """The hash that thresholds must bear."""
+        """Hash that binds thresholds to weights, preprocessing and calibration."""
         return binding(weights_sha256, self.preprocessing.to_dict(), self.calibration, calibration_films)
 
     def slopes_and_intercepts(self) -> Float32[np.ndarray, "2 findings"]:
