@@ -121,7 +121,10 @@ def read(film: Path | InMemory, *, bits: int | None = None) -> Film:
         ImageError: if the file is no film that can be read without loss or guess, naming the file and the remedy.
         MissingExtraError: if it is DICOM and what reads it is not installed.
         ValueError: if `bits` is not from 8 to 16.
+        TypeError: if the film is neither a Path nor InMemory: a str is no damaged film.
     """
+    if not isinstance(film, Path | InMemory):
+        raise TypeError(f"film must be a Path or InMemory, got {type(film).__name__}. Wrap a path's text: Path(film)")
     if bits is not None:
         check_bits(bits)
     if isinstance(film, Path):

@@ -32,7 +32,7 @@ _WEIGHTS = "weights.safetensors"
 
 @dataclass(frozen=True)
 class CalibrationSet:
-    """The films that a bundle's scores were calibrated on, and how each finding's slope and intercept were fitted, in words."""
+    """Films that a bundle's scores were calibrated on, and in words how each finding's calibration was fitted."""
 
     method: str
     fingerprint: str
