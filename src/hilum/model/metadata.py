@@ -50,7 +50,8 @@ class Description:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON."""
-        return {**asdict(replace(self, gate=None)), "gate": self.gate and self.gate.to_dict()}
+        own = {name: part and part.to_dict() for name, part in (("thresholds", self.thresholds), ("gate", self.gate))}
+        return {**asdict(replace(self, thresholds=None, gate=None)), **own}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Description":
