@@ -1,4 +1,4 @@
-"""The front door in Python: `load`, `train` and `evaluate`, by the very functions that the commands call."""
+"""The front door in Python: `load`, `train` and `evaluate`, by the functions that the commands call."""
 
 import io
 import json
@@ -342,7 +342,7 @@ def evaluate(
         findings: names of the columns; of tables, those that both have if None.
         split: of films alone.
         name: what gave the scores, for the report's heading.
-        draws: number of resamples of the patients.
+        draws: number of patient-clustered bootstrap samples.
         seed: of the resamples.
 
     Raises:

@@ -1,4 +1,4 @@
-"""`hilum predict` over files: scores are put on disk batch by batch, so that a kill loses none; also on Ray."""
+"""Score many files resumably: scores are on disk batch by batch, on this machine or on a Ray cluster."""
 
 import hashlib
 import json

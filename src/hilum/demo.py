@@ -1,4 +1,4 @@
-"""The demo: from films to a judged, explained model in minutes, by the very functions that the commands call."""
+"""The demo: from films to an evaluated, explained model in minutes, by the functions that the commands call."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,7 +58,7 @@ class DemoResult:
         out, value = self.out, "undefined" if self.mean_auroc is None else f"{self.mean_auroc:.3f}"
         kind = "simulated films" if self.on_phantom else "real films"
         lines = [
-            f"Trained on {kind} and judged on patients it had not seen: mean AUROC {value}.",
+            f"Trained on {kind} and evaluated on patients it had not seen: mean AUROC {value}.",
             DISCLAIMER,
             "",
             "Three of these films, with the scores that stand highest and what is on them:",
@@ -94,7 +94,7 @@ def run_demo(
     changes: tuple[str, ...] = (),
     phantom_films: int = PHANTOM_FILMS,
 ) -> DemoResult:
-    """Write or take films, train the recipe `demo`, judge it on held-out patients and predict three films.
+    """Write or take films, train the recipe `demo`, evaluate it on held-out patients and predict three films.
 
     Args:
         out: a new or empty folder for everything.
@@ -120,7 +120,7 @@ def run_demo(
     recipe = load_recipe("demo", [f"seed={seed}", *changes])
     say(f"3/5 Training {recipe.name}: {recipe.about}")
     train(recipe, films, out / "run", packs=out / PACKS)
-    say("4/5 Judging it on patients that it has not seen")
+    say("4/5 Evaluating it on patients that it has not seen")
     report = evaluate_to_folder(out / "run", films, out / "report", seed=seed)
     say(f"5/5 Predicting {FILMS_SHOWN} of their films, with heatmaps")
     return _predict_some(films, out, report["mean"]["auroc"]["value"], on_phantom=data is None)

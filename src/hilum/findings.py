@@ -203,7 +203,7 @@ def folded(name: str) -> str:
     return re.sub(r"(?<=\S)[\s_-]+(?=\S)", " ", unicodedata.normalize("NFC", name).strip()).casefold()
 
 
-_KNOWN = {folded(name): known for known in CHESTXRAY14 for name in (known, *SYNONYMS.get(known, ()))}
+_KNOWN = {folded(name): known for known in CODES for name in (known, *SYNONYMS.get(known, ()))}
 
 
 def known_as(name: str) -> str | None:

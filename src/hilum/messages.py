@@ -1,7 +1,4 @@
-"""Progress bars on standard error, so that standard output stays a table or JSON.
-
-Libraries that say less: nothing of any film in a log, and no hints of Lightning's.
-"""
+"""Progress bars and messages on standard error, and loggers that keep films out of logs."""
 
 import logging
 import threading

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hilum.bench import engines as table
-from hilum.bench.engines import ANCHOR, EngineSpeed, measure
+from hilum.bench.engines import BASELINE, EngineSpeed, measure
 from hilum.bench.measure import films_per_second, peak_memory_bytes
 from hilum.bench.training import PLAIN, PLAIN_BF16, measure_training
 from hilum.errors import HilumError
@@ -26,13 +26,13 @@ def test_peak_memory_is_that_of_this_process() -> None:
     assert len(block) == before
 
 
-def test_ratios_are_to_the_anchor_s_faster_form() -> None:
+def test_ratios_are_to_the_baseline_s_faster_form() -> None:
     def line(name: str, rate: float, forward: float) -> EngineSpeed:
         return EngineSpeed(name, name, "fp32", 64, None, rate, forward, 1, 1, 1, 1, 0, 0)
 
-    anchor = [line("one", 4, 10), line("eight", 5, 8)]
-    lines = [table._with_ratios(one, anchor) for one in (*anchor, line("ours", 20, 80))]
-    assert [(one.ratio_to_anchor, one.forward_ratio_to_anchor) for one in lines] == [(0.8, 1), (1, 0.8), (4, 8)]
+    baseline = [line("one", 4, 10), line("eight", 5, 8)]
+    lines = [table._with_ratios(one, baseline) for one in (*baseline, line("ours", 20, 80))]
+    assert [(one.ratio_to_baseline, one.forward_ratio_to_baseline) for one in lines] == [(0.8, 1), (1, 0.8), (4, 8)]
 
 
 def test_a_folder_without_films_is_refused(tmp_path: Path) -> None:
@@ -45,10 +45,10 @@ def test_a_folder_without_films_is_refused(tmp_path: Path) -> None:
 def test_a_small_table(phantom_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torchxrayvision")
     monkeypatch.setattr(table, "NETWORKS", ("densenet",))
-    monkeypatch.setattr(table, "ANCHOR_BATCHES", (2,))
+    monkeypatch.setattr(table, "BASELINE_BATCHES", (2,))
     monkeypatch.setattr(table, "ENGINES", (("openvino", "fp32"),))
     lines = measure([64], ["openvino"], images=phantom_folder / "images", seconds=0.2)
-    assert [line.engine for line in lines] == [ANCHOR, "openvino"]
+    assert [line.engine for line in lines] == [BASELINE, "openvino"]
     assert [line.batch for line in lines] == [2, None]
     for line in lines:
         assert line.films_per_second > 0

@@ -262,3 +262,8 @@ def with_right_checksums(content: bytes) -> bytearray:
         fixed[end - 4 : end] = zlib.crc32(fixed[start + 4 : end - 4]).to_bytes(4, "big")
         start = end
     return fixed
+
+
+def test_text_for_a_path_is_the_caller_s_slip_and_no_damaged_film() -> None:
+    with pytest.raises(TypeError, match=r"film must be a Path or InMemory, got str\. Wrap a path's text"):
+        read_grey("film.png")  # type: ignore[arg-type]

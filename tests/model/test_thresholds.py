@@ -20,6 +20,7 @@ from hilum.metrics.operating_points import OPERATING_POINTS
 from hilum.metrics.thresholds import Threshold, choose
 from hilum.model.bundle import load_bundle, save_bundle
 from hilum.model.engines import TorchEngine
+from hilum.model.metadata import Description, read_description
 from hilum.model.thresholds import OperatingPoints, call, choose_points, stated_prevalence
 from hilum.predict.scoring import score_films
 
@@ -113,3 +114,9 @@ def test_calls_without_thresholds_are_refused_with_the_remedy(
         predict_to_file(Asked(run, (film,), calls="youden"), tmp_path / "predictions.csv")
     with pytest.raises(HilumError, match="operating point must be one of youden, sensitivity-90"):
         predict_to_file(Asked(tiny_run, (film,), calls="best"), tmp_path / "predictions.csv")
+
+
+def test_a_description_comes_back_from_json_with_its_thresholds(tiny_run: Path) -> None:
+    description = read_description(tiny_run)
+    assert description.thresholds is not None
+    assert Description.from_dict(json.loads(json.dumps(description.to_dict()))).thresholds == description.thresholds

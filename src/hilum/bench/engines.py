@@ -22,7 +22,7 @@ from hilum.nn.build import build
 from hilum.phantom.dataset import write_phantom
 from hilum.recipe import load_recipe
 
-ANCHOR = "torchxrayvision"
+BASELINE = "torchxrayvision"
 NETWORKS = ("am-densenet", "densenet")
 ENGINES: tuple[tuple[EngineName, Precision], ...] = (
     ("torch", "fp32"),
@@ -32,7 +32,7 @@ ENGINES: tuple[tuple[EngineName, Precision], ...] = (
     ("openvino", "bf16"),
     ("openvino", "int8"),
 )
-ANCHOR_BATCHES = (1, 8)
+BASELINE_BATCHES = (1, 8)
 
 _FILMS, _PIXELS = 32, 1024
 _CALIBRATION_FILMS = 60
@@ -42,13 +42,13 @@ class EngineSpeed(NamedTuple):
     """A line of the table.
 
     Attributes:
-        batch: films per forward pass, for the anchor; the engine's own choice if None.
+        batch: films per forward pass, for the baseline; the engine's own choice if None.
         films_per_second: from PNG file to scores and class maps.
         forward_films_per_second: the network alone.
         cold_seconds: from the start of a process to the first film's scores.
         warm_p50_ms, warm_p95_ms: the same for a film in a process that has scored others.
         peak_memory_mb: the most that the process had, in MiB.
-        ratio_to_anchor, forward_ratio_to_anchor: to the anchor's faster form at this size.
+        ratio_to_baseline, forward_ratio_to_baseline: to the baseline's faster form at this size.
     """
 
     network: str
@@ -62,8 +62,8 @@ class EngineSpeed(NamedTuple):
     warm_p50_ms: float
     warm_p95_ms: float
     peak_memory_mb: float
-    ratio_to_anchor: float
-    forward_ratio_to_anchor: float
+    ratio_to_baseline: float
+    forward_ratio_to_baseline: float
 
 
 def measure(
@@ -90,17 +90,19 @@ def measure(
             raise HilumError(f"images must be a folder with PNG films, got {images}, which has none")
         lines: list[EngineSpeed] = []
         for size in sizes:
-            anchor = [_line(ANCHOR, ANCHOR, "fp32", size, batch, None, paths, seconds) for batch in ANCHOR_BATCHES]
-            lines += [_with_ratios(line, anchor) for line in anchor]
+            baseline = [
+                _line(BASELINE, BASELINE, "fp32", size, batch, None, paths, seconds) for batch in BASELINE_BATCHES
+            ]
+            lines += [_with_ratios(line, baseline) for line in baseline]
             chosen = [(name, precision) for name, precision in ENGINES if name in engines]
             kinds = [(network, name, precision) for network in NETWORKS for name, precision in chosen]
             for network, name, precision, run in track(
                 exported_bundles(kinds, size, scratch), f"measuring at {size} px", total=len(kinds)
             ):
-                line = _with_ratios(_line(network, name, precision, size, None, run, paths, seconds), anchor)
+                line = _with_ratios(_line(network, name, precision, size, None, run, paths, seconds), baseline)
                 messages().print(
                     f"{network} at {size} px, {name} in {precision}: {line.films_per_second:.3g} films per second, "
-                    f"{line.ratio_to_anchor:.2f} times {ANCHOR}'s; a film alone {line.warm_p50_ms:.0f} ms"
+                    f"{line.ratio_to_baseline:.2f} times {BASELINE}'s; a film alone {line.warm_p50_ms:.0f} ms"
                 )
                 lines.append(line)
         return lines
@@ -164,8 +166,8 @@ def _line(
         **many,
         **alone,
         peak_memory_mb=peak,
-        ratio_to_anchor=nan,
-        forward_ratio_to_anchor=nan,
+        ratio_to_baseline=nan,
+        forward_ratio_to_baseline=nan,
     )
 
 
@@ -185,10 +187,10 @@ def in_a_process(task: dict[str, Any]) -> dict[str, float]:
     return found
 
 
-def _with_ratios(line: EngineSpeed, anchor: Sequence[EngineSpeed]) -> EngineSpeed:
-    whole = max(other.films_per_second for other in anchor)
-    forward = max(other.forward_films_per_second for other in anchor)
+def _with_ratios(line: EngineSpeed, baseline: Sequence[EngineSpeed]) -> EngineSpeed:
+    whole = max(other.films_per_second for other in baseline)
+    forward = max(other.forward_films_per_second for other in baseline)
     return line._replace(
-        ratio_to_anchor=line.films_per_second / whole,
-        forward_ratio_to_anchor=line.forward_films_per_second / forward,
+        ratio_to_baseline=line.films_per_second / whole,
+        forward_ratio_to_baseline=line.forward_films_per_second / forward,
     )

@@ -1,7 +1,4 @@
-"""What others are measured against: torchxrayvision's DenseNet in plain eager fp32, used as its README shows.
-
-One measurement in a process of its own, so that its start is cold and its memory its own: JSON in, JSON out.
-"""
+"""Measure one engine, or the baseline (torchxrayvision's DenseNet in eager fp32), in a process of its own."""
 
 import json
 import sys
@@ -19,7 +16,7 @@ from hilum.errors import extras_named
 from hilum.model.engines import Engine, open_engine
 
 
-class Anchor:
+class Baseline:
     """The network without weights, and its own road from a file to the input."""
 
     def __init__(self, size: int, batch: int):
@@ -62,18 +59,18 @@ def main() -> None:
     paths = [Path(path) for path in task["paths"]]
     match task["what"], task["engine"]:
         case "latency", "torchxrayvision":
-            anchor = Anchor(task["size"], 1)
-            found = _latency(task, paths, lambda path: anchor.run([anchor.read(path)]))
+            baseline = Baseline(task["size"], 1)
+            found = _latency(task, paths, lambda path: baseline.run([baseline.read(path)]))
         case "latency", _:
             alone = _open(task, films=1)
             found = _latency(task, paths, lambda path: alone.run(_read(alone, path)[np.newaxis]))
         case "throughput", "torchxrayvision":
-            anchor = Anchor(task["size"], task["batch"])
-            films = [anchor.read(paths[0])] * anchor.batch
+            baseline = Baseline(task["size"], task["batch"])
+            films = [baseline.read(paths[0])] * baseline.batch
             found = {
-                "films_per_second": films_per_second(anchor.score(paths), task["seconds"]),
+                "films_per_second": films_per_second(baseline.score(paths), task["seconds"]),
                 "forward_films_per_second": films_per_second(
-                    _again(lambda: anchor.run(films), anchor.batch), task["seconds"] / 2
+                    _again(lambda: baseline.run(films), baseline.batch), task["seconds"] / 2
                 ),
             }
         case _:

@@ -10,7 +10,7 @@ from hilum.cli.console import run
 
 app = typer.Typer(
     rich_markup_mode=None,
-    help="Train, judge, explain and run chest X-ray classifiers. Research software, not a medical device.",
+    help="Train, evaluate, explain and run chest X-ray classifiers. Research software, not a medical device.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -25,7 +25,7 @@ def main() -> None:
 
 @app.callback(invoke_without_command=True)
 def version(show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
-    """Train, judge, explain and run chest X-ray classifiers. Research software, not a medical device."""
+    """Train, evaluate, explain and run chest X-ray classifiers. Research software, not a medical device."""
     if show:
         typer.echo(f"hilum {__version__}")
         raise typer.Exit

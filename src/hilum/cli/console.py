@@ -1,7 +1,4 @@
-"""What a command line says: results to standard output, all else to standard error, and the exit code.
-
-Options and arguments that several commands share.
-"""
+"""Output, exit codes, and options that several commands share."""
 
 import json
 import sys
@@ -117,6 +114,11 @@ Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
 Bits = Annotated[
     int | None,
     typer.Option(min=8, max=16, help="Bits of films whose files have room for more and do not say it, such as 12."),
+]
+ENGINES = "torch, onnx or openvino"
+EngineChoice = Annotated[str, typer.Option("--engine", help=f"{ENGINES}; auto takes the fastest that is here.")]
+PrecisionChoice = Annotated[
+    str | None, typer.Option("--precision", help="fp32, bf16 or int8; the engine's own if not given.")
 ]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="Change a key of the recipe: optimizer.lr=3e-4")]
 

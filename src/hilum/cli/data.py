@@ -7,7 +7,10 @@ from typing import Annotated
 import typer
 
 from hilum.cli.console import FilmsArgument, Json, Seed, print_json, print_table, say
+from hilum.data.sources import SOURCES
 from hilum.errors import HilumError
+
+_SOURCES = ", ".join(f"{name} ({source.about})" for name, source in SOURCES.items())
 
 
 def phantom(
@@ -37,9 +40,7 @@ def phantom(
 
 
 def index(
-    source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="Whose layout the folder has: nih (ChestX-ray14), csv (your own).")
-    ],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help=f"Whose layout the folder has: {_SOURCES}.")],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder with images and label files.")],
     out: Annotated[Path, typer.Option(help="The manifest to write.")] = Path("films.parquet"),
     labels: Annotated[Path | None, typer.Option(help="The label file, where DIR has none or several.")] = None,
@@ -56,11 +57,10 @@ def index(
     Example: hilum index nih /data/ChestX-ray14 --out films.parquet
     """
     from hilum.data.films import PATIENTS_ARE_FILMS, write_films
-    from hilum.data.sources import READERS
     from hilum.data.sources.reading import Options
 
-    if source not in READERS:
-        raise HilumError(f"source must be one of {', '.join(READERS)}, got {source!r}")
+    if source not in SOURCES:
+        raise HilumError(f"source must be one of {', '.join(SOURCES)}, got {source!r}")
     if source != "csv" and (draft or mapping is not None):
         raise HilumError(f"--map and --draft must be left out for {source}. They are for csv, a table of your own")
     if draft:
@@ -71,7 +71,7 @@ def index(
             print_json({"map": str(written)})
         say(f"A draft is in {written}. Mend its guesses, then: hilum index csv {folder} --map {written} --out {out}")
         return
-    films = READERS[source](folder, Options(labels=labels, mapping=mapping))
+    films = SOURCES[source].index(folder, Options(labels=labels, mapping=mapping))
     if out.is_file():
         say(f"{out} was there and is written anew; a split that it held is gone.")
     write_films(films, out)
@@ -85,7 +85,9 @@ def index(
     )
     if films.notes.get("patients_are_films"):
         say(f"Note: {PATIENTS_ARE_FILMS}")
-    say("missing: films that the label file lists and DIR does not hold; they are left out.")
+    say("missing: films that the label file lists and DIR lacks; unlisted: the other way round. Both are left out.")
+    if problems.get("repeated"):
+        say("repeated: rows that are equal to an earlier one of the same film, which counts once.")
     say(f"Names of what is missing or wrong: hilum audit {out}. Next: hilum split {out} --protocol patient")
 
 
@@ -116,16 +118,16 @@ def split(
     seed: Seed = 0,
     fractions: Annotated[
         tuple[float, float, float] | None,
-        typer.Option(help="Parts for train, val and test; patient: 0.7 0.1 0.2, image: 0.7 0 0.3 if not given."),
+        typer.Option(help="Proportions of train, val and test; patient: 0.7 0.1 0.2, image: 0.7 0 0.3 if not given."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write here instead of into FILMS.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Deal a manifest's films to train, val and test. The split is kept in the manifest.
+    """Split a manifest into train, validation and test sets. The split is kept in the manifest.
 
     Example: hilum split films.parquet --protocol patient --seed 0
     """
-    from hilum.data.films import read_films, write_films
+    from hilum.data.films import PATIENTS_ARE_FILMS, read_films, write_films
     from hilum.data.splits import shared_patients, split_summary
 
     divided = read_films(films).split(protocol, seed=seed, fractions=fractions)
@@ -143,9 +145,9 @@ def split(
         return
     rows = [[row["split"], f"{row['films']:,}", f"{row['patients']:,}"] for row in summary.to_dict("records")]
     print_table(f"Split by {protocol}, seed {seed}", ["split", "films", "patients"], rows)
-    leaks = sum(shared.values())
-    say(
-        "No patient is in two splits."
-        if not leaks
-        else f"{shared[('train', 'test')]:,} patients are in train and test."
-    )
+    if divided.notes.get("patients_are_films"):
+        say(f"Note: {PATIENTS_ARE_FILMS}")
+    elif sum(shared.values()):
+        say(f"{shared[('train', 'test')]:,} patients are in train and test.")
+    else:
+        say("No patient is in two splits.")

@@ -6,7 +6,19 @@ from typing import Annotated, Any
 
 import typer
 
-from hilum.cli.console import Bits, Changes, FilmsFile, Json, Seed, check_choice, print_json, print_table, say
+from hilum.cli.console import (
+    Bits,
+    Changes,
+    EngineChoice,
+    FilmsFile,
+    Json,
+    PrecisionChoice,
+    Seed,
+    check_choice,
+    print_json,
+    print_table,
+    say,
+)
 from hilum.errors import HilumError
 from hilum.metrics.operating_points import POINT_NAMES
 
@@ -17,7 +29,7 @@ def demo(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Phantom films -> train -> judge -> explain, in minutes. Then where to look and what to type next.
+    """Simulate films, train a model, evaluate and explain it, in minutes. Then say where to look and what to type.
 
     Example: hilum demo --out demo
     """
@@ -60,7 +72,9 @@ def train(
 def calibrate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a bundle; it is written anew.")],
     films: FilmsFile,
-    method: Annotated[str, typer.Option(help="platt (a line per finding) or temperature (one slope).")] = "platt",
+    method: Annotated[
+        str, typer.Option(help="platt (slope and intercept per finding) or temperature (one slope).")
+    ] = "platt",
     packs: Annotated[Path | None, typer.Option(help="Folder for packed films; beside FILMS if not given.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -101,8 +115,8 @@ def predict(
     ] = None,
     heatmaps: Annotated[Path | None, typer.Option(help="Folder for PNG overlays of where the model looked.")] = None,
     top: Annotated[int, typer.Option(min=1, help="Heatmaps per film, from the finding with the highest score.")] = 3,
-    engine: Annotated[str, typer.Option(help="torch, onnx, openvino, or auto: the fastest that is here.")] = "auto",
-    precision: Annotated[str | None, typer.Option(help="fp32, bf16 or int8; the engine's own if not given.")] = None,
+    engine: EngineChoice = "auto",
+    precision: PrecisionChoice = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run for OUT stopped.")] = False,
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Let a Ray cluster do it; local starts one here.")
@@ -158,7 +172,7 @@ def export(
     to: Annotated[str, typer.Option(help="onnx or openvino.")],
     precision: Annotated[str, typer.Option(help="fp32; for openvino also bf16 or int8.")] = "fp32",
     films: Annotated[
-        Path | None, typer.Option(help="For int8: a manifest; ranges are learned on its train, judged on its val.")
+        Path | None, typer.Option(help="For int8: a manifest; ranges are learned on its train, evaluated on its val.")
     ] = None,
     accept_loss: Annotated[bool, typer.Option("--accept-loss", help="Keep an int8 model that lost accuracy.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder to write; RUN/TO-PRECISION, where predict looks.")] = None,

@@ -1,9 +1,4 @@
-"""The command that opens the reading room.
-
-Commands beside a PACS: the node, a service, and DICOMweb.
-
-The command that measures this machine.
-"""
+"""Commands that serve: the reading room, the node beside a PACS, DICOMweb; and the benchmark of this machine."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hilum.cli.console import Bits, Json, check_choice, print_json, print_table, say
+from hilum.cli.console import (
+    ENGINES,
+    Bits,
+    EngineChoice,
+    Json,
+    PrecisionChoice,
+    check_choice,
+    print_json,
+    print_table,
+    say,
+)
 from hilum.errors import HilumError
 from hilum.metrics.operating_points import POINT_NAMES
 
@@ -25,8 +30,8 @@ def serve(
     names: Annotated[
         list[str] | None, typer.Option("--name", help="Another name that clients may call it by; repeatable.")
     ] = None,
-    engine: Annotated[str, typer.Option(help="torch, onnx, openvino, or auto: the fastest that is here.")] = "auto",
-    precision: Annotated[str | None, typer.Option(help="fp32, bf16 or int8; the engine's own if not given.")] = None,
+    engine: EngineChoice = "auto",
+    precision: PrecisionChoice = None,
     report: Annotated[
         Path | None, typer.Option(help="Report on these weights; RUN/report or the one beside RUN, if not given.")
     ] = None,
@@ -34,7 +39,7 @@ def serve(
     bits: Bits = None,
     as_json: Json = False,
 ) -> None:
-    """Open the reading room, a page where films are read in seconds. Programs have the same. Ctrl-C closes it.
+    """Start the reading room, a web viewer of films, and its REST API. Ctrl-C closes it.
 
     Nothing leaves this machine. Off loopback, put TLS before it: docs/serving.md says how.
 
@@ -194,7 +199,7 @@ def example(
 def bench(
     sizes: Annotated[list[int] | None, typer.Option("--size", min=32, help="Pixels of the input; repeatable.")] = None,
     engines: Annotated[
-        list[str] | None, typer.Option("--engine", help="torch, onnx or openvino; repeatable, all if not given.")
+        list[str] | None, typer.Option("--engine", help=f"{ENGINES}; repeatable, all if not given.")
     ] = None,
     images: Annotated[Path | None, typer.Option(help="PNG films; 32 phantom films of 1024 px if not given.")] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="For how long each rate is counted.")] = 4.0,
@@ -228,7 +233,7 @@ def bench(
         print_json({"rows": rows})
         return
     print_table("This machine", [name.replace("_", " ") for name in rows[0]], [_cells(row) for row in rows])
-    say("Ratios are to the anchor's faster form in this run. The networks' weights are random: only speed is measured.")
+    say("Ratios are to the baseline's faster form in this run. Weights are random: only speed is measured.")
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What is wrong with a set of films: everything is counted and named, nothing is skipped in silence."""
+"""Audit a set of films: name what is missing, unreadable, duplicated or unlisted."""
 
 import contextlib
 import hashlib
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hilum.data.films import Films
+from hilum.data.films import PATIENTS_ARE_FILMS, Films
 from hilum.data.images import read_grey
 from hilum.data.splits import shared_patients, split_summary
 from hilum.errors import ImageError
@@ -29,6 +29,7 @@ class Audit:
         duplicates: groups of films whose decoded pixels are the same. None if files were not read.
         same_name: images that have the base name of another and were not taken.
         unlisted: images that the label file does not list.
+        repeated: films that the label file lists in several equal rows, for each row but the first.
         age: films whose age cannot be believed and counts as unknown.
         unsplit: films that the official split leaves without a split.
         protocol: how the films were split, or None.
@@ -36,6 +37,7 @@ class Audit:
         summary: one row for each split: films, patients, views, positives and prevalence.
         official: films in each of NIH's lists; None for a list that was not found.
         boxes: boxes on these films.
+        patients_are_films: the label file names no patients, so each film counts as one.
     """
 
     films: int
@@ -45,6 +47,7 @@ class Audit:
     duplicates: tuple[tuple[str, ...], ...] | None
     same_name: tuple[str, ...]
     unlisted: tuple[str, ...]
+    repeated: tuple[str, ...]
     age: tuple[str, ...]
     unsplit: tuple[str, ...]
     protocol: str | None
@@ -52,10 +55,11 @@ class Audit:
     summary: tuple[dict[str, Any], ...]
     official: dict[str, int | None]
     boxes: int
+    patients_are_films: bool
 
     def to_dict(self) -> dict[str, Any]:
         """The same as JSON: a count beside every list of names, null for what is not known."""
-        named = ("missing", "unreadable", "duplicates", "same_name", "unlisted", "age", "unsplit")
+        named = ("missing", "unreadable", "duplicates", "same_name", "unlisted", "repeated", "age", "unsplit")
         return {
             "films": self.films,
             "patients": self.patients,
@@ -65,18 +69,23 @@ class Audit:
             "summary": [{name: _known(value) for name, value in row.items()} for row in self.summary],
             "official": self.official,
             "boxes": self.boxes,
+            "patients_are_films": self.patients_are_films,
         }
 
     def to_text(self, *, names: int = 5) -> str:
         """The audit for people: every count, and the first few names; all of them are in `to_dict`."""
         split = f"split by {self.protocol}" if self.protocol else "not split yet"
-        lines = [f"{self.films:,} films of {self.patients:,} patients, {split}; {self.boxes:,} boxes"]
+        patients = "unknown" if self.patients_are_films else f"{self.patients:,}"
+        lines = [f"{self.films:,} films of {patients} patients, {split}; {self.boxes:,} boxes"]
+        if self.patients_are_films:
+            lines.append(f"  {PATIENTS_ARE_FILMS}")
         for title, found in (
             ("in the label file, but not on the disk", self.missing),
             ("unreadable", self.unreadable and [f"{film} ({reason})" for film, reason in self.unreadable.items()]),
             ("duplicate by content", self.duplicates and [" = ".join(group) for group in self.duplicates]),
             ("second file of the same name", self.same_name),
             ("without a row in the label file", self.unlisted),
+            ("listed again in an equal row", self.repeated),
             ("with an age beyond belief", self.age),
             ("in no list of the official split", self.unsplit),
         ):
@@ -91,8 +100,8 @@ class Audit:
         for row in self.summary:
             views = ", ".join(f"{row[key]:.0%} {key[5:]}" for key in row if key.startswith("view ") and row[key])
             lines.append(f"{row['split']}: {row['films']:,} films, {row['patients']:,} patients, {views}")
-            shares = [(key[: -len(" prevalence")], row[key]) for key in row if key.endswith(" prevalence")]
-            lines.append("  " + ", ".join(f"{name} {share:.1%}" for name, share in shares))
+            proportions = [(key[: -len(" prevalence")], row[key]) for key in row if key.endswith(" prevalence")]
+            lines.append("  " + ", ".join(f"{name} {proportion:.1%}" for name, proportion in proportions))
         return "\n".join(lines)
 
 
@@ -133,6 +142,7 @@ def audit(films: Films, *, read_files: bool = True) -> Audit:
         duplicates=tuple(tuple(group) for group in by_content.values() if len(group) > 1) if read_files else None,
         same_name=tuple(problems.get("same_name", ())),
         unlisted=tuple(problems.get("unlisted", ())),
+        repeated=tuple(problems.get("repeated", ())),
         age=tuple(problems.get("age", ())),
         unsplit=tuple(problems.get("unsplit", ())),
         protocol=films.notes.get("protocol"),
@@ -142,6 +152,7 @@ def audit(films: Films, *, read_files: bool = True) -> Audit:
         ),
         official={name: _length(films.notes.get(name)) for name in ("official_train_val", "official_test")},
         boxes=len(films.notes.get("boxes", ())),
+        patients_are_films=bool(films.notes.get("patients_are_films")),
     )
 
 

@@ -1,9 +1,4 @@
-"""Small changes to training films that leave their findings as they are.
-
-Films as a torch data set, in an order that a seed decides and that can be taken up in the middle.
-
-Films decoded and resized once, kept in one file, so that decoding does not starve the trainer.
-"""
+"""Films as a torch data set: augmentation, resumable shuffling, and packs of films that are decoded once."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What makes a file no film, and the streams films come in: PNG, JPEG, headers of JPEG-LS and JPEG 2000."""
+"""Decode PNG and JPEG, and read headers of JPEG, JPEG-LS and JPEG 2000 streams; refuse damaged ones."""
 
 import io
 import struct

@@ -38,7 +38,7 @@ Fractions = tuple[float, float, float]
 
 PATIENT_FRACTIONS: Fractions = (0.7, 0.1, 0.2)
 IMAGE_FRACTIONS: Fractions = (0.7, 0.0, 0.3)
-"""The paper's: 70 % of the images train, 30 % judge, none is left to choose by."""
+"""The paper's: 70 % of the images for training, 30 % for test, none for validation."""
 OFFICIAL_FRACTIONS: Fractions = (7 / 8, 1 / 8, 0.0)
 """Of the patients of NIH's train_val list; NIH's test list is the test split as it stands."""
 
@@ -375,7 +375,7 @@ def _checked(fractions: Fractions) -> Fractions:
 
 
 def _cut(names: Iterable[str], fractions: Fractions, seed: int, of_what: str) -> dict[str, str]:
-    """Deal distinct names out to the splits, in the order that the seed draws them."""
+    """Assign distinct names to the splits, in an order that the seed decides."""
     drawn = sorted(set(names), key=lambda name: (hashlib.sha256(f"{seed}:{name}".encode()).digest(), name))
     ends = [round(sum(fractions[: place + 1]) * len(drawn)) for place in range(len(SPLITS))]
     starts = [0, *ends[:-1]]

@@ -1,4 +1,4 @@
-"""From an image file to the tensor that a network sees: THE preprocessing, the only road there."""
+"""Read an image file and preprocess it to the network's input."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -56,11 +56,11 @@ def block_mean(pixels: GreyPixels, times: int) -> Float32[np.ndarray, "rows colu
 
 @lru_cache(maxsize=64)
 def coverage(before: int, after: int) -> "csr_array":
-    """One axis of the area resize: each row holds the shares of the old pixels in one new one, which sum to 1.
+    """One axis of the area resize: each row holds the weights of the old pixels in one new one, which sum to 1.
 
-    When it shrinks, the share of an old pixel is the part of the new one that it covers: the exact mean of an area, so
-    that any other program can have the same numbers. (Pillow's BOX takes each pixel whole or not at all.) When it
-    grows, the two old pixels whose centres are nearest share by distance.
+    When it shrinks, the weight of an old pixel is the proportion of the new one that it covers: the exact mean of an
+    area, so that any other program can have the same numbers. (Pillow's BOX takes each pixel whole or not at all.)
+    When it grows, the two old pixels whose centres are nearest are weighed by distance.
     """
     from scipy.sparse import csr_array  # here, because it takes a tenth of a second to import
 
@@ -121,7 +121,10 @@ def read(film: Path | InMemory, *, bits: int | None = None) -> Film:
         ImageError: if the file is no film that can be read without loss or guess, naming the file and the remedy.
         MissingExtraError: if it is DICOM and what reads it is not installed.
         ValueError: if `bits` is not from 8 to 16.
+        TypeError: if the film is neither a Path nor InMemory: a str is no damaged film.
     """
+    if not isinstance(film, Path | InMemory):
+        raise TypeError(f"film must be a Path or InMemory, got {type(film).__name__}. Wrap a path's text: Path(film)")
     if bits is not None:
         check_bits(bits)
     if isinstance(film, Path):

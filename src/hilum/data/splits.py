@@ -17,8 +17,8 @@ def shared_patients(films: Films) -> dict[tuple[str, str], int]:
 def split_summary(films: Films) -> pd.DataFrame:
     """One row for each split that has films ("none" for films without one).
 
-    Columns: split, films, patients, then the share of each view (`view PA`, ...), then for each finding its positive
-    films (`Mass positives`) and their share of the films whose label is known (`Mass prevalence`, NaN if none is).
+    Columns: split, films, patients, then the proportion of each view (`view PA`, ...), then for each finding its
+    positive films (`Mass positives`) and their proportion of the films with a known label (`Mass prevalence`).
     """
     of_film = films.table["split"].astype(object).where(films.table["split"].notna(), "none")
     rows = []

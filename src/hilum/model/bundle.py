@@ -33,7 +33,7 @@ _WEIGHTS = "weights.safetensors"
 
 @dataclass(frozen=True)
 class CalibrationSet:
-    """The films that a bundle's scores were calibrated on, and how each finding's line was come by, in words."""
+    """Films that a bundle's scores were calibrated on, and in words how each finding's calibration was fitted."""
 
     method: str
     fingerprint: str
@@ -89,7 +89,7 @@ class Bundle:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """The only road from a file to this model's input."""
+        """The preprocessing from a file to this model's input."""
         return self.recipe.preprocessing
 
     @property
@@ -112,7 +112,7 @@ class Bundle:
 
 
 def renamed(bundle: Bundle, findings: Sequence[str]) -> Bundle:
-    """The same model under a manifest's names for its findings: those that mean the same, see hilum.findings.resolve.
+    """Rename a model's findings to a manifest's names for the same; see hilum.findings.resolve.
 
     Findings that are none of the manifest's keep their names.
     """
@@ -137,12 +137,12 @@ def renamed(bundle: Bundle, findings: Sequence[str]) -> Bundle:
 
 
 def binding_of(bundle: Bundle) -> str:
-    """The hash that thresholds for this bundle must bear."""
+    """Hash that binds thresholds to weights, preprocessing and calibration."""
     return bundle.description.binding(weights_sha256(bundle), _calibration_films(bundle))
 
 
 def weights_sha256(bundle: Bundle) -> str:
-    """The hash that tells a model from another, whatever its folder and calibration."""
+    """Hash of the weights alone."""
     return hashlib.sha256(_weights(bundle)).hexdigest()
 
 

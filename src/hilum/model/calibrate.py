@@ -23,7 +23,7 @@ _BATCH = 16
 
 
 def calibrate(bundle: Bundle, films: Films, *, packs: Path, method: Method = "platt") -> Bundle:
-    """The same model with scores calibrated, and thresholds chosen, on films that it was not trained on.
+    """Calibrate a model's scores and choose its thresholds on films that it was not trained on.
 
     Calibration is a positive slope and an intercept per finding: no ranking and no heatmap changes.
 
@@ -61,7 +61,7 @@ def calibrate(bundle: Bundle, films: Films, *, packs: Path, method: Method = "pl
 
 
 def calibration_method(name: str) -> Method:
-    """The method of this name.
+    """Check the name of a calibration method.
 
     Raises:
         HilumError: if there is none.

@@ -1,7 +1,4 @@
-"""The scale of a model's heatmaps: its class activation maps in closed form, measured on films of the training.
-
-Other answers than class maps to where a DenseNet looks: CBAM's spatial gates, and Grad-CAM at any stage.
-"""
+"""Measure the scale of class activation maps; compute Grad-CAM and CBAM's spatial gates."""
 
 import numpy as np
 import torch

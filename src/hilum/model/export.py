@@ -1,7 +1,4 @@
-"""A bundle as one graph: from grey pixels of any height and width to scores, logits and class maps.
-
-From a bundle to a model that runs without torch: ONNX, or OpenVINO in fp32, bf16 or INT8.
-"""
+"""Export a bundle to ONNX or OpenVINO as one graph from grey pixels to scores and class maps."""
 
 import contextlib
 import copy
@@ -163,7 +160,7 @@ def export_bundle(
         run: the bundle's folder.
         precision: of the arithmetic. INT8 is made from films, and refused if it costs accuracy.
         out: the folder to write; a folder in the bundle's own, where `hilum predict` finds it, if None.
-        films: for INT8: `train` to learn the ranges from, `val` to judge.
+        films: for INT8: `train` to learn the ranges from, `val` to evaluate on.
         accept_loss: keep an INT8 model that costs more than it may; export.json records it.
         search: for INT8: if it costs too much, look for layers to keep in higher precision, half an hour at most.
         say: gets what a user must be told.

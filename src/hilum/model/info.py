@@ -1,9 +1,4 @@
-"""What a recipe or a bundle holds, in numbers: parameters, layers, arithmetic, memory.
-
-What a recipe or a bundle holds, as the short tables that a command line prints.
-
-Figure 1 of the paper, drawn from the network itself: its blocks, their outputs and their parameters.
-"""
+"""Parameters, layers, arithmetic and memory of a recipe or bundle, as tables and as the paper's figure 1."""
 
 import io
 import re

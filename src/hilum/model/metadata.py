@@ -50,7 +50,8 @@ class Description:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON."""
-        return {**asdict(replace(self, gate=None)), "gate": self.gate and self.gate.to_dict()}
+        own = {name: part and part.to_dict() for name, part in (("thresholds", self.thresholds), ("gate", self.gate))}
+        return {**asdict(replace(self, thresholds=None, gate=None)), **own}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Description":
@@ -104,7 +105,7 @@ class Description:
         return [chosen[finding] for finding in self.findings]
 
     def binding(self, weights_sha256: str, calibration_films: str) -> str:
-        """The hash that thresholds must bear."""
+        """Hash that binds thresholds to weights, preprocessing and calibration."""
         return binding(weights_sha256, self.preprocessing.to_dict(), self.calibration, calibration_films)
 
     def slopes_and_intercepts(self) -> Float32[np.ndarray, "2 findings"]:

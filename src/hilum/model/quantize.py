@@ -33,7 +33,7 @@ class Accuracy:
     """What the quantisation cost, as export.json records it.
 
     Attributes:
-        films: validation films that were judged.
+        films: validation films that it was evaluated on.
         mean_change: of the mean AUC over the findings that have one; negative is a loss.
         worst_change: of the finding that lost most.
         findings: per finding its AUC in fp32 and in INT8, and its positive films; one without an AUC is left out.
@@ -81,7 +81,7 @@ def quantise(
 
     Args:
         model: the fp32 model, which is used up.
-        films: `train` to learn the ranges from, `val` to judge.
+        films: `train` to learn the ranges from, `val` to evaluate on.
         gates: names of the operations that make attention's gates.
         accept_loss: return what lost least even if that is too much.
         search: look for layers to keep in higher precision if the cost is too high.
@@ -164,11 +164,11 @@ class _Judge:
         self.films, self.findings = _Films(bundle, films, most=None), bundle.findings
         self.truth = films.all_labels[:, [films.findings.index(name) for name in bundle.findings]]
         self.size = bundle.preprocessing.size
-        self.exact = self._logits(exact, "judging fp32")
+        self.exact = self._logits(exact, "evaluating fp32")
 
     def accuracy(self, network: Any) -> Accuracy:
         """What a network lost."""
-        return self.accuracy_of(self._logits(network, "judging INT8"))
+        return self.accuracy_of(self._logits(network, "evaluating INT8"))
 
     def accuracy_of(self, logits: Logits) -> Accuracy:
         """What the logits lost."""

@@ -1,9 +1,4 @@
-"""Wang 2017, the network of the ChestX-ray8 paper: a backbone, a transition layer, one pooling, one linear layer.
-
-ChestNet: a ResNet-152 that classifies, and an attention branch that judges where each finding may be.
-
-DNetLoc, approximately: a DenseNet for large films that also says where an abnormality lies.
-"""
+"""Networks to compare with: Wang 2017, ChestNet, and DNetLoc, approximately."""
 
 import math
 from collections import OrderedDict
@@ -106,7 +101,7 @@ class Wang2017(Classifier):
         return self._logits(features), maps + self.classifier.bias[:, None, None]
 
     def own_keys(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Torchvision's weights of the backbone, or a Wang 2017's own."""
+        """Rename the keys of torchvision's backbone to this network's; a Wang 2017's own stay."""
         return backbone_keys(state)
 
     def _logits(self, features: Float[Tensor, "batch features rows columns"]) -> Logits:
@@ -270,7 +265,7 @@ class ChestNet(Classifier):
         return maps.mean((2, 3)), maps
 
     def own_keys(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Torchvision's weights of the ResNet, or a ChestNet's own."""
+        """Rename the keys of torchvision's ResNet to this network's; a ChestNet's own stay."""
         return backbone_keys(state)
 
 

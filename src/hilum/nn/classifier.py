@@ -37,7 +37,7 @@ class Classifier(nn.Module, ABC):
 
     @abstractmethod
     def own_keys(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of elsewhere under this network's keys."""
+        """Rename the keys of foreign weights to this network's."""
 
     def fold_to_grey(self) -> None:
         """Make the first convolution see one channel: for three equal ones, the same sum in a third of the time."""

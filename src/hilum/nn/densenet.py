@@ -1,7 +1,4 @@
-"""Attention: a feature map is told which channels to attend to, which places, or both (CBAM).
-
-DenseNet with or without attention: AM_DenseNet, DenseNet-121 as its own baseline, and its ablations.
-"""
+"""DenseNet-121 with or without attention: AM_DenseNet, its baseline and its ablations."""
 
 import re
 from collections import OrderedDict
@@ -209,7 +206,7 @@ class DenseNet(Classifier):
         return maps.mean((2, 3)), maps
 
     def own_keys(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of elsewhere under today's keys; see modern_keys."""
+        """Rename the keys of foreign weights to this network's; see modern_keys."""
         return modern_keys(state)
 
 

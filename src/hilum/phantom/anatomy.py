@@ -1,11 +1,7 @@
-"""The phantom's anatomy: one chest as a few lengths, and the borders that follow from them.
+"""The phantom's normal chest: anatomy in centimetres, and the air, tissue and bone that each pixel's ray meets.
 
 Lengths are centimetres on the film. x grows towards the patient's left, which is the right side of the film, and is 0
 at the spine; y grows downwards and is 0 about 4 cm above the lung apices.
-
-The phantom's canvas: where each pixel lies in the chest, and how much air, tissue and bone its ray meets.
-
-The phantom's normal chest: body, breasts, ribs, clavicles, scapulae, spine, airways, vessels, stomach.
 """
 
 from collections.abc import Sequence
@@ -254,11 +250,11 @@ class Chest:
     height: Plane  # 0 at the apex, 1 at the diaphragm
     heart: Plane  # thickness of heart and mediastinum
     air: Plane  # thickness of lung
-    filled: Plane  # share of the lung's air that fluid, cells or scar have taken, 0..1
+    filled: Plane  # proportion of the lung's air that fluid, cells or scar have taken, 0..1
     vessels: Plane  # thickness of vessels in the lung
     soft: Plane  # other tissue added or (negative) missing
     bone: Plane
-    hidden: Plane = field(init=False)  # share of vessels lost, e.g. beyond a pleural line
+    hidden: Plane = field(init=False)  # proportion of vessels lost, e.g. beyond a pleural line
 
     def __post_init__(self) -> None:
         self.hidden = np.zeros_like(self.x)
@@ -287,7 +283,7 @@ class Chest:
         return slice(start[0], stop[0]), slice(start[1], stop[1])
 
     def fill(self, share: Plane, window: Window = EVERYWHERE) -> None:
-        """Take a share (0..1) of the air that is still there."""
+        """Take a proportion (0..1) of the air that is still there."""
         self.filled[window] += (1 - self.filled[window]) * share
 
     def splat(self, x: Points, y: Points, mass: Points, *, width: Int64[np.ndarray, " points"] | int = 1) -> Plane:

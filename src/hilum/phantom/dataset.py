@@ -1,11 +1,7 @@
-"""The phantom's patients: who they are, what they have, and the films that are taken of them.
-
-A phantom data set: simulated chest radiographs with ground truth, written out in NIH's own layout.
+"""Write a data set of simulated chest radiographs with their truth, in ChestX-ray14's layout.
 
 For trying Hilum without real films, and for tests that need to know what is on a film. It teaches nothing about
 patients.
-
-One picture of the phantom: a normal PA and AP film and one film per finding, with titles.
 """
 
 import json

@@ -1,7 +1,4 @@
-"""What is on a film and not in the chest: side markers, AP and PORTABLE stamps, leads, tubes.
-
-From a phantom's plan to the film: attenuation, exposure, detail enhancement, noise, markers, findings' boxes.
-"""
+"""Turn a phantom's plan into a film: attenuation, exposure, noise, markers and devices, and the boxes of findings."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -88,7 +85,7 @@ class Exposure:
     detail: float  # strength of the detail enhancement
     noise: float  # standard deviation of the quantum noise, in attenuation
     haze: float  # scatter and blur of a portable film, 0..1
-    frame: float  # share of the film hidden by the collimator
+    frame: float  # proportion of the film hidden by the collimator
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,4 @@
-"""Findings of the pleura: effusion, pneumothorax, thickening.
-
-Findings of the lung itself: what takes the place of air, from a thin plate to a whole lobe.
-
-The fourteen findings, each drawn as a radiologist would describe it, and the box that holds it.
-"""
+"""Draw the fourteen findings as a radiologist would describe them, each with its box."""
 
 from collections.abc import Callable
 from typing import NamedTuple

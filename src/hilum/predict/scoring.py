@@ -1,4 +1,4 @@
-"""Films decoded, batched and scored at the same time on all cores, in their order, in bounded memory."""
+"""Decode, batch and score films in parallel, in order and in bounded memory."""
 
 import os
 from collections import deque

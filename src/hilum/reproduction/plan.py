@@ -1,7 +1,4 @@
-"""How a suite of trainings fits into a time: each system's cost, measured, and one rule that scales all alike.
-
-The plan of a reproduction: which systems, trained how, under which protocols, with which seeds, in which order.
-"""
+"""Plan a reproduction: which systems, protocols and seeds, scaled alike to fit into a time."""
 
 import json
 import time

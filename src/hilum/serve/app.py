@@ -55,7 +55,7 @@ _CHUNK = 1 << 20
 
 
 def application(room: Room, access: Access) -> ASGIApp:
-    """The whole server, behind its guard."""
+    """Build the ASGI application with its middleware."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -196,12 +196,12 @@ def _add_model(app: FastAPI, room: Room) -> None:
 
     @app.get("/health", summary="Whether the server lives")
     async def health() -> State:
-        """Always ok, if it answers at all."""
+        """Answer ok while the server lives."""
         return State(status="ok")
 
     @app.get("/ready", responses={503: {"model": State}}, summary="Whether the server takes films")
     async def ready(response: Response) -> State:
-        """Busy while the line is full or the engine has stopped."""
+        """Answer 503 while the queue is full or the engine has stopped."""
         free = room.batches.alive and room.batches.taken < room.limits.waiting
         response.status_code = 200 if free else 503
         return State(status="ok" if free else "busy")
@@ -272,7 +272,7 @@ def _add_refusals(app: FastAPI) -> None:
 
 
 async def _held(room: Room, films: int, work: Callable[[], Awaitable[Done]]) -> Done:
-    """Do what so many films need, in time and only if there is room for them."""
+    """Run `work` for `films` films: 429 if the queue is full, 503 on timeout."""
     room.batches.take(films)
     try:
         return await asyncio.wait_for(work(), room.limits.answer_s)

@@ -67,11 +67,11 @@ class BusyError(Exception):
 
 
 class StoppedError(Exception):
-    """No film is run any more."""
+    """The server has stopped scoring."""
 
 
 class Batches:
-    """An engine with a line before it. Each of its threads takes what waits, up to the engine's batch, and runs it.
+    """Batch waiting films through an engine, up to its batch size, in threads.
 
     Args:
         waiting: films that may be taken and not answered yet.
@@ -87,7 +87,7 @@ class Batches:
             thread.start()
 
     def take(self, films: int) -> None:
-        """Promise to hold so many films, all or none.
+        """Reserve places in the queue for `films` films, all or none.
 
         Raises:
             BusyError: if there is no room for them.
@@ -98,7 +98,7 @@ class Batches:
             self.taken += films
 
     def give_back(self, films: int) -> None:
-        """So many films were answered."""
+        """Release the places of `films` films."""
         with self._lock:
             self.taken -= films
 

@@ -95,7 +95,7 @@ class RefusedError(Exception):
 
 @dataclass
 class Guard:
-    """The application's doorkeeper, an ASGI middleware. Its log tells route, status and time, and nothing else.
+    """ASGI middleware that checks tokens, hosts and limits. Its log tells route, status and time, and nothing else.
 
     Attributes:
         under_way: requests with films that were let through and are not answered yet.

@@ -1,7 +1,4 @@
-"""One training step, one validation, and the schedule: what Lightning's loop is told to do.
-
-What keeps a training from being lost: saving on Ctrl-C, SIGTERM and every few minutes; stopping early; averaging.
-"""
+"""The Lightning module of a training, and callbacks: save and resume, stop early, average weights."""
 
 import math
 import signal
@@ -180,7 +177,7 @@ def _diverged(what: str, steps: int) -> HilumError:
 
 
 def prevalence_of(labels: Float32[np.ndarray, "films findings"]) -> Float32[np.ndarray, " findings"]:
-    """Part of the known labels that are present; never 0 or 1: half a film then counts as of the other kind."""
+    """Proportion of known labels that are present, kept off 0 and 1 by half a film."""
     present, absent = _counts(labels)
     part: Float32[np.ndarray, " findings"] = (present / (present + absent)).astype(np.float32)
     return part
@@ -193,7 +190,7 @@ def _counts(labels: Float32[np.ndarray, "films findings"]) -> tuple[np.ndarray, 
 
 
 def start_from_prevalence(model: nn.Module, labels: Float32[np.ndarray, "films findings"]) -> None:
-    """Let an untrained classifier say each finding's prevalence, so that training does not begin by learning it.
+    """Set the classifier's bias to the log odds of each finding's prevalence.
 
     Args:
         model: a network whose `classifier` is new.
@@ -305,7 +302,7 @@ class StopEarly(EarlyStopping):
 
 
 class MovingAverage(WeightAveraging):
-    """Keep an exponential moving average of weights and batch-norm statistics; it is what is judged and kept.
+    """Keep an exponential moving average of weights and batch-norm statistics; it is what is evaluated and kept.
 
     Args:
         decay: the part of the average that each step leaves; less at the start, to forget the random weights.

@@ -99,8 +99,8 @@ def class_weighted_bce_loss(
     """Binary cross-entropy, averaged over the known labels, in which the rarer state of each finding weighs more.
 
     Args:
-        prevalence: part of the training films that have the finding, in (0, 1); a present label weighs 1 / prevalence
-            and an absent one 1 / (1 - prevalence).
+        prevalence: proportion of the training films that have the finding, in (0, 1); a present label weighs
+            1 / prevalence and an absent one 1 / (1 - prevalence).
 
     Raises:
         ValueError: if a prevalence is not in (0, 1).

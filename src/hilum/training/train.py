@@ -1,7 +1,4 @@
-"""Starting weights from Hilum's own simulator: the network learns phantom films before it sees a real one.
-
-From a recipe and a table of films to a bundle. The loop is Lightning's.
-"""
+"""Train a recipe on films into a bundle; where the recipe asks for it, start on phantom films."""
 
 import hashlib
 import json

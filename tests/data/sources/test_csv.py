@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hilum.data.films import Films, read_films, write_films
-from hilum.data.sources import READERS
+from hilum.data.sources import SOURCES
 from hilum.data.sources.csv import index_csv, read_map
 from hilum.data.sources.draft import write_draft
 from hilum.data.sources.reading import Options
@@ -59,7 +59,8 @@ def test_a_wide_table_is_read(tmp_path: Path) -> None:
     assert films.table["film"].tolist() == films.table["path"].tolist() == ["a.png", "deep/b.png"]
     assert films.table["patient"].tolist() == ["7", "8"]
     np.testing.assert_array_equal(films.all_labels, [[1, 0], [np.nan, 1]])
-    assert films.notes["problems"] == {"missing": ["gone.png"], "unlisted": [], "same_name": [], "age": []}
+    named = {name: films for name, films in films.notes["problems"].items() if films}
+    assert named == {"missing": ["gone.png"]}
     assert not films.notes["patients_are_films"]
 
 
@@ -128,7 +129,8 @@ def test_films_for_patients_are_said(tmp_path: Path, hilum: Any) -> None:
             r"tb must be one of .*, got 'maybe' in .*labels\.csv, row 3",
         ),
         ("file,pid,tb,mass\na.png,,1,0\n", r"pid must not be empty, got '' in .*row 2, column 'pid'"),
-        ("file,pid,tb,mass\na.png,1,1,0\nA.PNG,2,1,0\n", "row 2 is the same film"),
+        ("file,pid,tb,mass\na.png,,1,0\nb.png,,1,0\n", r"row 2, column 'pid'.* 1 more rows have such cells"),
+        ("file,pid,tb,mass\na.png,1,1,0\nA.PNG,2,1,0\n", "row 2 is the same film with another 'file, pid'"),
         ("file,pid,tb\na.png,1,1\n", "table must have one column 'mass', got no such column"),
         ("file,pid,tb,tb,mass\na.png,1,1,1,0\n", "table must have one column 'tb', got 2 of them"),
         ("file,pid,tb,mass\nz.png,1,1,0\n", r"table must list films of .*got none of its 2 such as 'a\.png'"),
@@ -260,6 +262,30 @@ def test_a_draft_is_a_map(tmp_path: Path, hilum: Any) -> None:
         write_draft(tmp_path)
 
 
+def test_equal_rows_count_once_and_are_named(tmp_path: Path) -> None:
+    films = index(tmp_path, "file,pid,tb,mass\na.png,1,1,0\nb.png,2,0,0\na.png,1,1,0\n")
+    assert films.table["film"].tolist() == ["a.png", "deep/b.png"]
+    assert films.notes["problems"]["repeated"] == ["a.png"]
+
+
+def test_a_german_sheet_is_drafted(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        picture(tmp_path / name)
+    (tmp_path / "Befunde.csv").write_bytes(
+        "Dateiname;Patientennummer;Untersuchungsdatum;Alter;Geschlecht;Aufnahme;Vorbefunde;Pleuraerguss;Größe;TB\n"
+        "a.png;7;01.03.2021;58;männlich;p.a.;3;ja;nein;x\n"
+        "b.png;8;01.03.2021;61;weiblich;a.p. liegend;1;nein;fraglich;\n"
+        "c.png;8;02.03.2021;61;w;seitlich;0;nein;nein;\n".encode("cp1252")
+    )
+    mapping = read_map(write_draft(tmp_path))
+    assert (mapping.patient, mapping.study, mapping.sex) == ("Patientennummer", None, "Geschlecht")
+    assert set(mapping.labels) == {"Pleuraerguss", "Größe", "TB"}  # Vorbefunde counts
+    assert mapping.values.uncertain == ("fraglich",)
+    films = index_csv(tmp_path, Options())
+    assert films.table["sex"].tolist() == ["M", "F", "F"]
+    assert films.table["view"].tolist() == ["PA", "AP", "LATERAL"]
+
+
 def test_a_draft_of_lists_without_patients_must_be_decided(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         picture(tmp_path / name)
@@ -285,7 +311,7 @@ def test_a_draft_without_a_table_is_refused(tmp_path: Path) -> None:
 
 
 def test_map_and_draft_are_for_csv_alone(hilum: Any, tmp_path: Path) -> None:
-    assert list(READERS)[:2] == ["nih", "csv"]
+    assert list(SOURCES)[:2] == ["nih", "csv"]
     assert "must be left out for nih" in hilum("index", "nih", tmp_path, "--draft").err
     assert "source must be one of nih, csv" in hilum("index", "other", tmp_path).err
 

@@ -1,15 +1,41 @@
-"""Data sets as their publishers lay them out, one reader each: folder -> Films. A new one is a file and a line here."""
+"""Data sets as their publishers lay them out, one reader each. A new one is a file and its lines here."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-from hilum.data.films import Films
-from hilum.data.sources.csv import index_csv
-from hilum.data.sources.nih import index_nih
 from hilum.data.sources.reading import Options
 
-READERS: dict[str, Callable[[Path, Options], Films]] = {
-    "nih": lambda folder, options: index_nih(folder, labels=options.labels),
-    "csv": index_csv,
+if TYPE_CHECKING:
+    from hilum.data.films import Films
+
+
+class Source(NamedTuple):
+    """Whose layout a folder may have.
+
+    Attributes:
+        about: what the command line says of it, in a few words.
+        index: its reader, imported when it is called.
+    """
+
+    about: str
+    index: Callable[[Path, Options], "Films"]
+
+
+def _nih(folder: Path, options: Options) -> "Films":
+    from hilum.data.sources.nih import index_nih
+
+    return index_nih(folder, labels=options.labels)
+
+
+def _csv(folder: Path, options: Options) -> "Films":
+    from hilum.data.sources.csv import index_csv
+
+    return index_csv(folder, options)
+
+
+SOURCES = {
+    "nih": Source("ChestX-ray14", _nih),
+    "csv": Source("a table of your own", _csv),
 }
-"""The reader of each source, under its name on the command line."""
+"""Each source under its name on the command line."""

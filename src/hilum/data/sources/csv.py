@@ -33,10 +33,13 @@ UNDECIDED = "?"
 """What a draft writes where it cannot guess; such a map is refused."""
 EACH_FILM = "film"
 """The patient of a table that knows none: every film counts as a patient of its own."""
-PRESENT, ABSENT = ("1", "yes", "y", "true", "present", "positive", "pos"), ("0", "no", "n", "false", "absent", "neg")
+PRESENT = ("1", "yes", "y", "true", "present", "positive", "pos")
+ABSENT = ("0", "no", "n", "false", "absent", "negative", "neg")
+UNCERTAIN = ("-1", "?", "uncertain", "unsure", "possible", "probable", "equivocal", "u", "maybe", "fraglich", "unklar")
+"""Words that a draft takes for uncertain; a map must name its own."""
 
 _DICOM = "dicom:"
-_SEE = "See docs, or make a map with: hilum index csv DIR --draft"
+_SEE = "See docs/own_films.md, or make a map with: hilum index csv DIR --draft"
 
 
 def cell_word(value: object) -> str:
@@ -126,7 +129,8 @@ class Map(_Strict):
 def index_csv(folder: Path, options: Options) -> Films:
     """List the films of a folder that a table describes, as the map says; images are opened for their boxes alone.
 
-    Rows without an image, images without a row and unbelievable ages are named in `notes["problems"]`.
+    Rows without an image, images without a row, rows that repeat another whole and unbelievable ages are named in
+    `notes["problems"]`.
 
     Args:
         options: `mapping` is the map, map.toml in the folder if None; `labels` a table instead of the map's.
@@ -146,15 +150,20 @@ def index_csv(folder: Path, options: Options) -> Films:
     images = list_images(folder)
     find = _finder(mapping.film.match, images, folder)
     names = rows.texts(mapping.film.column)
-    paths, missing, first = [], [], dict[str, int]()
+    paths, missing, repeated, first = [], [], [], dict[str, int]()
     for row, name in enumerate(names):
         path = _one_image(rows, row, mapping.film, find(name))
-        paths.append(path)
         if path is None:
             missing.append(name)
         elif first.setdefault(path, row) != row:
-            rule = f"name each film once, but row {cells.rows[first[path]]} is the same film"
-            raise rows.fault(mapping.film.column, row, rule, "Remove one of the two rows")
+            differ = rows.differing(first[path], row)
+            if differ:
+                other = shown(", ".join(differ))
+                rule = f"name each film once, but row {cells.rows[first[path]]} is the same film with another {other}"
+                raise rows.fault(mapping.film.column, row, rule, "Remove the row that is wrong")
+            repeated.append(path)
+            path = None
+        paths.append(path)
     if not first:
         raise FilmsError(
             f"table must list films of {folder}, got none of its {len(images)} such as {images[0]!r} among "
@@ -169,6 +178,7 @@ def index_csv(folder: Path, options: Options) -> Films:
         "missing": missing,
         "unlisted": [path for path in images if path not in first],
         "same_name": [],
+        "repeated": repeated,
         "age": table["film"][too_old].tolist(),
     }
     table.loc[too_old, "age"] = np.nan
@@ -291,6 +301,15 @@ class _Rows(NamedTuple):
     def texts(self, name: str) -> list[str]:
         return [cell_text(value) for value in self.cells.columns[self.column(name)]]
 
+    def differing(self, one: int, other: int) -> list[str]:
+        """The columns in which two rows differ."""
+        names, columns = self.cells.names, self.cells.columns
+        return [
+            cell_text(name)
+            for name, values in zip(names, columns, strict=True)
+            if cell_text(values[one]) != cell_text(values[other])
+        ]
+
     def fault(self, name: str, row: int, rule: str, remedy: str) -> FilmsError:
         column = self.column(name)
         got = shown(cell_text(self.cells.columns[column][row]))
@@ -300,9 +319,10 @@ class _Rows(NamedTuple):
         """A column's values; `parse` gives None for one that breaks the rule."""
         texts = self.texts(name)
         known = {text: parse(text) for text in dict.fromkeys(texts)}
-        for row, text in enumerate(texts):
-            if known[text] is None:
-                raise self.fault(name, row, rule, remedy)
+        bad = [row for row, text in enumerate(texts) if known[text] is None]
+        if bad:
+            more = f" {len(bad) - 1:,} more rows have such cells" if len(bad) > 1 else ""
+            raise self.fault(name, bad[0], rule, f"{remedy}.{more}".removesuffix("."))
         return [known[text] for text in texts]
 
 
