@@ -118,6 +118,10 @@ Bits = Annotated[
     int | None,
     typer.Option(min=8, max=16, help="Bits of films whose files have room for more and do not say it, such as 12."),
 ]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Score films that do not fit the model too; every output says so."),
+]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="Change a key of the recipe: optimizer.lr=3e-4")]
 
 
