@@ -63,7 +63,7 @@ class Scored:
 
     @property
     def analysed(self) -> bool:
-        """Whether the network may look at it, and results may say what it saw: it fits the model, or that was forced."""
+        """Whether the network may look at it, and results may speak: it fits the model, or that was forced."""
         return not self.error and (self.fits or self.forced)
 
     @property
