@@ -104,6 +104,23 @@ def test_a_list_gives_a_list_and_a_stream_one_by_one(
     assert taken < 500
 
 
+def test_a_film_that_does_not_fit_has_no_verdict(model: front.Model, film: Path) -> None:
+    turned = 255 - np.asarray(Image.open(film).convert("L"))
+    result = model.predict(turned)
+    assert (result.fits, result.forced, result.error) == (False, False, "")
+    assert result.quality.startswith("inverted")
+    assert all(np.isnan(score) for score in result.scores.values())
+    assert set(result.calls("youden").values()) == {""}
+    assert "not analysed; input quality: inverted" in repr(result)
+    with pytest.raises(ImageError, match=r"film must fit the model to have heatmaps, got inverted: .*force=True"):
+        result.heatmap("Mass")
+    (forced,) = model.predict([turned], force=True)
+    assert (forced.fits, forced.forced) == (False, True)
+    assert not any(np.isnan(score) for score in forced.scores.values())
+    assert forced.heatmap("Mass").note == "Forced: the film does not fit the model (inverted)"
+    assert model.predict(film).fits
+
+
 @pytest.mark.parametrize("kind", ["grey 8", "grey 16", "rgb", "rgba", "jpeg"])
 def test_a_film_in_memory_scores_as_its_file(
     model: front.Model, tiny_run: Path, tmp_path: Path, hilum: Hilum, kind: str
