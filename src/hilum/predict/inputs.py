@@ -141,8 +141,8 @@ def page() -> str:
             *rows,
             "",
             f"`--bits N` ({FEWEST_BITS} to {MOST_BITS}) on `hilum predict`, `serve` and `dicomweb`, and `bits` in a",
-            "recipe or a node's configuration, say how many bits films have whose files have room for more and do not say it.",
-            "No film is ever stretched by its own darkest and brightest pixel.",
+            "recipe or a node's configuration, say how many bits films have whose files have room for more and do not",
+            "say it. No film is ever stretched by its own darkest and brightest pixel.",
             "",
         ]
     )
