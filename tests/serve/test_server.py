@@ -67,7 +67,7 @@ def test_films_of_all_kinds_in_one_request(url: str, tmp_path: Path) -> None:
     kinds = {name: io.BytesIO() for name in ("JPEG", "PNG")}
     for name, file in kinds.items():
         Image.fromarray(grey).save(file, format=name, quality=95)
-    dicom = written(tmp_path / "a.dcm", grey.astype(np.uint16) << 4).read_bytes()
+    dicom = written(tmp_path / "a.dcm", grey.astype(np.uint16) << 4, bits=12).read_bytes()
     films = [("a.jpg", kinds["JPEG"].getvalue()), ("b.png", kinds["PNG"].getvalue()), ("c", dicom)]
     rows = post(url, *films, ("d.zip", packed({"folder/": b"", "folder/\u0444 (1).jpeg": films[0][1]}))).json()["films"]
     assert [row["film"] for row in rows] == ["a.jpg", "b.png", "c", "\u0444 (1).jpeg"]
