@@ -104,6 +104,23 @@ def test_a_list_gives_a_list_and_a_stream_one_by_one(
     assert taken < 500
 
 
+def test_a_film_that_does_not_fit_has_no_verdict(model: front.Model, film: Path) -> None:
+    turned = 255 - np.asarray(Image.open(film).convert("L"))
+    result = model.predict(turned)
+    assert (result.fits, result.forced, result.error) == (False, False, "")
+    assert result.quality.startswith("inverted")
+    assert all(np.isnan(score) for score in result.scores.values())
+    assert set(result.calls("youden").values()) == {""}
+    assert "not analysed; input quality: inverted" in repr(result)
+    with pytest.raises(ImageError, match=r"film must fit the model to have heatmaps, got inverted: .*force=True"):
+        result.heatmap("Mass")
+    (forced,) = model.predict([turned], force=True)
+    assert (forced.fits, forced.forced) == (False, True)
+    assert not any(np.isnan(score) for score in forced.scores.values())
+    assert forced.heatmap("Mass").note == "Forced: the film does not fit the model (inverted)"
+    assert model.predict(film).fits
+
+
 @pytest.mark.parametrize("kind", ["grey 8", "grey 16", "rgb", "rgba", "jpeg"])
 def test_a_film_in_memory_scores_as_its_file(
     model: front.Model, tiny_run: Path, tmp_path: Path, hilum: Hilum, kind: str
@@ -115,23 +132,23 @@ def test_a_film_in_memory_scores_as_its_file(
         pixels = np.concatenate([pixels, np.full((*pixels.shape[:2], 1), 255, dtype=np.uint8)], axis=-1)
     path = tmp_path / ("film.jpg" if kind == "jpeg" else "film.png")
     Image.fromarray(pixels).save(path)
-    (row,) = command(hilum, tiny_run, path)
+    (row,) = command(hilum, tiny_run, path, "--force")
     with Image.open(path) as image:
-        same(model.predict(image), row)
-    same(model.predict(path.read_bytes()), row)
-    same(model.predict(path), row)
+        same(model.predict(image, force=True), row)
+    same(model.predict(path.read_bytes(), force=True), row)
+    same(model.predict(path, force=True), row)
     if kind != "jpeg":
-        same(model.predict(pixels), row)
-        same(model.predict([pixels])[0], row)
+        same(model.predict(pixels, force=True), row)
+        same(model.predict([pixels], force=True)[0], row)
     if kind == "grey 16":
-        same(model.predict(pixels.astype(">u2")), row)
+        same(model.predict(pixels.astype(">u2"), force=True), row)
 
 
 def test_floats_are_films_from_black_to_white(model: front.Model) -> None:
     pixels = grey(np.uint8)
-    whole, floats = model.predict(pixels), model.predict(pixels / 255)
+    whole, floats = model.predict(pixels, force=True), model.predict(pixels / 255, force=True)
     assert list(floats.scores.values()) == pytest.approx(list(whole.scores.values()), abs=1e-5)
-    assert model.predict((pixels / 255).astype(np.float32)).scores == floats.scores
+    assert model.predict((pixels / 255).astype(np.float32), force=True).scores == floats.scores
 
 
 def test_data_sets_score_as_their_files(model: front.Model, tiny_run: Path, tmp_path: Path, hilum: Hilum) -> None:
@@ -141,9 +158,9 @@ def test_data_sets_score_as_their_files(model: front.Model, tiny_run: Path, tmp_
     stored = grey(np.uint16) >> 4
     for syntax in ("implicit", "big endian", "deflated", "jpeg 2000 lossless"):
         path = written(tmp_path / f"{syntax}.dcm", stored, syntax, bits=12, PhotometricInterpretation="MONOCHROME1")
-        (row,) = command(hilum, tiny_run, path)
-        same(model.predict(pydicom.dcmread(path)), row)
-        same(model.predict(path.read_bytes()), row)
+        (row,) = command(hilum, tiny_run, path, "--force")
+        same(model.predict(pydicom.dcmread(path), force=True), row)
+        same(model.predict(path.read_bytes(), force=True), row)
     with pytest.raises(ImageError, match="say its transfer syntax"):
         model.predict(header(stored))
     computed_tomography = pydicom.dcmread(path)

@@ -1,16 +1,20 @@
 """Small inputs that were once read wrongly, refused wrongly or explained badly; see HILUM_REAL_DATA/faults."""
 
+import json
 import warnings
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from hilum.batch import Asked, predict_to_file
 from hilum.data.images import read
 from hilum.data.tables import read_cells
 from hilum.errors import ImageError
 from hilum.model.engines import open_engine
+from hilum.pacs.results import fit_in, read_header, result_model, result_objects, scores_of
 from hilum.predict.files import LeftOut, expand
 from hilum.predict.scoring import score_files
 
@@ -105,6 +109,33 @@ def test_jpeg_that_differs_from_its_header(faults: Path) -> None:
         ImageError, match="8 or 12 bits if it is a lossy JPEG, got a stream of 16 bits and a header of 12"
     ):
         read(faults / "jpeg_depth_messages" / "jpeg12.dcm")
+
+
+def test_a_lateral_film_by_its_header(faults: Path, untrained_run: Path) -> None:
+    """LL is no frontal film, whatever is on it: no scores, and the field that says so."""
+    path = faults / "lateral_by_header" / "lateral_LL.dcm"
+    engine = open_engine(untrained_run, engine="torch")
+    [scored] = score_files(engine, [path])
+    assert (scored.scores, scored.error) == (None, "")
+    assert scored.fit == "lateral: the header's View Position is LL"
+    [forced] = score_files(engine, [path], force=True)
+    assert forced.scores is not None
+    assert forced.forced
+    (report,) = result_objects(path, scored, result_model(untrained_run, None), now=datetime(2026, 1, 2))
+    assert scores_of(report) == {}
+    assert fit_in(report) == scored.fit
+
+
+def test_a_name_without_character_set(faults: Path) -> None:
+    assert str(read_header(faults / "name_without_charset" / "utf8_undeclared.dcm").PatientName) == "Müster^Jörg"
+
+
+def test_what_has_no_report_keeps_its_scores(faults: Path, untrained_run: Path, tmp_path: Path) -> None:
+    asked = Asked(untrained_run, (str(faults / "dicom_out_loses_scores"),), engine="torch", dicom=tmp_path / "o")
+    predict_to_file(asked, tmp_path / "p.json")
+    for row in json.loads((tmp_path / "p.json").read_text()):
+        assert row["Mass"] is not None
+        assert "no study to put a report into" in row["error"] or "leading zero" in row["error"]
 
 
 def test_folders(faults: Path) -> None:

@@ -34,10 +34,11 @@ async function ask(path, options = {}) {
 export const useToken = (token) => sessionStorage.setItem(TOKEN, token.trim());
 export const model = async () => (await ask("/v1/model")).json();
 
-export async function predict(file, point) {
+export async function predict(file, point, force) {
   const form = new FormData();
   form.append("films", file);
   form.append("heatmaps", "true");
+  if (force) form.append("force", "true");
   if (point) form.append("point", point);
   return (await ask("/v1/predict", { method: "POST", body: form })).json();
 }
@@ -54,9 +55,10 @@ export async function pixels(file) {
   return { greys, rows: number("x-rows"), columns: number("x-columns"), bits, spacing };
 }
 
-export async function dicom(file, point) {
+export async function dicom(file, point, force) {
   const form = new FormData();
   form.append("film", file);
+  if (force) form.append("force", "true");
   if (point) form.append("point", point);
   return (await ask("/v1/dicom", { method: "POST", body: form })).blob();
 }

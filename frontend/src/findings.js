@@ -92,7 +92,7 @@ export function csv(films, model) {
     const of = new Map((film.result?.findings ?? []).map((one) => [one.finding, one]));
     const scores = names.map((name) => of.get(name)?.score ?? "");
     const calls = names.map((name) => of.get(name)?.call ?? "");
-    return [cell(film.name), ...scores, ...calls, cell(film.result?.fit ?? ""), cell(film.why)].join(",");
+    return [cell(film.name), ...scores, ...calls, cell(film.result?.fit ?? ""), film.result?.forced ? "yes" : "no", cell(film.why)].join(",");
   });
-  return `${["film", ...names, ...names.map((name) => `call_${name}`), "fit", "error"].join(",")}\n${rows.join("\n")}\n`;
+  return `${["film", ...names, ...names.map((name) => `call_${name}`), "fit", "forced", "error"].join(",")}\n${rows.join("\n")}\n`;
 }

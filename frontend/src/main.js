@@ -6,7 +6,7 @@ import { drawRows } from "./rows.js";
 import { saveCsv, saveDicom, savePng } from "./saving.js";
 import { labels } from "./scale.js";
 import { switchTheme } from "./theme.js";
-import { Worklist, dropped, misfit } from "./worklist.js";
+import { Worklist, dropped, kind, misfit } from "./worklist.js";
 
 const $ = (id) => document.getElementById(id);
 const panes = [{ place: $("pane-a") }, { place: $("pane-b") }]; // each: place, viewer, film (of the worklist), chosen
@@ -48,19 +48,23 @@ function drawFindings() {
   const { film, chosen } = panes[active];
   const result = film?.result;
   const unknown = misfit(film);
-  const [kind, why] = unknown.split(": ");
-  say($("gate"), unknown ? `Do not rely on these scores. ${film.name} does not fit the model (${kind}): ${why}.` : "");
+  const forced = Boolean(result?.forced);
+  const why = unknown && `${film.name} does not fit the model (${kind(film)}): ${unknown.slice(kind(film).length + 2)}.`;
+  say($("gate-why"), unknown && `${forced ? "Do not rely on these scores." : "Not analysed."} ${why}`);
+  $("gate").hidden = !unknown;
+  $("anyway").hidden = !unknown || film.force;
   say($("findings-of"), comparing && film ? film.name : "");
   $("axis").hidden = !result?.findings.length;
   const refused = film?.state === "refused";
-  say($("findings-note"), refused ? `Refused: ${film.why}` : !film ? "Open a film to see what the model says of it." : !result ? "The film is being read." : "");
+  say($("findings-note"), refused ? `Refused: ${film.why}` : !film ? "Open a film to see what the model says of it." : !result ? "The film is being read." : unknown && !forced ? "Not analysed: there are no scores." : "");
   $("findings-note").classList.toggle("refusal", Boolean(refused));
   fill($("list"), result?.findings ?? [], model, $("sort").value, chosen, choose);
   const heat = result?.findings.find((one) => one.finding === chosen)?.heatmap ?? null;
   $("heat-controls").hidden = !heat;
   panes[active].viewer?.overlay(panes[active].shown === film ? heat : null, $("opacity").value / 100, $("outline").checked);
   const scale = model.calibrated ? "Scores are calibrated: probabilities for films like those of the calibration." : "Scores are not calibrated: they are no probabilities.";
-  $("legend").textContent = result && !refused ? `${scale} ${model.points.length ? "Line: threshold; hatched: unsure; the scale is of log-odds." : "This model has no thresholds, so there are no calls."}` : "";
+  const learned = model.simulated ? `The model was ${model.learned_from}. ` : "";
+  $("legend").textContent = result?.findings.length ? `${learned}${scale} ${model.points.length ? "Line: threshold; hatched: unsure; the scale is of log-odds." : "This model has no thresholds, so there are no calls."}` : "";
 }
 
 function choose(finding) {
@@ -246,6 +250,7 @@ panes.forEach((pane, k) => {
 for (const button of document.querySelectorAll("[data-tool]")) button.addEventListener("click", () => use(button.dataset.tool));
 const clicks = {
   invert: KEYS.i, rotate: KEYS.o, fit: KEYS.f, full: fullScreen, compare, "save-png": () => savePng(panes[active]), "save-dicom": dicom, "heat-off": KEYS.h, clear, examples,
+  anyway: () => panes[active].film && work.force(panes[active].film),
   choose: () => $("files").click(), more: () => $("files").click(), "choose-folder": () => $("folder").click(),
   "help-open": () => $("help").showModal(), theme: switchTheme,
   "save-csv": () => saveCsv(work.films, model),
@@ -283,6 +288,8 @@ async function begin() {
     return undefined;
   }
   $("model").textContent = `${model.name} · ${model.engine} · ${model.size} px`;
+  $("learned").textContent = model.learned_from && ` · ${model.learned_from.split(":")[0]}`;
+  $("learned").title = model.learned_from;
   $("point").replaceChildren(...model.points.map((name) => new Option(name, name)));
   $("point-label").hidden = !model.points.length;
   work.point = model.points[0] ?? null;

@@ -1,5 +1,5 @@
 // The worklist as rows that are buttons.
-import { misfit } from "./worklist.js";
+import { kind, misfit } from "./worklist.js";
 
 function made(film, open) {
   const row = document.createElement("li");
@@ -11,7 +11,7 @@ function made(film, open) {
 
 function note(film, calls) {
   if (film.state === "refused") return film.why;
-  if (misfit(film)) return `does not fit the model: ${misfit(film).split(":")[0]}`;
+  if (misfit(film)) return film.result.forced ? `shown anyway, does not fit the model: ${kind(film)}` : `not analysed: ${kind(film)}`;
   if (film.state !== "done" || !calls) return "";
   const count = (call) => film.result.findings.filter((one) => one.call === call).length;
   return `${count("present") || "none"} called${count("unsure") ? `, ${count("unsure")} unsure` : ""}`;

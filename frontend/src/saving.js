@@ -17,8 +17,8 @@ export const saveCsv = (films, model) => save(new Blob([csv(films, model)], { ty
 export async function savePng({ viewer, film, chosen }) {
   const one = film.result?.findings.find((finding) => finding.finding === chosen);
   const said = one ? [`${film.name}, ${one.finding.replaceAll("_", " ")}: score ${one.score.toFixed(3)}`] : [film.name];
-  if (misfit(film)) said.push(`Does not fit the model: ${misfit(film)}`);
+  if (misfit(film)) said.push(`${film.result.forced ? "Shown although it does not fit the model" : "Not analysed"}: ${misfit(film)}`);
   save(await picture(viewer, [...said, "Research software, not a medical device"]), `${film.name}.reading.png`);
 }
 
-export const saveDicom = async (film, point) => save(await dicom(film.file, point), `${film.name}.results.zip`);
+export const saveDicom = async (film, point) => save(await dicom(film.file, point, film.force), `${film.name}.results.zip`);

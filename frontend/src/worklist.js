@@ -4,11 +4,14 @@ import { AwayError, RefusedError, predict } from "./api.js";
 const AT_ONCE = 4;
 const AWAY_MS = 3000;
 
-/** Why the model does not know a film; empty if it does, or cannot tell. */
+/** Why a film does not fit the model; empty if it does, or nothing can tell. */
 export const misfit = (film) => (film?.result?.fit && film.result.fit !== "ok" ? film.result.fit : "");
 
+/** Why in a word or two. */
+export const kind = (film) => misfit(film).split(":")[0];
+
 const queued = ({ name, file = null, why = "" }) => ({
-  id: crypto.randomUUID?.() ?? `${Math.random()}`, file, name, state: why ? "refused" : "queued", result: null, why,
+  id: crypto.randomUUID?.() ?? `${Math.random()}`, file, name, state: why ? "refused" : "queued", result: null, why, force: false,
 });
 
 async function isArchive(file) {
@@ -37,6 +40,13 @@ export class Worklist {
     this.next();
   }
 
+  /** Scores of a film that does not fit the model: it is asked about again. */
+  force(film) {
+    film.force = true;
+    if (film.state === "done") film.state = "queued";
+    this.next();
+  }
+
   next() {
     this.changed();
     while (this.running < AT_ONCE && !this.away) {
@@ -53,7 +63,7 @@ export class Worklist {
     try {
       if (await isArchive(film.file)) await this.unpack(film);
       else {
-        const [answer] = (await predict(film.file, this.point)).films;
+        const [answer] = (await predict(film.file, this.point, film.force)).films;
         film.result = answer;
         film.name = answer.film;
         film.state = answer.error ? "refused" : "done";

@@ -96,13 +96,19 @@ class Model:
         )
 
     @overload
-    def predict(self, film: "list[FilmLike] | tuple[FilmLike, ...]", *, errors: Errors = ...) -> "list[Result]": ...
+    def predict(
+        self, film: "list[FilmLike] | tuple[FilmLike, ...]", *, errors: Errors = ..., force: bool = ...
+    ) -> "list[Result]": ...
 
     @overload
-    def predict(self, film: FilmLike, *, errors: Errors = ...) -> "Result": ...
+    def predict(self, film: FilmLike, *, errors: Errors = ..., force: bool = ...) -> "Result": ...
 
     def predict(
-        self, film: "FilmLike | list[FilmLike] | tuple[FilmLike, ...]", *, errors: Errors = "raise"
+        self,
+        film: "FilmLike | list[FilmLike] | tuple[FilmLike, ...]",
+        *,
+        errors: Errors = "raise",
+        force: bool = False,
     ) -> "Result | list[Result]":
         """Score a film, or each of a list, as `hilum predict` does: the same engine and batches, the same scores.
 
@@ -112,21 +118,22 @@ class Model:
         Args:
             film: a path, a file's bytes, an image of Pillow's, an array, a pydicom data set; or a list of these.
             errors: `raise` at the first film that cannot be read, or `keep` a result that says why in `error`.
+            force: score films that do not fit the model too. Else their scores are NaN; `Result.quality` says why.
 
         Raises:
             ImageError: if a film cannot be read; in a list, the message begins with its place, as in films[3].
             TypeError: if it is none of these.
         """
         if not isinstance(film, list | tuple):
-            return next(self._results([film], 1, errors, numbered=False))
-        return list(self._results(film, len(film), errors, numbered=True)) if film else []
+            return next(self._results([film], 1, errors, force, numbered=False))
+        return list(self._results(film, len(film), errors, force, numbered=True)) if film else []
 
-    def stream(self, films: Iterable[FilmLike], *, errors: Errors = "raise") -> "Iterator[Result]":
+    def stream(self, films: Iterable[FilmLike], *, errors: Errors = "raise", force: bool = False) -> "Iterator[Result]":
         """Score any number of films in their order and in bounded memory, one result at a time.
 
         Arguments and errors are those of `predict`. The engine is the one for many films.
         """
-        return self._results(films, None, errors, numbered=True)
+        return self._results(films, None, errors, force, numbered=True)
 
     def thresholds(self, point: str) -> "dict[str, Threshold | None]":
         """The thresholds of an operating point by finding; None where validation did not show one.
@@ -148,12 +155,12 @@ class Model:
         return self._more[many]
 
     def _results(
-        self, films: Iterable[FilmLike], count: int | None, errors: Errors, *, numbered: bool
+        self, films: Iterable[FilmLike], count: int | None, errors: Errors, force: bool, *, numbered: bool
     ) -> "Iterator[Result]":
         _check_choice("errors", errors, get_args(Errors))
         engine = self._engine(count)
         sources = (_source(film, number if numbered else None) for number, film in enumerate(films))
-        batches = score_batches(engine, sources, batch=min(engine.batch, count or engine.batch))
+        batches = score_batches(engine, sources, batch=min(engine.batch, count or engine.batch), force=force)
         for number, scored in enumerate(chain.from_iterable(batches)):
             if scored.error and errors == "raise":
                 raise ImageError(f"films[{number}]: {scored.error}" if numbered else scored.error)
@@ -176,9 +183,10 @@ class Result:
     Attributes:
         film: its path, or what it is otherwise.
         findings: what there are scores of.
-        scores: by finding, in [0, 1]; NaN if `error` says why there are none.
+        scores: by finding, in [0, 1]; NaN if `error` says why there are none, or the film does not fit the model.
         logits: by finding, as the network gives them, before calibration.
-        quality: of the input: `ok`, or what is wrong and why; empty if the model cannot tell.
+        quality: of the input: `ok`, or what is wrong and why, by the DICOM header, the file or the input quality check;
+            empty if nothing can tell.
         error: why the film could not be read; empty if it could.
     """
 
@@ -195,12 +203,26 @@ class Result:
     def __repr__(self) -> str:
         if self.error:
             return f"<Result of {self.film!r}: {self.error}>"
+        if self._scored.scores is None:
+            return f"<Result of {self.film!r}: not analysed; input quality: {self.quality}>"
         highest = sorted(self.findings, key=lambda finding: -self.scores[finding])[:3]
         shown = ", ".join(f"{finding} {self.scores[finding]:.3f}" for finding in highest)
         return f"<Result of {self.film!r}: {shown}, ...; input quality: {self.quality or 'not checked'}>"
 
+    @property
+    def fits(self) -> bool:
+        """Whether the film could be read and nothing is known against it; only then are there scores, unless forced."""
+        return not self.error and self._scored.fits
+
+    @property
+    def forced(self) -> bool:
+        """Whether there are scores although the film does not fit the model: do not rely on them."""
+        return self._scored.forced
+
     def calls(self, point: str) -> dict[str, str]:
         """Call each finding at an operating point, such as youden; the words are those of `hilum predict --calls`.
+
+        They are empty where there are no scores.
 
         Raises:
             HilumError: if the model has no such point.
@@ -213,16 +235,21 @@ class Result:
         """Show where the evidence for a finding lies, on the one scale that the model has for all films.
 
         Raises:
-            ImageError: if the film could not be read.
+            ImageError: if the film could not be read, or does not fit the model and was not forced.
             ValueError: if there is no such finding.
         """
         _check_choice("finding", finding, self.findings)
+        if not self.error and self._scored.scores is None:
+            raise ImageError(
+                f"film must fit the model to have heatmaps, got {self.quality} in {self.film!r}. "
+                "To see them all the same: predict(film, force=True)"
+            )
         if self._scored.image is None or self._scored.maps is None:
             raise ImageError(self.error)
         from hilum.predict.heatmaps import strength
 
         heat = strength(self._scored.maps[self.findings.index(finding)], self._description.heatmap_logits[finding])
-        return Heatmap(finding, self.scores[finding], heat, self._scored.image)
+        return Heatmap(finding, self.scores[finding], heat, self._scored.image, self._scored.caveat)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -233,12 +260,14 @@ class Heatmap:
         score: of the finding.
         strength: 0 (nothing) to 1 (full) by place, as coarse as the network sees.
         film: the network's input, grey in [0, 1].
+        note: what stands below a film that does not fit the model.
     """
 
     finding: str
     score: float
     strength: Float32[np.ndarray, "rows columns"]
     film: Float32[np.ndarray, "size size"]
+    note: str = ""
 
     def __repr__(self) -> str:
         return f"<Heatmap of {self.finding}: score {self.score:.3f}, strongest {self.strength.max():.2f} of full>"
@@ -248,7 +277,7 @@ class Heatmap:
         """The picture that `hilum predict --heatmaps` writes, with score and disclaimer below the film."""
         from hilum.predict.heatmaps import enlarged, heatmap_picture
 
-        return heatmap_picture(enlarged(self.film), self.strength, self.finding, self.score)
+        return heatmap_picture(enlarged(self.film), self.strength, self.finding, self.score, note=self.note)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the picture as PNG.

@@ -30,12 +30,12 @@ from hilum.model.engines import (
 from hilum.model.metadata import BUNDLE_JSON
 from hilum.model.thresholds import call
 from hilum.predict.files import LeftOut, Listed, Listing, Row, Table, check_out, expand, write_rows
-from hilum.predict.scoring import Scored, score_batches
+from hilum.predict.scoring import Scored, is_fit, score_batches
 
-FORMAT = 3
+FORMAT = 4
 
 LoggedFilm = tuple[str, list[float] | None, str, str]
-"""A film's error or note, its scores, whether it fits the model, and of a DICOM film what tells it from others."""
+"""A film's error or note, its scores if any, whether it fits, and of a DICOM film what tells it from others."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Asked:
         dicom: folder for each film's structured report and picture; see hilum.pacs.results.
         fhir: folder for each film's FHIR bundle; see hilum.pacs.fhir.
         bits: how many bits the films' values have, see hilum.data.images.read; as the model says if None.
+        force: whether films that do not fit the model are scored too.
     """
 
     run: Path
@@ -63,6 +64,7 @@ class Asked:
     dicom: Path | None = None
     fhir: Path | None = None
     bits: int | None = None
+    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,15 +101,22 @@ class Job:
 
 
 class Counts(NamedTuple):
-    """How many films a run had, how many of them have no scores, and how many have scores and a note in `error`."""
+    """How many films a run had, and what became of them.
+
+    Attributes:
+        bad: could not be read.
+        noted: were read, and have a note in `error`.
+        unfit: were read and have no scores, as they do not fit the model.
+    """
 
     films: int
     bad: int
     noted: int = 0
+    unfit: int = 0
 
     def to_dict(self) -> dict[str, int]:
-        """As JSON; notes only where there are any."""
-        return {name: count for name, count in self._asdict().items() if count or name != "noted"}
+        """As JSON; notes and films that do not fit only where there are any."""
+        return {name: count for name, count in self._asdict().items() if count or name in ("films", "bad")}
 
 
 class Instances:
@@ -203,7 +212,7 @@ def answers(job: Job, engine: Engine, films: Iterator[Listed]) -> Iterator[list[
             names.append(film)
             yield path
 
-    for batch in score_batches(engine, paths(), batch=job.batch):
+    for batch in score_batches(engine, paths(), batch=job.batch, force=job.asked.force):
         for scored, film in zip(batch, names, strict=False):
             if job.asked.heatmaps is not None:
                 from hilum.predict.heatmaps import write_heatmaps
@@ -222,7 +231,7 @@ def _results_writer(asked: Asked) -> Callable[[Scored, str], Scored] | None:
         return None
     from hilum.pacs.writer import results_writer
 
-    return results_writer(asked.run, asked.calls, dicom=asked.dicom, fhir=asked.fhir, top=asked.top)
+    return results_writer(asked.run, asked.calls, dicom=asked.dicom, fhir=asked.fhir, top=asked.top, bits=asked.bits)
 
 
 def _begun(folder: Path, asked: Asked) -> tuple[Job, Engine]:
@@ -313,14 +322,16 @@ def _logged(job: Job, engine: Engine, log: IO[bytes]) -> Iterator[LoggedFilm]:
 
 def _table(job: Job) -> tuple[Table, Counts]:
     """The rows of a run that is done, and how many there are of each kind."""
-    bad, noted, gated = 0, 0, description_of(job.asked.run).gate is not None
+    bad, noted, unfit, gated = 0, 0, 0, description_of(job.asked.run).gate is not None
     for row, scored in _rows(job):
-        bad += not scored
-        noted += scored and bool(row.error)
+        is_unfit = not scored and not is_fit(row.fit)
+        unfit += is_unfit
+        bad += not scored and not is_unfit
+        noted += (scored or is_unfit) and bool(row.error)
         gated = gated or bool(row.fit)
-    rows = (row for row, _ in _rows(job))
-    table = Table(job.findings, rows, errors=bad + noted > 0, called=job.asked.calls is not None, gated=gated)
-    return table, Counts(job.films, bad, noted)
+    rows, asked = (row for row, _ in _rows(job)), job.asked
+    table = Table(job.findings, rows, bad + noted > 0, asked.calls is not None, gated, asked.force)
+    return table, Counts(job.films, bad, noted, unfit)
 
 
 def _check(asked: Asked) -> None:
@@ -346,7 +357,8 @@ def _rows(job: Job) -> Iterator[tuple[Row, bool]]:
                 numbers = [float("nan")] * len(job.findings) if scores is None else scores
                 calls = [call(*pair) for pair in zip(numbers, thresholds, strict=True)] if thresholds else []
                 clash = instances.clash(instance, film)  # all over again, for what a resumed run or Ray did apart
-                yield Row(film, numbers, error or clash, calls, fit), scores is not None
+                forced = job.asked.force and not is_fit(fit)
+                yield Row(film, numbers, error or clash, calls, fit, forced), scores is not None
 
 
 FILMS_A_TASK = 256

@@ -65,8 +65,8 @@ class DemoResult:
         ]
         scores = self.predictions.set_index("film").select_dtypes("number")
         for (film, row), labels in zip(scores.iterrows(), self.labels, strict=True):
-            highest = row.nlargest(3)
-            lines.append(f"  {film}: {', '.join(f'{k} {v:.2f}' for k, v in highest.items())} (there: {labels})")
+            highest = ", ".join(f"{name} {score:.2f}" for name, score in row.nlargest(3).items())
+            lines.append(f"  {film}: {highest or 'not analysed, as it does not fit the model'} (there: {labels})")
         lines += [
             "",
             "Look at:",

@@ -254,7 +254,7 @@ def canonical(name: str, findings: Sequence[str] = CHESTXRAY14) -> str:
 
 LONGEST_NAME = 64
 _NOT_IN_NAMES = set('/\\"')
-_COLUMNS = {"fit", "error"}
+_COLUMNS = {"fit", "forced", "error"}
 """What predictions call other columns, beside the manifest's."""
 
 
@@ -276,7 +276,7 @@ def name_fault(findings: Sequence[object]) -> str | None:
         ):
             return (
                 f"names that can stand in a file's name and head a table's column (1 to {LONGEST_NAME} characters, no "
-                f'slash or quote, not "fit", "error" or "call_..."), got {name!r}'
+                f'slash or quote, not "fit", "forced", "error" or "call_..."), got {name!r}'
             )
     if not findings or len({folded(str(name)) for name in findings}) < len(findings):
         return f"distinct names, at least one, got {list(findings)!r}"

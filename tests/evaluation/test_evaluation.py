@@ -14,6 +14,7 @@ from hilum.data.films import Films
 from hilum.errors import BundleError, FilmsError, PredictionsError
 from hilum.evaluation.evaluate import evaluate_to_folder
 from hilum.evaluation.model import training_history
+from hilum.findings import SIMULATED
 
 
 def test_a_bundle_becomes_a_report(tiny_run: Path, phantom_films: Films, tmp_path: Path) -> None:
@@ -33,6 +34,27 @@ def test_a_bundle_becomes_a_report(tiny_run: Path, phantom_films: Films, tmp_pat
     assert "kept epoch" in page
     assert report["localization"]["films_with_findings"] > 0
     assert "Does the heatmap find the finding?" in page
+
+
+def test_simulated_films_stand_beside_nothing_published(tiny_run: Path, phantom_films: Films, tmp_path: Path) -> None:
+    """The phantom is in NIH's layout and split as others are; its report speaks of no patients and no literature."""
+    assert set(phantom_films.table["source"]) == {SIMULATED}
+    report = evaluate_to_folder(tiny_run, phantom_films, tmp_path / "report", draws=20)
+    assert report["simulated"]
+    assert report["learned_from"].startswith("trained on simulated films only")
+    assert report["published"] == report["published_elsewhere"] == []
+    page = (tmp_path / "report" / "report.html").read_text()
+    head = page[: page.index("<main>")]
+    assert "trained on simulated films only" in head
+    assert "The evaluated films are simulated" in head
+    assert "films of patients: share" not in page
+    assert "simulated films, of nobody" in page
+    assert not [system for system in ("DNetLoc", "Wang 2017", "ChestNet") if system in page]
+    real = replace(phantom_films, table=phantom_films.table.assign(source="nih"))
+    report = evaluate_to_folder(tiny_run, real, tmp_path / "other", draws=20)
+    assert not report["simulated"]
+    assert report["published"] == []  # of a model that learned from simulated films
+    assert "films of patients: share" in (tmp_path / "other" / "report.html").read_text()
 
 
 def test_its_own_predictions_give_the_same_report(tiny_run: Path, phantom_films: Films, tmp_path: Path) -> None:

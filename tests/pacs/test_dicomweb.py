@@ -133,9 +133,11 @@ class CountingScores(SameScores):
         return super().run(grey)
 
 
-def rows(server: Server, engine: Any, *, send: bool = True, model: Any = MODEL, top: int = 3) -> list[Row]:
+def rows(
+    server: Server, engine: Any, *, send: bool = True, model: Any = MODEL, top: int = 3, force: bool = False
+) -> list[Row]:
     films = find_films(server.client, {"StudyDate": "20240101-"})
-    return list(predict_from_web(server.client, films, engine, model, send=send, top=top))
+    return list(predict_from_web(server.client, films, engine, model, send=send, top=top, force=force))
 
 
 def test_films_are_scored_and_results_stored(server: Server) -> None:
@@ -209,6 +211,30 @@ def test_a_report_s_row_has_calls(server: Server) -> None:
     again = rows(server, Fourteen(), model=model_with_calls())
     assert again == first
     assert first[0].calls[:2] == ["present", "present"]
+
+
+def test_a_film_that_does_not_fit_is_stored_as_not_analysed_and_known_again(tmp_path: Path) -> None:
+    server = Server()
+    server.keep(film(tmp_path, 2, SeriesInstanceUID="1.2.5.2", ViewPosition="LL").read_bytes())
+    engine, why = CountingScores(), "lateral: the header's View Position is LL"
+    try:
+        (row,) = rows(server, engine)
+        assert (row.error, row.fit, row.forced) == ("", why, False)
+        assert np.isnan(row.scores).all()
+        assert [one.Modality for one in server.headers()[1:]] == ["SR"]
+        for _ in range(2):
+            server.got = []
+            (again,) = rows(server, engine)
+            assert (again.fit, again.forced, np.isnan(again.scores).all()) == (why, False, True)
+            assert "1.2.3.2" not in server.got
+        assert engine.films == 0
+        for _ in range(2):  # the second is read from the server
+            (forced,) = rows(server, engine, force=True)
+            assert (forced.fit, forced.forced, forced.scores) == (why, True, [0.25, 0.75])
+        assert engine.films == 1
+        assert [one.Modality for one in server.headers()[1:]] == ["SR", "SR", "OT"]
+    finally:
+        server.stop()
 
 
 def test_a_server_that_is_away_is_named() -> None:

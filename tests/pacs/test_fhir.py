@@ -50,6 +50,29 @@ def test_a_bundle_is_valid_and_says_what_was_scored(tmp_path: Path, model: Resul
     assert [entry["fullUrl"] for entry in content["entry"][1:15]] == [one["reference"] for one in report["result"]]
 
 
+def test_a_film_that_does_not_fit_is_not_analysed(tmp_path: Path, model: ResultModel) -> None:
+    path = written(tmp_path / "a.dcm", np.zeros((70, 70), np.uint8))
+    scored = Scored(path, "", fit="lateral: the header's View Position is LL")
+    content = fhir_bundle(scored, model, film="a", now=NOON)
+    Bundle.model_validate_json(json.dumps(content))
+    report, observation, _ = (entry["resource"] for entry in content["entry"])
+    assert report["status"] == observation["status"] == "cancelled"
+    assert [coding["code"] for coding in observation["dataAbsentReason"]["coding"]] == ["not-performed", "LATERAL"]
+    assert "Not analysed: lateral" in report["conclusion"]
+    assert "valueQuantity" not in json.dumps(content)
+
+
+def test_a_forced_film_says_so(tmp_path: Path, model: ResultModel) -> None:
+    path = written(tmp_path / "a.dcm", np.zeros((70, 70), np.uint8))
+    scores = np.linspace(0.05, 0.95, 14, dtype=np.float32)
+    forced = Scored(path, "", scores=scores, fit="lateral: so it is", forced=True)
+    content = fhir_bundle(forced, model, film="a", now=NOON)
+    Bundle.model_validate_json(json.dumps(content))
+    report, first, *_ = (entry["resource"] for entry in content["entry"])
+    assert "scores were forced" in report["conclusion"]
+    assert "scores were forced" in first["note"][0]["text"]
+
+
 def test_a_repeat_has_the_same_identifiers(tmp_path: Path, model: ResultModel) -> None:
     path = written(tmp_path / "a.dcm", np.zeros((70, 70), np.uint8))
     first, again = bundle(path, model), bundle(path, model, now=datetime(2027, 1, 1, tzinfo=UTC))

@@ -25,9 +25,9 @@ from pynetdicom import AE
 from hilum.errors import HilumError
 from hilum.pacs.config import Dimse
 from hilum.pacs.queue import FAILED, SCORED, UNFIT, WAITING, Places, Queue, WaitingResult
-from hilum.pacs.results import scores_of
+from hilum.pacs.results import fit_in, scores_of
 from hilum.pacs.send import NotSentError, Sender
-from hilum.pacs.service import Node, read_facts
+from hilum.pacs.service import Node, read_facts, read_reasons
 
 pytestmark = [
     pytest.mark.slow,  # servers
@@ -123,11 +123,29 @@ def test_lying_films_are_refused_and_damaged_ones_recorded(start: Any, pacs: Pac
     assert send([film(tmp_path, 3, Rows=41)], port) == [0]
     assert send([film(tmp_path, 4, ViewPosition="LL")], port) == [0]
     assert send([film(tmp_path, 5, Manufacturer="Hilum")], port) == [0]
-    until(lambda: node.facts()["films_waiting"] == 0)
+    until(lambda: node.facts()["films_waiting"] == 0 and node.facts()["results_waiting"] == 0)
     facts = node.facts()
     assert (facts["films_failed"], facts["films_unfit"], facts["films_scored"]) == (1, 2, 0)
-    assert not pacs.kept
+    (report,) = pacs.kept.values()  # a film that Hilum made gets none: results would come back for ever
+    assert scores_of(report) == {}
+    assert fit_in(report) == "lateral: the header's View Position is LL"
     assert facts["refused"] == 2
+    reasons = {one.film: (one.state, one.why) for one in read_reasons(tmp_path / "node")}
+    assert set(reasons) == {"1.2.3.3", "1.2.3.4", "1.2.3.5"}
+    assert reasons["1.2.3.3"][0] == FAILED
+    assert "pixels" in reasons["1.2.3.3"][1]
+    assert reasons["1.2.3.4"] == (UNFIT, "lateral: the header's View Position is LL")
+
+
+def test_a_node_that_is_told_to_scores_films_that_do_not_fit(start: Any, pacs: Pacs, tmp_path: Path) -> None:
+    node, port = start(model__force=True)
+    assert send([film(tmp_path, 4, ViewPosition="LL")], port) == [0]
+    until(lambda: node.facts()["results_sent"] == 2)
+    report = next(one for one in pacs.kept.values() if one.Modality == "SR")
+    assert len(scores_of(report)) == 2
+    assert fit_in(report) == "lateral: the header's View Position is LL"
+    assert node.facts()["films_scored"] == 1
+    assert [one.state for one in read_reasons(tmp_path / "node")] == [SCORED]
 
 
 def test_a_full_disk_is_said_and_loses_nothing(

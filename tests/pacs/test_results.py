@@ -16,14 +16,17 @@ from PIL import Image
 from pydicom import Dataset, dcmread
 from pydicom.sr._concepts_dict import concepts
 
+from hilum.data import film_kind, quality
 from hilum.data.images import Preprocessing, read_grey
 from hilum.errors import HilumError, ImageError, MissingExtraError
-from hilum.findings import CHESTXRAY14, CODES, PRIVATE, RADLEX, codes_of
+from hilum.findings import CHESTXRAY14, CODES, PRIVATE, RADLEX, SIMULATED, codes_of
 from hilum.pacs.results import (
     ResultModel,
     derived_uid,
     encoded,
+    fit_in,
     is_uid,
+    reason_code,
     result_model,
     result_objects,
     result_picture,
@@ -150,8 +153,88 @@ def test_the_picture_holds_heatmaps_table_and_disclaimer(
     assert capture.SourceImageSequence[0].ReferencedSOPInstanceUID == dcmread(film).SOPInstanceUID
 
 
-def test_a_film_that_does_not_fit_has_no_results(film: Path, model: ResultModel) -> None:
-    assert objects(film, model, fit="turned: it lies on a side") == []
+LATERAL = "lateral: the header's View Position is LL"
+
+
+def codes_in(report: Dataset) -> dict[str, tuple[str, str, str]]:
+    """The coded answers of a report by the meaning of their question."""
+    coded = [item for item in everything(report) if "ConceptCodeSequence" in item]
+    return {
+        item.ConceptNameCodeSequence[0].CodeMeaning: (code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning)
+        for item in coded
+        for code in item.ConceptCodeSequence
+    }
+
+
+def texts_in(report: Dataset) -> str:
+    return " ".join(str(item.TextValue) for item in everything(report) if "TextValue" in item)
+
+
+@pytest.mark.parametrize("scores", [True, False])
+def test_a_film_that_does_not_fit_has_a_report_that_says_why_and_no_finding(
+    film: Path, model: ResultModel, scores: bool
+) -> None:
+    (report,) = objects(film, model, fit=LATERAL, **({} if scores else {"scores": None, "maps": None}))
+    assert scores_of(report) == {}
+    assert fit_in(report) == LATERAL
+    codes = codes_in(report)
+    assert codes["Summary of Analyses"] == ("111225", "DCM", "Not Attempted")
+    assert codes["Reason for no analysis"] == ("LATERAL", PRIVATE, "lateral")
+    assert codes["Procedure reported"][2] == "Radiographic imaging"
+    assert not {code.value for code, *_ in codes_of(CHESTXRAY14).values()} & {one[0] for one in codes.values()}
+    assert "Not analysed: lateral" in texts_in(report)
+    again = objects(film, model, fit=LATERAL)
+    assert again[0].SOPInstanceUID == report.SOPInstanceUID != objects(film, model)[0].SOPInstanceUID
+
+
+def test_reasons_have_codes_of_their_own() -> None:
+    reasons = [*(value for name, value in vars(film_kind).items() if name.isupper() and isinstance(value, str))]
+    codes = [reason_code(f"{reason}: because").value for reason in {*reasons, *quality._WHY}]
+    assert len(set(codes)) == len(codes) > 15
+    assert all(0 < len(code) <= 16 for code in codes)
+
+
+def test_a_forced_film_says_so_in_report_and_picture(film: Path, model: ResultModel, results: list[Dataset]) -> None:
+    report, capture = objects(film, model, fit=LATERAL, forced=True)
+    assert len(scores_of(report)) == 14
+    assert fit_in(report) == LATERAL
+    assert fit_in(results[0]) == ""
+    assert "they were forced" in texts_in(report)
+    assert "they were forced" in capture.DerivationDescription
+    assert capture.pixel_array.shape[0] > results[1].pixel_array.shape[0]  # a line more
+    uids = {result.SOPInstanceUID for result in (*results, report, capture)}
+    assert len(uids) == 4
+
+
+def test_a_result_that_comes_back_has_none(film: Path, model: ResultModel) -> None:
+    assert objects(film, model, fit="a result of Hilum: the header's Manufacturer is Hilum", scores=None) == []
+
+
+def test_results_name_the_film_s_own_part_of_the_body(tmp_path: Path, model: ResultModel) -> None:
+    for part in ("HAND", None):
+        path = written(tmp_path / "a.dcm", np.zeros((70, 70), np.uint8), BodyPartExamined=part)
+        _, capture = objects(path, model, forced=True, fit="not a chest film: so it is")
+        assert capture.get("BodyPartExamined") == part
+
+
+def test_bits_that_were_said_and_simulated_films_are_recorded(film: Path, model: ResultModel) -> None:
+    learned = replace(model, description=replace(model.description, sources=(SIMULATED,)))
+    report, capture = objects(film, replace(learned, bits=12))
+    assert "films of 12 bits, as was said" in texts_in(report)
+    for words in (texts_in(report), capture.DerivationDescription):
+        assert "trained on simulated films only" in words
+    assert report.SOPInstanceUID != objects(film, learned)[0].SOPInstanceUID == objects(film, model)[0].SOPInstanceUID
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_a_name_whose_character_set_is_not_said(tmp_path: Path, model: ResultModel, encoding: str) -> None:
+    path = written(tmp_path / "a.dcm", np.zeros((70, 70), np.uint8), PatientName="M__ster^J__rg ")
+    name = "Müster^Jörg".encode(encoding)
+    content = path.read_bytes()
+    assert content.count(b"M__ster^J__rg ") == 1
+    path.write_bytes(content.replace(b"M__ster^J__rg ", name.ljust(14)))
+    for result in objects(path, model):
+        assert str(result.PatientName).rstrip() == "Müster^Jörg"
 
 
 @pytest.mark.parametrize("name", ["StudyInstanceUID", "SeriesInstanceUID"])
@@ -201,8 +284,11 @@ def test_codes_of_dicom_s_own_tables_mean_there_what_they_mean_here() -> None:
 
 @pytest.mark.skipif(not shutil.which("dciodvfy"), reason="dciodvfy is not here: apt-get install dicom3tools")
 def test_a_validator_finds_no_error(film: Path, model: ResultModel, tmp_path: Path) -> None:
-    for chosen in (model, replace(model, point=None)):
-        for path in write_results(film, scored(film), chosen, tmp_path, film="a", now=NOON):
+    unfit = scored(film, fit=LATERAL)
+    cases = [(scored(film), model), (scored(film), replace(model, point=None, bits=12))]
+    cases += [(unfit, model), (replace(unfit, forced=True), model)]
+    for one, chosen in cases:
+        for path in write_results(film, one, chosen, tmp_path, film="a", now=NOON):
             said = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False)
             assert "Error" not in said.stderr + said.stdout, said.stderr
 
@@ -215,6 +301,10 @@ def test_dcmtk_reads_the_report_whole(film: Path, model: ResultModel, tmp_path: 
     assert "E: " not in said.stderr
     assert said.stdout.count('"Measurement Group"') == 14
     assert said.stdout.count('"Presence of property"') == 13  # Hernia has no threshold
+    (report,) = write_results(film, scored(film, fit=LATERAL), model, tmp_path, film="b", now=NOON)
+    said = subprocess.run(["dsrdump", report], capture_output=True, text=True, check=True)
+    assert "E: " not in said.stderr
+    assert "Not Attempted" in said.stdout
 
 
 @pytest.mark.real

@@ -78,14 +78,15 @@ def test_without_bad_films_there_is_no_column_of_errors(asked: Asked, tmp_path: 
         assert [row.film for row in table.rows] == read(tmp_path / "p.csv")["film"].tolist()
 
 
-def test_films_that_do_not_fit_are_scored_and_named(asked: Asked, tmp_path: Path) -> None:
+def test_films_that_do_not_fit_have_no_scores_unless_they_are_forced(asked: Asked, tmp_path: Path) -> None:
     film = tmp_path / "films" / "0" / "0.png"
     spoilt = tmp_path / "spoilt"
     spoilt.mkdir()
     Image.fromarray(255 - np.asarray(Image.open(film))).save(spoilt / "inverted.png")
     Image.fromarray(np.full((64, 64), 90, dtype=np.uint8)).save(spoilt / "blank.png")
     shutil.copy(film, spoilt / "well.png")
-    assert predict_to_file(replace(asked, inputs=(str(spoilt),)), tmp_path / "p.csv") == Counts(3, 0)
+    asked = replace(asked, inputs=(str(spoilt),), calls="youden", heatmaps=tmp_path / "maps", top=1)
+    assert predict_to_file(asked, tmp_path / "p.csv") == Counts(3, 0, unfit=2)
     table = read(tmp_path / "p.csv").set_index("film")
     assert table.columns[-1] == "fit"
     assert table["fit"].str.partition(":")[0].to_dict() == {
@@ -93,7 +94,16 @@ def test_films_that_do_not_fit_are_scored_and_named(asked: Asked, tmp_path: Path
         "inverted.png": "inverted",
         "well.png": "ok",
     }
-    assert table.drop(columns="fit").notna().all(axis=None)
+    others = table.drop(columns="fit")
+    assert others.loc["well.png"].notna().all()
+    assert others.loc[["blank.png", "inverted.png"]].isna().all(axis=None)
+    assert [path.name.partition(".")[0] for path in (tmp_path / "maps").iterdir()] == ["well"]
+    assert predict_to_file(replace(asked, force=True), tmp_path / "f.csv") == Counts(3, 0)
+    forced = read(tmp_path / "f.csv").set_index("film")
+    assert forced["forced"].to_dict() == {"blank.png": "yes", "inverted.png": "yes", "well.png": "no"}
+    assert forced["fit"].equals(table["fit"])
+    assert forced.notna().all(axis=None)
+    assert len(list((tmp_path / "maps").iterdir())) == 3
 
 
 class Killed(BaseException):

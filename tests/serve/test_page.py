@@ -150,11 +150,15 @@ def test_a_film_that_the_model_does_not_know_has_a_warning(browser: Any, gated_r
         page.locator(DONE).first.click()
         page.wait_for_selector("#pane-a[aria-label*='turned.png']")
         warning = page.locator("#gate[role=alert]")
-        assert (
-            "Do not rely on these scores. turned.png does not fit the model (turned): it looks like"
-            in warning.inner_text()
-        )
-        assert "does not fit the model: turned" in page.locator(DONE).first.inner_text()
+        assert "Not analysed. turned.png does not fit the model (turned): it looks like" in warning.inner_text()
+        assert "not analysed: turned" in page.locator(DONE).first.inner_text()
+        assert page.locator(".finding").count() == 0
+        assert page.locator("#pane-a canvas").is_visible()  # the film itself is shown
+        page.locator("#anyway").click()
+        page.locator(".finding").first.wait_for()
+        assert "Do not rely on these scores. turned.png does not fit" in warning.inner_text()
+        assert "shown anyway, does not fit the model: turned" in page.locator(DONE).first.inner_text()
+        assert not page.locator("#anyway").is_visible()
         page.locator(DONE).nth(1).click()
         warning.wait_for(state="hidden")
         page.wait_for_selector("#pane-a[aria-label*='fine.png']")

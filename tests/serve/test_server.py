@@ -19,6 +19,7 @@ from servers import ask, png
 from hilum.errors import HilumError
 from hilum.model.bundle import load_bundle
 from hilum.model.engines import TorchEngine
+from hilum.pacs.results import scores_of
 from hilum.predict.scoring import score_files
 from hilum.serve.client import Client
 from hilum.serve.schemas import KeptResults, ModelFacts, Prediction
@@ -66,7 +67,7 @@ def test_films_of_all_kinds_in_one_request(url: str, tmp_path: Path) -> None:
     kinds = {name: io.BytesIO() for name in ("JPEG", "PNG")}
     for name, file in kinds.items():
         Image.fromarray(grey).save(file, format=name, quality=95)
-    dicom = written(tmp_path / "a.dcm", grey.astype(np.uint16) << 4).read_bytes()
+    dicom = written(tmp_path / "a.dcm", grey.astype(np.uint16) << 4, bits=12).read_bytes()
     films = [("a.jpg", kinds["JPEG"].getvalue()), ("b.png", kinds["PNG"].getvalue()), ("c", dicom)]
     rows = post(url, *films, ("d.zip", packed({"folder/": b"", "folder/\u0444 (1).jpeg": films[0][1]}))).json()["films"]
     assert [row["film"] for row in rows] == ["a.jpg", "b.png", "c", "\u0444 (1).jpeg"]
@@ -101,6 +102,30 @@ def test_a_dicom_film_has_its_spacing(url: str, real_data: Path) -> None:
     assert answer.status_code == 200
     assert len(answer.content) == int(answer.headers["x-rows"]) * int(answer.headers["x-columns"]) * 2
     assert post(url, film).json()["films"][0]["error"] == ""
+
+
+def test_a_film_that_does_not_fit_has_no_scores_unless_it_is_forced(url: str, tmp_path: Path) -> None:
+    grey = np.asarray(Image.open(io.BytesIO(png(bits=16))))
+    film = ("side.dcm", written(tmp_path / "a.dcm", grey, ViewPosition="LL").read_bytes())
+    (row,) = post(url, film, heatmaps="true").json()["films"]
+    assert row["fit"] == "lateral: the header's View Position is LL"
+    assert (row["error"], row["forced"], row["findings"]) == ("", False, [])
+    (row,) = post(url, film, heatmaps="true", force="true", keep="true").json()["films"]
+    assert (row["fit"], row["forced"], len(row["findings"])) == ("lateral: the header's View Position is LL", True, 14)
+    with Client(url) as room:
+        assert next(one for one in room.results().results if one.id == row["id"]).forced
+        room.delete(row["id"])
+        assert room.predict([tmp_path / "a.dcm"], force=True).films[0].forced
+        assert not room.predict([tmp_path / "a.dcm"]).films[0].findings
+    for force, names in (("false", ["result.sr.dcm"]), ("true", ["result.sc.dcm", "result.sr.dcm"])):
+        answer = ask("POST", f"{url}/v1/dicom", files={"film": film}, data={"force": force})
+        with zipfile.ZipFile(io.BytesIO(answer.content)) as objects:
+            assert sorted(objects.namelist()) == names
+            assert bool(scores_of(dcmread(io.BytesIO(objects.read("result.sr.dcm"))))) == (force == "true")
+    own = ("own.dcm", written(tmp_path / "b.dcm", grey, Manufacturer="Hilum").read_bytes())
+    answer = ask("POST", f"{url}/v1/dicom", files={"film": own})
+    assert answer.status_code == 422
+    assert "got a result of Hilum" in answer.json()["detail"]
 
 
 def test_a_dicom_film_s_result_can_be_had_as_dicom(url: str, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def configured(folder: Path, *, port: int, pacs: int, watch: int | None = None, 
 
 
 def toml(value: Any) -> str:
-    return str(value) if isinstance(value, int | float) else repr(value).replace("'", '"')
+    return str(value).lower() if isinstance(value, int | float) else repr(value).replace("'", '"')
 
 
 @contextmanager

@@ -120,6 +120,10 @@ EngineChoice = Annotated[str, typer.Option("--engine", help=f"{ENGINES}; auto ta
 PrecisionChoice = Annotated[
     str | None, typer.Option("--precision", help="fp32, bf16 or int8; the engine's own if not given.")
 ]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Score films that do not fit the model too; every output says so."),
+]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="Change a key of the recipe: optimizer.lr=3e-4")]
 
 

@@ -11,6 +11,7 @@ from hilum.cli.console import (
     Changes,
     EngineChoice,
     FilmsFile,
+    Force,
     Json,
     PrecisionChoice,
     Seed,
@@ -132,9 +133,12 @@ def predict(
         Path | None, typer.Option(help="Folder for FILM.fhir.json: a preliminary DiagnosticReport with Observations.")
     ] = None,
     bits: Bits = None,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Score films. A bad file is reported and the rest go on; the exit code is then 1.
+
+    A film that does not fit the model has no scores: the column fit says why.
 
     Example: hilum predict runs/nih-small films/ --out predictions.csv --heatmaps heatmaps
     """
@@ -146,7 +150,7 @@ def predict(
 
     check_choice("engine", engine, ("auto", *get_args(EngineName)))
     check_choice("precision", precision, (None, *get_args(Precision)))
-    asked = Asked(run, tuple(inputs), engine, precision, heatmaps, top, ray, calls, dicom_out, fhir, bits)  # type: ignore[arg-type]
+    asked = Asked(run, tuple(inputs), engine, precision, heatmaps, top, ray, calls, dicom_out, fhir, bits, force)  # type: ignore[arg-type]
     if out is not None:
         counts = predict_to_file(asked, out, resume=resume)
         if as_json:
@@ -160,8 +164,9 @@ def predict(
             else:
                 write_csv(table, sys.stdout, digits=4)
     where = f" They are in {out}." if out is not None else ""
-    noted = f" {counts.noted:,} of the scored have a note in the column error." if counts.noted else ""
-    scored = f"{counts.films - counts.bad:,} films scored, {counts.bad:,} bad.{noted}"
+    noted = f" {counts.noted:,} of the others have a note in the column error." if counts.noted else ""
+    unfit = f"{counts.unfit:,} not analysed (the column fit says why), " if counts.unfit else ""
+    scored = f"{counts.films - counts.bad - counts.unfit:,} films scored, {unfit}{counts.bad:,} bad.{noted}"
     say(f"{scored}{where} Research software, not a medical device.")
     if counts.bad or counts.noted:
         raise typer.Exit(1)

@@ -10,6 +10,7 @@ from hilum.cli.console import (
     ENGINES,
     Bits,
     EngineChoice,
+    Force,
     Json,
     PrecisionChoice,
     check_choice,
@@ -101,6 +102,8 @@ def dicomweb(
         typer.Option(metavar="POINT", help=f"Add calls at {POINT_NAMES}."),
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Heatmaps in a picture.")] = 3,
+    bits: Bits = None,
+    force: Force = False,
     user: Annotated[str | None, typer.Option(help="The password is read from HILUM_WEB_PASSWORD.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -113,36 +116,40 @@ def dicomweb(
     check_installed()
     from hilum.files import unfinished
     from hilum.messages import track
-    from hilum.model.engines import open_engine
+    from hilum.model.engines import open_engine, state_bits
     from hilum.pacs.dicomweb import Found, find_films, open_client, predict_from_web
     from hilum.pacs.results import result_model
     from hilum.predict.files import Table, check_out, write_rows
+    from hilum.predict.scoring import is_fit
 
     check_out(out)
     asked = dict(one.partition("=")[::2] for one in filters)
     if "" in asked or "" in asked.values():
         raise HilumError(f"filter must be KEY=VALUE such as StudyDate=20260101-, got {', '.join(filters)!r}")
-    model, engine, client = result_model(run, calls), open_engine(run), open_client(url, user)
+    model, client = result_model(run, calls, bits=bits), open_client(url, user)
+    engine = state_bits(open_engine(run), bits)
     found = Found()
     films = find_films(client, asked, found)
-    rows = predict_from_web(client, films, engine, model, send=send, top=top, found=found)
-    counts = {"films": 0, "bad": 0}
+    rows = predict_from_web(client, films, engine, model, send=send, top=top, found=found, force=force)
+    counts = {"films": 0, "bad": 0, "unfit": 0}
 
     def counted() -> Iterator["Row"]:
         for row in track(rows, "scoring films"):
             counts["films"] += 1
             counts["bad"] += bool(row.error)
+            counts["unfit"] += not is_fit(row.fit) and not row.forced
             yield row
 
-    gated = model.description.gate is not None
     with unfinished(out) as beside:
-        write_rows(Table(model.description.findings, counted(), True, calls is not None, gated), beside)
+        write_rows(Table(model.description.findings, counted(), True, calls is not None, True, force), beside)
     if as_json:
         print_json({"out": str(out), **counts, "left_out": found.sentences})
     for sentence in found.sentences:
         say(sentence)
+    unfit = f"{counts['unfit']:,} not analysed (the column fit says why), " if counts["unfit"] else ""
     say(
-        f"{counts['films']:,} films, {counts['bad']:,} bad. They are in {out}. Research software, not a medical device."
+        f"{counts['films']:,} films, {unfit}{counts['bad']:,} bad. They are in {out}. "
+        "Research software, not a medical device."
     )
     if counts["bad"] or found.repeated:
         raise typer.Exit(1)
@@ -165,7 +172,7 @@ def run(config: Config) -> None:
 
 @node.command()
 def status(config: Config, as_json: Json = False) -> None:
-    """Count films and results that wait, are done or failed. The node may run or not.
+    """Count films and results that wait, are done or failed, and say why films have no result. It may run or not.
 
     Example: hilum node status node.toml
     """
@@ -173,14 +180,21 @@ def status(config: Config, as_json: Json = False) -> None:
 
     check_installed()
     from hilum.pacs.config import load_config
-    from hilum.pacs.service import read_facts
+    from hilum.pacs.service import read_facts, read_reasons
 
-    facts = read_facts(load_config(config).store.folder)
+    folder = load_config(config).store.folder
+    facts, reasons = read_facts(folder), read_reasons(folder)
     if as_json:
-        print_json(facts)
+        print_json({**facts, "reasons": [one._asdict() for one in reasons]})
         return
     rows = [[name.replace("_", " "), f"{value:,.0f}"] for name, value in facts.items()]
     print_table("Node", ["", "count"], rows)
+    if reasons:
+        print_table(
+            "Why films have no result, or a forced one",
+            ["film", "SOP Instance UID", "state", "why"],
+            [[str(one.number), one.film, one.state, one.why] for one in reasons],
+        )
 
 
 @node.command()

@@ -12,6 +12,8 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
+from hilum.data.film_kind import Objection
+
 GreyPixels = (
     UInt8[np.ndarray, "height width"] | UInt16[np.ndarray, "height width"] | Float32[np.ndarray, "height width"]
 )
@@ -35,12 +37,14 @@ class Film(NamedTuple):
         spacing_mm: height and width of a pixel, at the detector or the patient; None if the file does not say.
         doubt: why the greys may not be what the film's maker meant, and what settles it; empty if nothing says so.
         instance: the SOP Instance UID of a DICOM film.
+        objections: what its header says against a frontal chest film of an adult, the weightiest first.
     """
 
     pixels: GreyPixels
     spacing_mm: tuple[float, float] | None = None
     doubt: str = ""
     instance: str = ""
+    objections: tuple[Objection, ...] = ()
 
 
 class FaultError(Exception):

@@ -21,6 +21,7 @@ from hilum.data.decoding import (
     stream_header,
     unused_bits,
 )
+from hilum.data.film_kind import FIELDS, objections
 from hilum.errors import MissingExtraError
 from hilum.messages import quiet_dicom
 
@@ -49,7 +50,7 @@ _TAGS = (
     *("PlanarConfiguration", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData"),
     *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "VOILUTSequence", "VOILUTFunction"),
     *("WindowCenter", "WindowWidth", "PresentationLUTShape", "PixelPaddingValue", "PixelPaddingRangeLimit"),
-    *("PixelSpacing", "ImagerPixelSpacing", "PresentationIntentType", "SOPInstanceUID"),
+    *("PixelSpacing", "ImagerPixelSpacing", "SOPInstanceUID", "SpecificCharacterSet", *FIELDS),
     *(f"{colour}PaletteColorLookupTable{part}" for colour in _COLOURS for part in ("Descriptor", "Data")),
     *(f"Segmented{colour}PaletteColorLookupTableData" for colour in _COLOURS),
 )
@@ -90,14 +91,18 @@ def film_of(dataset: "Dataset", *, bits: int | None = None) -> Film:
         try:
             _check_class(dataset)
             stored = described(dataset)
-            spacing, instance = _spacing(dataset), str(dataset.get("SOPInstanceUID") or "")
+            said: dict[str, Any] = {
+                "spacing_mm": _spacing(dataset),
+                "instance": str(dataset.get("SOPInstanceUID") or ""),
+                "objections": objections(dataset),
+            }
         except _HEADER_ERRORS as error:
             raise _unreadable(error) from error
         pixels, held = decode(dataset, stored)
         if held.samples == 3:
-            return Film(grey_pixels(Image.fromarray(pixels), (held.width, held.height)), spacing, instance=instance)
+            return Film(grey_pixels(Image.fromarray(pixels), (held.width, held.height)))._replace(**said)
         try:
-            return _shown_film(dataset, pixels, stored, held, bits)._replace(spacing_mm=spacing, instance=instance)
+            return _shown_film(dataset, pixels, stored, held, bits)._replace(**said)
         except _HEADER_ERRORS as error:
             raise _unreadable(error) from error
 

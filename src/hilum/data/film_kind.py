@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 NOT_CHEST, LATERAL, TURNED = "not a chest film", "lateral", "turned"
 """Reasons that the input quality check gives too, which looks at the pixels."""
 CHILD, OBLIQUE, DECUBITUS = "child", "oblique", "decubitus"
-LOCALIZER, DERIVED, RAW = "localizer", "derived image", "raw image"
+LOCALIZER, DERIVED, RAW, RESULT = "localizer", "derived image", "raw image", "a result of Hilum"
 ADULT_YEARS = 18
 
 FIELDS = (
     *("Modality", "PresentationIntentType", "ImageType", "BodyPartExamined", "AnatomicRegionSequence"),
     *("ViewPosition", "ViewCodeSequence", "PatientOrientation", "PatientAge", "PatientBirthDate", "StudyDate"),
-    *("StudyDescription", "SeriesDescription"),
+    *("StudyDescription", "SeriesDescription", "Manufacturer"),
 )
 """What `objections` reads of a header."""
 
@@ -75,8 +75,9 @@ class Objection(NamedTuple):
 def objections(header: "Dataset") -> tuple[Objection, ...]:
     """Everything in a header that says that a film is no frontal chest film of an adult, the weightiest first.
 
-    A field that is absent, empty or unknown to this module is no objection. DERIVED alone is none either: processed
-    and compressed films bear it. Descriptions are read only where the fields for body part or view are silent.
+    A field that is absent, empty, unreadable or unknown to this module is no objection. DERIVED alone is none either:
+    processed and compressed films bear it. Descriptions are read only where the fields for body part or view are
+    silent.
 
     Source: DICOM PS3.3, C.7.3.1, C.7.6.1 and C.8.11; PS3.16, annex L and CID 4010.
         https://dicom.nema.org/medical/dicom/current/output/html/part03.html
@@ -86,6 +87,8 @@ def objections(header: "Dataset") -> tuple[Objection, ...]:
 
 
 def _kind_of_image(header: "Dataset") -> Iterator[Objection]:
+    if _text(header, "Manufacturer") == "HILUM":
+        yield Objection(RESULT, "Manufacturer", "Hilum")
     modality = _text(header, "Modality")
     if modality in _OTHER_MODALITIES:
         yield Objection(NOT_CHEST, "Modality", f"{modality} ({_OTHER_MODALITIES[modality]})")
@@ -103,7 +106,7 @@ def _body_part(header: "Dataset") -> Iterator[Objection]:
     named = _text(header, "BodyPartExamined")
     if named and _is_elsewhere(named):
         yield Objection(NOT_CHEST, "Body Part Examined", named)
-    regions = [_code(item) for item in _values(header, "AnatomicRegionSequence")]
+    regions = _codes(header, "AnatomicRegionSequence")
     for scheme, value, meaning in regions:
         known = value in _CHEST_CODES or bool(_CHEST_WORD.search(meaning.upper()))
         if not known and (scheme in _CODE_SCHEMES or _is_elsewhere(meaning)) and (value or meaning):
@@ -119,7 +122,7 @@ def _view(header: "Dataset") -> Iterator[Objection]:
     position = _text(header, "ViewPosition")
     if position and (reason := _VIEWS.get(re.sub(r"[^A-Z]", "", position)) or _view_in_words(position)):
         yield Objection(reason, "View Position", position)
-    codes = [_code(item) for item in _values(header, "ViewCodeSequence")]
+    codes = _codes(header, "ViewCodeSequence")
     for _, value, meaning in codes:
         if reason := _VIEW_CODES.get(value) or _view_in_words(meaning):
             yield Objection(reason, "View Code Sequence", meaning or value)
@@ -175,15 +178,27 @@ def _view_in_words(text: str) -> str:
 
 
 def _text(header: "Dataset", keyword: str) -> str:
-    value = header.get(keyword)
+    value = _value(header, keyword)
     return "" if value is None else str(value).strip().upper()
 
 
 def _values(header: "Dataset", keyword: str) -> list[Any]:
-    value = header.get(keyword)
+    value = _value(header, keyword)
     if value is None or value == "":
         return []
     return [value] if isinstance(value, str) else list(value)
+
+
+def _value(header: "Dataset", keyword: str) -> Any:
+    try:
+        return header.get(keyword)
+    except Exception:  # pydicom fails on hostile bytes with whatever exception comes handy
+        return None
+
+
+def _codes(header: "Dataset", keyword: str) -> list[tuple[str, str, str]]:
+    """The coded entries of a sequence."""
+    return [_code(item) for item in _values(header, keyword) if hasattr(item, "get")]
 
 
 def _code(item: "Dataset") -> tuple[str, str, str]:

@@ -11,6 +11,7 @@ from jaxtyping import Float32, Float64, Shaped
 
 from hilum.data.films import PATIENTS_ARE_FILMS, Films
 from hilum.evaluation.inputs import EvaluationSet, Reference, StoredReport, evaluation_set
+from hilum.findings import SIMULATED
 from hilum.metrics.bootstrap import Estimate, bootstrap, estimate, macro_mean
 from hilum.metrics.ranking import RocCurve, auroc_per_finding, average_precision_per_finding, roc_curve, thin
 from hilum.model.thresholds import OperatingPoints
@@ -109,6 +110,17 @@ class Case:
     gallery: bool = True
     notes: list[str] = field(default_factory=list)
     report: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the evaluated films are simulated, all of them: no value says anything of patients."""
+        evaluated = self.films.table["film"].isin(self.evaluated.truth["film"])
+        return set(self.films.table["source"][evaluated]) == {SIMULATED}
+
+    @property
+    def has_peers(self) -> bool:
+        """Whether published values may stand beside these at all: neither films nor model are simulated."""
+        return not self.simulated and not (self.model and self.model.bundle.description.simulated)
 
     @property
     def weights(self) -> str | None:

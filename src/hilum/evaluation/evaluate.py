@@ -227,14 +227,18 @@ def _heading(case: Case, system: str) -> dict[str, Any]:
         "films_with_siblings_in_training": int(truth["patient"].isin(in_training).sum()),
         "unfit_films": case.unfit,
         "disclaimer": DISCLAIMER,
-        "published": _systems(peers(protocol)),
+        "simulated": case.simulated,
+        "learned_from": case.model.bundle.description.learned_from if case.model else "",
+        "published": _systems(peers(protocol)) if case.has_peers else [],
         "published_incomparable": _incomparable(case),
-        "published_elsewhere": _systems(others(protocol)),
+        "published_elsewhere": _systems(others(protocol)) if case.has_peers else [],
     }
 
 
 def _incomparable(case: Case) -> str:
     """Why even values of the same protocol do not compare with this report; empty if they do."""
+    if not case.has_peers:
+        return "Films or model are simulated: nothing that was published on films of patients compares with them."
     if len(case.films) < 0.99 * CHESTXRAY14_FILMS or case.evaluated.findings != CHESTXRAY14:
         return (
             f"Published values were measured on all {CHESTXRAY14_FILMS:,} films and 14 findings of ChestX-ray14; here "

@@ -107,7 +107,9 @@ def view(report: dict[str, Any]) -> View | None:
         "Some of these films",
         (
             "Drawn at random, one of each finding before a second of any.",
-            "They are films of patients: share this page only as you may share them.",
+            "They are simulated films, of nobody."
+            if report.get("simulated")
+            else "They are films of patients: share this page only as you may share them.",
         ),
         legend=(
             "Green, solid: a true box. White, dashed: the box drawn from the heatmap. White cross: its strongest "

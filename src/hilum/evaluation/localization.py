@@ -45,7 +45,8 @@ class Boxed(NamedTuple):
 
 def measure(case: Case) -> dict[str, Any]:
     """What `localization_section` finds on the evaluated films with true boxes; empty without class maps."""
-    return localization_section(boxed_films(case), case.films.findings, draws=case.draws, seed=case.seed)
+    section = localization_section(boxed_films(case), case.films.findings, draws=case.draws, seed=case.seed)
+    return section if case.has_peers or not section else section | {"published": None}
 
 
 def boxed_films(case: Case) -> list[Boxed]:
@@ -216,8 +217,8 @@ def view(report: dict[str, Any]) -> View | None:
             f"largest connected region of what lies above {100 * section['box_threshold']:.0f} % of the map's own "
             "range, a rule that was fixed before any box was looked at. Random: a point anywhere, or "
             "a box of the drawn one's size anywhere; centre: the image centre, and such a box there. IoU: "
-            "intersection over union; IoBB: over the drawn box. Of several true boxes the best counts. "
-            f"{wang['system']}: {wang['caveat']}"
+            "intersection over union; IoBB: over the drawn box. "
+            "Of several true boxes the best counts." + (f" {wang['system']}: {wang['caveat']}" if wang else "")
         ),
     )
 
@@ -238,22 +239,23 @@ def _table(section: dict[str, Any], title: str, measures: tuple[str, str]) -> Ta
     header, published = ["Finding"], section["published"]
     for measure in measures:
         header += [f"{_CALLED[measure.partition('_')[0]]}: heatmap", "random", "centre"]
-        header += [published["system"]] if measure.startswith("iobb") else []
-    rows = [(Cell("Mean"), *_cells(MEAN, section["mean"], measures, published["iobb"]))]
+        header += [published["system"]] if published and measure.startswith("iobb") else []
+    printed = published["iobb"] if published else None
+    rows = [(Cell("Mean"), *_cells(MEAN, section["mean"], measures, printed))]
     for name, one in section["findings"].items():
         of = f"{plural(one['films'], 'film')}, {plural(one['patients'], 'patient')}"
-        rows.append((Cell(words(name), of), *_cells(name, one, measures, published["iobb"])))
+        rows.append((Cell(words(name), of), *_cells(name, one, measures, printed)))
     return TableView(title, tuple(header), tuple(rows))
 
 
 def _cells(
-    name: str, values: dict[str, Any], measures: tuple[str, str], published: dict[str, dict[str, float]]
+    name: str, values: dict[str, Any], measures: tuple[str, str], published: dict[str, dict[str, float]] | None
 ) -> tuple[Cell, ...]:
     cells = []
     for measure in measures:
         kind, _, least = measure.partition("_")
         cells += [cell(values[system][measure]) for system in _SYSTEMS]
-        if kind == "iobb":
+        if published and kind == "iobb":
             printed = published[least].get(name)
             cells.append(Cell("none" if printed is None else decimal(printed)))
     return tuple(cells)

@@ -22,6 +22,7 @@ def measure(case: Case) -> dict[str, Any] | None:
     recipe = bundle.recipe
     return {
         "recipe": recipe.name,
+        "learned_from": bundle.description.learned_from,
         "about": recipe.about,
         "network": recipe.architecture.network,
         "parameters": bundle.parameters,
@@ -72,6 +73,7 @@ def model_facts(model: dict[str, Any]) -> dict[str, str]:
         "recipe": f"{model['recipe']}: {model['about']}",
         "network": f"{model['network']}, {model['parameters']:,} parameters",
         "input": f"{size} x {size} px, {preprocessing['interpolation']}" + (f", films of {bits} bits" if bits else ""),
+        **({"learned from": learned} if (learned := model.get("learned_from")) else {}),
         "loss": model["loss"],
         "weights before training": model["weights_before"],
         "split by": model["protocol"],

@@ -28,12 +28,18 @@ from hilum.files import write_whole
 
 def limits(report: dict[str, Any]) -> list[tuple[str, str]]:
     """What stays open, each as a few words and their explanation."""
+    labels = (
+        "Whether the labels are right.",
+        "ChestX-ray14's labels were mined from report texts, and some of them are wrong. The values here say how well "
+        "such labels are predicted.",
+    )
+    simulated = (
+        "Anything about patients.",
+        "The films and their labels are simulated. The values say that training, evaluation and heatmaps work; nothing "
+        "published is set beside them.",
+    )
     found = [
-        (
-            "Whether the labels are right.",
-            "ChestX-ray14's labels were mined from report texts, and some of them are wrong. The values here say how "
-            "well such labels are predicted.",
-        ),
+        simulated if report.get("simulated") else labels,
         (
             "What happens elsewhere.",
             "Films and patients of another hospital, machine or time differ. Measure ranking, calibration and calls "
@@ -64,13 +70,14 @@ def limits(report: dict[str, Any]) -> list[tuple[str, str]]:
 
 def citation(report: dict[str, Any]) -> list[str]:
     """What to name: the software with this report, the paper, the data."""
+    data = "ChestX-ray14: Wang et al., “ChestX-ray8”, CVPR 2017, arXiv 1705.02315; images by the NIH Clinical Center."
     return [
         f"The Hilum developers. Hilum {report['hilum']}: open software for chest X-ray classification. Report of "
         f"{report['system']}, protocol {report['protocol'] or 'unknown'}, split {report['split']}, manifest "
         f"{report['films_fingerprint'][:12]}.",
         "AM_DenseNet: Zhao et al., “A deep learning method for classification of chest X-ray images”, J. Phys.: Conf. "
         "Ser. 1848 (2021) 012030.",
-        "ChestX-ray14: Wang et al., “ChestX-ray8”, CVPR 2017, arXiv 1705.02315; images by the NIH Clinical Center.",
+        *([] if report.get("simulated") else [data]),
     ]
 
 
@@ -180,10 +187,23 @@ def render_page(report: dict[str, Any]) -> str:
             mean_bar=_bar(report["mean"]["auroc"]),
             errata=list(dict.fromkeys(system["erratum"] for system in report["published"] if system["erratum"])),
             sections=sections,
+            origins=_origins(report),
             limits=limits(report),
             citation=citation(report),
         )
     )
+
+
+def _origins(report: dict[str, Any]) -> list[str]:
+    """What the head of the page says of the films that the model learned from, and of those that it was tried on."""
+    learned = report.get("learned_from")  # absent from reports that are older than it
+    return [
+        *([f"The model was {learned}."] if learned else []),
+        *(
+            ["The evaluated films are simulated: no value here says anything of patients."]
+            * bool(report.get("simulated"))
+        ),
+    ]
 
 
 def page_environment() -> Environment:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from hilum.data.decoding import FEWEST_BITS, MOST_BITS
 from hilum.errors import HilumError
 from hilum.model.engines import EngineName
 
@@ -30,6 +31,8 @@ class Model(_Section):
     engine: EngineName | Literal["auto"] = "auto"
     operating_point: str | None = None
     heatmaps: Annotated[int, Field(ge=1, le=14)] = 3
+    bits: Annotated[int | None, Field(ge=FEWEST_BITS, le=MOST_BITS)] = None
+    force: bool = False
 
 
 class Receive(_Section):

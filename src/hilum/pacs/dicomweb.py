@@ -1,6 +1,7 @@
 """Films from any DICOMweb server and results back to it: QIDO to find, WADO to get, STOW to store."""
 
 import logging
+import math
 import os
 import re
 import tempfile
@@ -27,9 +28,17 @@ from hilum.data.quality import OK
 from hilum.errors import HilumError, ImageError
 from hilum.messages import quiet_dicom
 from hilum.model.engines import Engine
-from hilum.pacs.results import ResultModel, capture_uid, report_uid, result_objects, scores_of
+from hilum.pacs.results import (
+    ResultModel,
+    capture_uid,
+    fit_in,
+    not_analysed_uid,
+    report_uid,
+    result_objects,
+    scores_of,
+)
 from hilum.predict.files import Row
-from hilum.predict.scoring import Scored, score_files
+from hilum.predict.scoring import Scored, is_fit, score_files
 
 PASSWORD = "HILUM_WEB_PASSWORD"
 MODALITIES = ("CR", "DX")
@@ -255,6 +264,7 @@ def predict_from_web(
     send: bool,
     top: int = 3,
     found: Found | None = None,
+    force: bool = False,
 ) -> Iterator[Row]:
     """Score films of a server; a film that fails is a row that says why, as in `hilum predict`.
 
@@ -263,13 +273,16 @@ def predict_from_web(
             at this operating point, are not scored again: their rows are read from the reports.
         top: heatmaps in a picture.
         found: counts films that turn out not to fit the filters when they are there.
+        force: whether films that do not fit the model are scored too.
     """
     found = found if found is not None else Found()
-    known = _Known(client, model, top) if send else None
+    known = _Known(client, model, top, force) if send else None
     looked_up = ((film, known.row(film) if known else None) for film in films)
     for is_new, group in groupby(looked_up, key=lambda pair: pair[1] is None):
         if is_new:
-            yield from _score(client, (film for film, _ in group), engine, model, found, send=send, top=top)
+            yield from _score(
+                client, (film for film, _ in group), engine, model, found, send=send, top=top, force=force
+            )
         else:
             yield from (row for _, row in group if row is not None)
 
@@ -283,6 +296,7 @@ def _score(
     *,
     send: bool,
     top: int,
+    force: bool,
 ) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         coming: deque[tuple[WebFilm, str]] = deque()
@@ -296,10 +310,10 @@ def _score(
                 coming.append((film, why_not))
                 yield path
 
-        for scored in score_files(engine, paths()):
+        for scored in score_files(engine, paths(), force=force):
             film, why_not = coming.popleft()
             error = why_not or scored.error.replace(str(scored.path), film.instance)
-            if scored.scores is not None and send and scored.fits:
+            if not error and send:
                 error = _send(client, scored, model, top=top)
             scored.path.unlink(missing_ok=True)
             findings = model.description.findings
@@ -309,31 +323,45 @@ def _score(
 
 def _row(film: WebFilm, scores: list[float], model: ResultModel, *, error: str, fit: str) -> Row:
     calls = [model.call(*pair) for pair in zip(model.description.findings, scores, strict=True)] if model.point else []
-    return Row(film.instance, scores, error, calls, fit)
+    return Row(film.instance, scores, error, calls, fit, forced=not (is_fit(fit) or math.isnan(scores[0])))
 
 
 class _Known:
     """The results of a model that a server has already; its answers are kept for one study at a time."""
 
-    def __init__(self, client: DICOMwebClient, model: ResultModel, top: int):
-        self._client, self._model, self._top = client, model, top
+    def __init__(self, client: DICOMwebClient, model: ResultModel, top: int, force: bool):
+        self._client, self._model, self._top, self._force = client, model, top, force
         self._study, self._series_of = "", dict[str, str]()
 
     def row(self, film: WebFilm) -> Row | None:
         """What the report of a film says; None if report or picture is not there, or says something else."""
-        report = report_uid(film.instance, self._model)
+        findings = self._model.description.findings
         try:
             if film.study != self._study:
                 instances = _pages(partial(self._client.search_for_instances, film.study), "instances", Found())
                 self._series_of = {_value(one, _INSTANCE): _value(one, _SERIES) for one in instances}
                 self._study = film.study
-            if not {report, capture_uid(film.instance, self._model, self._top)} <= set(self._series_of):
+            report = self._report(film.instance)
+            if report is None:
                 return None
-            said = scores_of(self._client.retrieve_instance(film.study, self._series_of[report], report))
-            scores = [float(np.float32(said[finding][0])) for finding in self._model.description.findings]
+            read = self._client.retrieve_instance(film.study, self._series_of[report], report)
+            said, fit = scores_of(read), fit_in(read)
+            scores = [float(np.float32(said[finding][0])) for finding in findings] if said else []
         except Exception:  # whatever the server sent, or did not: then the film is scored, and that says why it cannot
             return None
-        return _row(film, scores, self._model, error="", fit=OK if self._model.description.gate else "")
+        if not scores and not fit:
+            return None
+        checked = OK if self._model.description.gate else ""
+        return _row(film, scores or [float("nan")] * len(findings), self._model, error="", fit=fit or checked)
+
+    def _report(self, instance: str) -> str | None:
+        """The report of a film that is on the server with its picture, if it has one, as it would be made now."""
+        for forced in (False, True) if self._force else (False,):
+            report = report_uid(instance, self._model, forced=forced)
+            if {report, capture_uid(instance, self._model, self._top, forced=forced)} <= set(self._series_of):
+                return report
+        report = not_analysed_uid(instance, self._model)
+        return report if report in self._series_of and not self._force else None
 
 
 def _get(client: DICOMwebClient, film: WebFilm, path: Path, found: Found) -> str | None:
@@ -361,6 +389,8 @@ def _send(client: DICOMwebClient, scored: Scored, model: ResultModel, *, top: in
         objects = result_objects(scored.path, scored, model, now=datetime.now(), top=top)
     except ImageError as error:
         return str(error)
+    if not objects:
+        return ""
     try:
         answer = client.store_instances(objects)
     except Exception as error:  # the client raises what requests and HTTP raise

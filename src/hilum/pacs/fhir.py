@@ -10,7 +10,7 @@ import hilum
 from hilum.files import write_whole
 from hilum.findings import PRIVATE, Code, codes_of
 from hilum.model.thresholds import ABSENT, PRESENT, UNSURE
-from hilum.pacs.results import ResultModel
+from hilum.pacs.results import ResultModel, reason_code, variant
 from hilum.predict.heatmaps import place_of
 from hilum.predict.scoring import Scored
 
@@ -20,6 +20,9 @@ _SYSTEMS = {
     "RADLEX": "http://radlex.org",
     PRIVATE: "urn:hilum:findings",
 }
+_CHEST = Code("399208008", "SCT", "Plain chest X-ray")
+_RADIOGRAPHY = Code("RG", "DCM", "Radiographic imaging")
+_ABSENT = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
 _INTERPRETATION = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation"
 _ANSWERS = {PRESENT: ("POS", "Positive"), ABSENT: ("NEG", "Negative"), UNSURE: ("IND", "Indeterminate")}
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:hilum:fhir")
@@ -28,6 +31,9 @@ _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:hilum:fhir")
 def fhir_bundle(scored: Scored, model: ResultModel, *, film: str, now: datetime) -> dict[str, Any]:
     """The scores of a film as a FHIR R5 Bundle; patient and study as a DICOM film names them.
 
+    Of a film that does not fit the model it says that it was not analysed, and why: report and observation are
+    cancelled, and the observation's value is absent as it was not performed.
+
     Its parts have identifiers that the same film and model always give.
 
     Args:
@@ -35,13 +41,14 @@ def fhir_bundle(scored: Scored, model: ResultModel, *, film: str, now: datetime)
         now: the time of the report, with its zone.
 
     Raises:
-        ValueError: if the film has no scores, or the time has no zone.
+        ValueError: if the film fits and has no scores, or the time has no zone.
         ImageError: if it is a DICOM film without identifiers.
     """
-    if scored.scores is None or now.tzinfo is None:
+    if (scored.scores is None and scored.analysed) or now.tzinfo is None:
         raise ValueError("scored must have scores and now a time zone")
     identity, subject, study = _identity(scored.path, film)
-    about = (identity, model.bundle_sha256, str(model.point))
+    scores = [] if scored.scores is None or not scored.analysed else scored.scores.tolist()
+    about = (identity, model.bundle_sha256, str(model.point), *variant(model, scored.forced))
     device = {
         "resourceType": "Device",
         "displayName": model.name,
@@ -50,9 +57,25 @@ def fhir_bundle(scored: Scored, model: ResultModel, *, film: str, now: datetime)
         "note": [{"text": f"{'; '.join(model.parameters)}. {hilum.DISCLAIMER}"}],
     }
     made_by = _reference("device", model.bundle_sha256)
-    common = {"status": "preliminary", **subject}
+    common = {"status": "preliminary" if scores else "cancelled", **subject}
+    forced = f"The film does not fit the model ({scored.fit}); its scores were forced." if scored.forced else ""
     observations = []
-    for finding, score in zip(model.description.findings, scored.scores, strict=True):
+    if not scores:
+        not_analysed = {
+            "resourceType": "Observation",
+            **common,
+            "code": _concept(Code("NOT-ANALYSED", PRIVATE, "Analysis of a film")),
+            "device": {"reference": made_by},
+            "dataAbsentReason": {
+                "coding": [
+                    {"system": _ABSENT, "code": "not-performed", "display": "Not Performed"},
+                    *_concept(reason_code(scored.fit))["coding"],
+                ],
+                "text": scored.fit,
+            },
+        }
+        observations.append((_reference("not analysed", *about), not_analysed))
+    for finding, score in zip(model.description.findings if scores else (), scores, strict=True):
         observation: dict[str, Any] = {
             "resourceType": "Observation",
             **common,
@@ -60,6 +83,8 @@ def fhir_bundle(scored: Scored, model: ResultModel, *, film: str, now: datetime)
             "device": {"reference": made_by},
             "valueQuantity": _number(float(score)),
         }
+        if forced:
+            observation["note"] = [{"text": forced}]
         threshold, answer = model.threshold(finding), model.call(finding, float(score))
         if answer and threshold is not None:
             code, words = _ANSWERS[answer]
@@ -67,15 +92,26 @@ def fhir_bundle(scored: Scored, model: ResultModel, *, film: str, now: datetime)
             observation["interpretation"] = [{"coding": [coding]}]
             observation["referenceRange"] = [{"high": _number(threshold.value), "text": f"threshold at {model.point}"}]
         observations.append((_reference("observation", finding, *about), observation))
+    learned = model.description.learned_from
     report = {
         "resourceType": "DiagnosticReport",
         **common,
         "category": [{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v2-0074", "code": "RAD"}]}],
-        "code": _concept(Code("399208008", "SCT", "Plain chest X-ray")),
+        "code": _concept(_CHEST if scored.fits else _RADIOGRAPHY),
         **study,
         "issued": now.isoformat(timespec="seconds"),
         "result": [{"reference": reference} for reference, _ in observations],
-        "conclusion": f"Scores of {model.name} {model.version}. {hilum.DISCLAIMER}",
+        "conclusion": " ".join(
+            filter(
+                None,
+                (
+                    f"Scores of {model.name} {model.version}." if scores else f"Not analysed: {scored.fit}.",
+                    forced,
+                    learned and f"The model was {learned}.",
+                    hilum.DISCLAIMER,
+                ),
+            )
+        ),
     }
     parts = [(_reference("report", *about), report), *observations, (made_by, device)]
     return {

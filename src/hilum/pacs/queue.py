@@ -105,6 +105,18 @@ class WaitingFilm(NamedTuple):
     tries: int
 
 
+class Reason(NamedTuple):
+    """Why a film was not analysed, failed, or does not fit although it was scored.
+
+    It is for the operator's eyes: the identifier finds the film in the PACS, and stands in no log.
+    """
+
+    number: int
+    film: str  # SOP Instance UID
+    state: str
+    why: str
+
+
 class WaitingResult(NamedTuple):
     """A result that waits to be sent."""
 
@@ -252,6 +264,13 @@ class Queue:
             for state, count in self._ask(f"select state, count(*) from {table} group by state"):
                 counts[f"{table}_{state}"] = int(str(count))
         return counts
+
+    def reasons(self, *, most: int) -> list[Reason]:
+        """Why films are not what they should be, the newest first."""
+        rows = self._ask(
+            "select number, film, state, why from films where why != '' order by number desc limit ?", most
+        )
+        return [Reason(*row) for row in rows]  # type: ignore[arg-type]
 
     def oldest_s(self, *, now: float) -> float:
         """For how many seconds the film waits that has waited longest."""

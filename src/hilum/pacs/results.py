@@ -19,10 +19,11 @@ from pydicom.multival import MultiValue
 from pydicom.sr.codedict import codes
 
 import hilum
+from hilum.data.film_kind import RESULT
 from hilum.data.images import image_kind
 from hilum.errors import HilumError, ImageError
 from hilum.files import write_whole
-from hilum.findings import codes_of, drawn
+from hilum.findings import PRIVATE, Code, codes_of, drawn
 from hilum.messages import quiet_dicom
 from hilum.metrics.thresholds import Threshold
 from hilum.model.engines import file_sha256, is_export, read_exported
@@ -36,6 +37,7 @@ _PATIENT = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
 _STUDY = ("StudyID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName")
 _IF_THERE = ("IssuerOfPatientID", "StudyDescription")
 _OTHERS = ("SOPClassUID", "Rows", "Columns", "Modality", "ViewPosition", "Manufacturer", "BurnedInAnnotation")
+_BODY_PART = "BodyPartExamined"
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
 _LONGEST_UID = 64
 UTF_8 = "ISO_IR 192"
@@ -55,7 +57,7 @@ def read_header(path: Path) -> Dataset:
     Raises:
         ImageError: if it cannot be read, or lacks one of the three identifiers.
     """
-    names = [*IDENTIFIERS, *_PATIENT, *_STUDY, *_IF_THERE, *_OTHERS]
+    names = [*IDENTIFIERS, *_PATIENT, *_STUDY, *_IF_THERE, *_OTHERS, _BODY_PART]
     if image_kind(path) in ("PNG", "JPEG"):
         raise ImageError(
             f"film must be a DICOM file to have a result in its study, got a {image_kind(path)} in {str(path)!r}, "
@@ -64,6 +66,9 @@ def read_header(path: Path) -> Dataset:
     try:
         with quiet_dicom():
             header = dcmread(path, stop_before_pixels=True, specific_tags=names)
+            if not header.get("SpecificCharacterSet") and _is_utf_8(header, names):
+                implicit, little = header.original_encoding
+                header.set_original_encoding(implicit, little, "utf8")
             for name in names:
                 header.get(name)  # pydicom reads a value when it is asked for
             uids = {name: str(header.get(name) or "") for name in IDENTIFIERS}
@@ -78,6 +83,16 @@ def read_header(path: Path) -> Dataset:
             "A result would have to repeat it; whoever wrote the film, or the archive, must give it another."
         )
     return header
+
+
+def _is_utf_8(header: Dataset, names: list[str]) -> bool:
+    """Whether texts whose character set the header does not say are UTF-8; latin-1, which they else are, never is."""
+    raw = [element.value for name in names if (element := header.get_item(name)) is not None]
+    texts = [value for value in raw if isinstance(value, bytes) and not value.isascii()]
+    try:
+        return bool(texts) and bool([text.decode("utf-8") for text in texts])
+    except UnicodeDecodeError:
+        return False
 
 
 def derived_uid(*parts: str) -> str:
@@ -119,12 +134,14 @@ class ResultModel:
         name: Hilum and the recipe.
         bundle_sha256: of bundle.json, which vouches for the weights.
         point: the operating point of the calls; none if None.
+        bits: how many bits the films' values were said to have; None if nothing was said. See hilum.data.images.read.
     """
 
     name: str
     bundle_sha256: str
     description: Description
     point: str | None
+    bits: int | None = None
 
     @property
     def version(self) -> str:
@@ -138,6 +155,8 @@ class ResultModel:
             f"bundle.json SHA-256 {self.bundle_sha256}",
             f"scores {'are not calibrated' if self.description.calibration is None else 'are calibrated'}",
             f"calls at {self.point}" if self.point else "no calls",
+            *([f"films of {self.bits} bits, as was said"] if self.bits else []),
+            *([self.description.learned_from] if self.description.learned_from else []),
         ]
 
     def threshold(self, finding: str) -> Threshold | None:
@@ -151,8 +170,11 @@ class ResultModel:
         return "" if word == NO_THRESHOLD else word
 
 
-def result_model(run: Path, point: str | None) -> ResultModel:
+def result_model(run: Path, point: str | None, *, bits: int | None = None) -> ResultModel:
     """What results say of the model in a folder, a bundle or an exported model alone.
+
+    Args:
+        bits: see ResultModel.
 
     Raises:
         BundleError: if the folder holds neither.
@@ -167,7 +189,7 @@ def result_model(run: Path, point: str | None) -> ResultModel:
         if description.thresholds is None:
             raise HilumError(f"operating point must come from thresholds, and {run} has none. See: hilum calibrate")
         description.thresholds.thresholds(point)
-    return ResultModel(name, digest, description, point)
+    return ResultModel(name, digest, description, point, bits)
 
 
 def _name(run: Path) -> str:
@@ -179,6 +201,9 @@ REPORT_SERIES_NUMBER = 9901
 REPORT_SERIES = "Hilum scores: research, not for diagnostic use"
 
 _CHEST = CodedConcept("399208008", "SCT", "Plain chest X-ray")
+_RADIOGRAPHY = CodedConcept("RG", "DCM", "Radiographic imaging")
+_NOT_ANALYSED = CodedConcept("NOT-ANALYSED", PRIVATE, "Reason for no analysis")
+_FIT = CodedConcept("INPUT-QUALITY", PRIVATE, "Input quality check")
 _PRESENCE = CodedConcept("121052", "DCM", "Presence of property")
 _SCORE = CodedConcept("246262008", "SCT", "Score")
 _THRESHOLD = CodedConcept("122411", "DCM", "Threshold Value")
@@ -193,26 +218,38 @@ _DIGITS = 9  # tell every float32, and fit into a decimal string
 def structured_report(header: Dataset, scored: Scored, model: ResultModel, *, now: datetime) -> Dataset:
     """The scores of a film in its own study: for each finding its code, score, threshold and call, and what made them.
 
-    The report is partial, preliminary and not verified, and says that it is not for diagnostic use.
+    The report is partial, preliminary and not verified, and says that it is not for diagnostic use. Of a film that does
+    not fit the model, and was not forced, it says that it was not analysed, and why, in a code and in words.
 
     Args:
         header: of the film, with its identifiers.
-        scored: the film's scores.
+        scored: the film's scores, or why it does not fit.
         now: the time of the report; its identifiers do not depend on it.
 
     Raises:
-        ValueError: if the film has no scores.
+        ValueError: if the film fits and has no scores.
 
-    Source: DICOM PS3.16, TID 1500 and 1501. https://dicom.nema.org/medical/dicom/current/output/html/part16.html
+    Source: DICOM PS3.16, TID 1500 and 1501; CID 6047 (status of results).
+        https://dicom.nema.org/medical/dicom/current/output/html/part16.html
     """
-    if scored.scores is None:
+    if scored.scores is None and scored.analysed:
         raise ValueError("scored must have scores, got none")
     film = blank_subject(header)
-    about = (str(header.SOPInstanceUID), model.bundle_sha256, model.point or "")
-    groups = [
-        _group(film, finding, float(score), model, about)
-        for finding, score in zip(model.description.findings, scored.scores, strict=True)
-    ]
+    instance = str(header.SOPInstanceUID)
+    about = (instance, model.bundle_sha256, model.point or "", *variant(model, scored.forced))
+    if scored.scores is None or not scored.analysed:
+        groups = [_not_analysed(film, scored.fit, model, about)]
+        uid = not_analysed_uid(instance, model)
+        said = [f"Not analysed: {scored.fit}. No finding was looked for."]
+    else:
+        groups = [
+            _group(film, finding, float(score), model, about)
+            for finding, score in zip(model.description.findings, scored.scores, strict=True)
+        ]
+        uid = report_uid(instance, model, forced=scored.forced)
+        said = [_forced_words(scored)] if scored.forced else []
+    if model.description.learned_from:
+        said.append(f"The model was {model.description.learned_from}.")
     device = sr.DeviceObserverIdentifyingAttributes(
         uid=derived_uid("device", model.bundle_sha256),
         name=model.name,
@@ -223,19 +260,20 @@ def structured_report(header: Dataset, scored: Scored, model: ResultModel, *, no
         observation_context=sr.ObservationContext(
             observer_device_context=sr.ObserverContext(codes.DCM.Device, device),
         ),
-        procedure_reported=_CHEST,
+        procedure_reported=_CHEST if scored.fits else _RADIOGRAPHY,  # it may be a hand's
         imaging_measurements=groups,
         title=codes.DCM.ImagingMeasurementReport,
     )
-    content[0].ContentSequence.append(
-        sr.TextContentItem(codes.DCM.Comment, hilum.DISCLAIMER, RelationshipTypeValues.CONTAINS)
-    )
+    if not scored.fits:
+        content[0].ContentSequence.append(sr.TextContentItem(_FIT, scored.fit, RelationshipTypeValues.CONTAINS))
+    for words in (*said, hilum.DISCLAIMER):
+        content[0].ContentSequence.append(sr.TextContentItem(codes.DCM.Comment, words, RelationshipTypeValues.CONTAINS))
     report = sr.Comprehensive3DSR(
         evidence=[film],
         content=content[0],
         series_instance_uid=derived_uid("sr series", str(header.StudyInstanceUID), model.bundle_sha256),
         series_number=REPORT_SERIES_NUMBER,
-        sop_instance_uid=report_uid(str(header.SOPInstanceUID), model),
+        sop_instance_uid=uid,
         instance_number=1,
         manufacturer="Hilum",
         is_complete=False,
@@ -254,19 +292,61 @@ def structured_report(header: Dataset, scored: Scored, model: ResultModel, *, no
     return report
 
 
-def report_uid(film: str, model: ResultModel) -> str:
+def report_uid(film: str, model: ResultModel, *, forced: bool = False) -> str:
     """The identifier of the report that a model makes of a film, by the film's own."""
-    return derived_uid("sr", film, model.bundle_sha256, model.point or "")
+    return derived_uid("sr", film, model.bundle_sha256, model.point or "", *variant(model, forced))
+
+
+def not_analysed_uid(film: str, model: ResultModel) -> str:
+    """The identifier of the report that says that a film was not analysed, by the film's own."""
+    return derived_uid("sr not analysed", film, model.bundle_sha256, *variant(model, False))
+
+
+def variant(model: ResultModel, forced: bool) -> list[str]:
+    """What else makes a result another one; nothing for most, whose identifiers stay what they were."""
+    return [*([f"bits {model.bits}"] if model.bits else []), *(["forced"] if forced else [])]
+
+
+def _forced_words(scored: Scored) -> str:
+    return f"Do not rely on these scores. The film does not fit the model ({scored.fit}); they were forced."
+
+
+def reason_code(fit: str) -> Code:
+    """Why a film was not analysed, in Hilum's own codes: the first words of `fit`, such as lateral."""
+    reason = fit.partition(":")[0]
+    return Code(re.sub(r"[^A-Z0-9]+", "-", reason.upper())[:16].strip("-"), PRIVATE, reason[:64])
 
 
 def scores_of(report: Dataset) -> dict[str, tuple[float, float | None, str]]:
-    """Score, threshold and call by finding, as a report says them: what its reader would see."""
+    """Score, threshold and call by finding, as a report says them; empty for a film that was not analysed."""
     groups = [
         item
         for item in report.ContentSequence
         if item.ConceptNameCodeSequence[0].CodeValue == codes.DCM.ImagingMeasurements.value
     ]
-    return dict(_read_group(group) for measurements in groups for group in measurements.ContentSequence)
+    found = (_read_group(group) for measurements in groups for group in measurements.ContentSequence)
+    return {finding: numbers for finding, numbers in found if numbers is not None}
+
+
+def fit_in(report: Dataset) -> str:
+    """Why a film does not fit the model, as its report says it; empty for one that fits. See Scored.fit."""
+    names = ((item, item.ConceptNameCodeSequence[0]) for item in report.ContentSequence)
+    return next((str(item.TextValue) for item, name in names if name.CodeValue == _FIT.value), "")
+
+
+def _not_analysed(
+    film: Dataset, fit: str, model: ResultModel, about: tuple[str, ...]
+) -> sr.MeasurementsAndQualitativeEvaluations:
+    """A group without a finding: that nothing was attempted, and why."""
+    return sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(uid=derived_uid("not analysed", *about), identifier="not analysed"),
+        algorithm_id=sr.AlgorithmIdentification(model.name, model.version, parameters=model.parameters),
+        qualitative_evaluations=[
+            sr.QualitativeEvaluation(codes.DCM.SummaryOfAnalyses, codes.DCM.NotAttempted),
+            sr.QualitativeEvaluation(_NOT_ANALYSED, CodedConcept(*reason_code(fit))),
+        ],
+        source_images=[sr.SourceImageForMeasurementGroup(film.SOPClassUID, film.SOPInstanceUID)],
+    )
 
 
 def _group(
@@ -295,7 +375,7 @@ def _concept(finding: str, findings: tuple[str, ...]) -> CodedConcept:
     return concept
 
 
-def _read_group(group: Dataset) -> tuple[str, tuple[float, float | None, str]]:
+def _read_group(group: Dataset) -> tuple[str, tuple[float, float | None, str] | None]:
     numbers: dict[str, float] = {}
     finding, answer = "", ""
     words = {code.value: word for word, code in _ANSWERS.items()}
@@ -307,7 +387,8 @@ def _read_group(group: Dataset) -> tuple[str, tuple[float, float | None, str]]:
             finding = str(item.TextValue)
         elif name == _PRESENCE.value:
             answer = words[item.ConceptCodeSequence[0].CodeValue]
-    return finding, (numbers[_SCORE.value], numbers.get(_THRESHOLD.value), answer)
+    score = numbers.get(_SCORE.value)
+    return finding, None if score is None else (score, numbers.get(_THRESHOLD.value), answer)
 
 
 Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
@@ -343,7 +424,7 @@ def secondary_capture(header: Dataset, scored: Scored, model: ResultModel, *, no
         study_instance_uid=str(header.StudyInstanceUID),
         series_instance_uid=derived_uid("sc series", str(header.StudyInstanceUID), model.bundle_sha256),
         series_number=CAPTURE_SERIES_NUMBER,
-        sop_instance_uid=capture_uid(str(header.SOPInstanceUID), model, top),
+        sop_instance_uid=capture_uid(str(header.SOPInstanceUID), model, top, forced=scored.forced),
         instance_number=1,
         manufacturer="Hilum",
         patient_orientation=("L", "F"),  # the constructor asks for one; a page has none, see below
@@ -355,10 +436,13 @@ def secondary_capture(header: Dataset, scored: Scored, model: ResultModel, *, no
     )
     take_over(capture, header)
     capture["PatientOrientation"].value = None
-    capture.BodyPartExamined = "CHEST"
+    if _BODY_PART in header:
+        capture.BodyPartExamined = header.BodyPartExamined
     capture.Modality = "OT"
     capture.ImageType = ["DERIVED", "SECONDARY"]
-    capture.DerivationDescription = f"{model.name} {model.version}. {hilum.DISCLAIMER}"
+    learned = f" Model {model.description.learned_from}." if model.description.learned_from else ""
+    forced = f" {_forced_words(scored)}" if scored.forced else ""
+    capture.DerivationDescription = f"{model.name} {model.version}.{learned}{forced} {hilum.DISCLAIMER}"[:1024]
     source = Dataset()
     source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID = header.SOPClassUID, header.SOPInstanceUID
     capture.SourceImageSequence = [source]
@@ -370,13 +454,15 @@ def secondary_capture(header: Dataset, scored: Scored, model: ResultModel, *, no
     return capture
 
 
-def capture_uid(film: str, model: ResultModel, top: int) -> str:
+def capture_uid(film: str, model: ResultModel, top: int, *, forced: bool = False) -> str:
     """The identifier of the picture that a model makes of a film, by the film's own."""
-    return derived_uid("sc", film, model.bundle_sha256, model.point or "", str(top))
+    return derived_uid("sc", film, model.bundle_sha256, model.point or "", str(top), *variant(model, forced))
 
 
 def result_picture(scored: Scored, model: ResultModel, *, top: int = 3) -> Picture:
-    """Heatmaps beside each other, then the table, then the disclaimer, on black.
+    """Heatmaps beside each other, then the table, what the model learned from, and the disclaimer, on black.
+
+    Above the disclaimer it says of a forced film that it does not fit.
 
     Raises:
         ValueError: if the film has no scores.
@@ -386,7 +472,9 @@ def result_picture(scored: Scored, model: ResultModel, *, top: int = 3) -> Pictu
     findings, order = model.description.findings, np.argsort(-scored.scores, kind="stable")
     shown = order[:top]
     rows = -(-len(shown) // 3)
-    height = rows * (_SIDE + 2 * _LINE) + (len(findings) + 4) * _LINE + 2 * _MARGIN
+    learned, forced = model.description.learned_from, _forced_words(scored) if scored.forced else ""
+    notes = [words for words in (learned and f"The model was {learned}.", forced) if words]
+    height = rows * (_SIDE + 2 * _LINE) + (len(findings) + 4 + len(notes)) * _LINE + 2 * _MARGIN
     page = Image.new("RGB", (3 * _SIDE, height), "black")
     draw, font, large = ImageDraw.Draw(page), ImageFont.load_default(size=20), ImageFont.load_default(size=32)
     film = Image.fromarray(scored.image).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
@@ -409,35 +497,40 @@ def result_picture(scored: Scored, model: ResultModel, *, top: int = 3) -> Pictu
         for x, words in zip(_COLUMNS, line, strict=False):
             draw.text((_MARGIN + x, y), words, fill="white", font=font)
         y += _LINE
+    for words in notes:
+        draw.text((_MARGIN, y), _cut(words, draw, font, 3 * _SIDE), fill="yellow", font=font)
+        y += _LINE
     draw.text((_MARGIN, y + _LINE), hilum.DISCLAIMER, fill="yellow", font=large)
     return np.asarray(page)
 
 
-def _cut(words: str, draw: ImageDraw.ImageDraw, font: Font) -> str:
+def _cut(words: str, draw: ImageDraw.ImageDraw, font: Font, width: int = _COLUMNS[1]) -> str:
     """Words that end before the next column."""
-    while draw.textlength(words, font=font) > _COLUMNS[1] - 2 * _MARGIN:
+    while draw.textlength(words, font=font) > width - 2 * _MARGIN:
         words = words.removesuffix("...")[:-1] + "..."
     return words
 
 
 def result_objects(path: Path, scored: Scored, model: ResultModel, *, now: datetime, top: int = 3) -> list[Dataset]:
-    """A structured report and a picture for a film, or nothing if it does not fit the model.
+    """A structured report and a picture for a film; for one that does not fit the model, a report that says so.
+
+    A result of Hilum's own that comes back as a film has none.
 
     Raises:
-        ValueError: if the film has no scores.
+        ValueError: if the film fits and has no scores.
         ImageError: if the film is no DICOM file with its identifiers, or its header holds what no result can.
     """
-    if not scored.fits:
+    if not scored.analysed and scored.fit.startswith(RESULT):
         return []
-    if scored.scores is None or scored.maps is None:
+    if scored.analysed and (scored.scores is None or scored.maps is None):
         raise ValueError("scored must have scores and maps, got none")
     header = read_header(path)
     try:
         with quiet_dicom():
-            return [
-                structured_report(header, scored, model, now=now),
-                secondary_capture(header, scored, model, now=now, top=top),
-            ]
+            report = structured_report(header, scored, model, now=now)
+            if not scored.analysed:
+                return [report]
+            return [report, secondary_capture(header, scored, model, now=now, top=top)]
     except Exception as error:  # a header may hold anything
         raise _unfit_header(path, error) from error
 
@@ -467,7 +560,7 @@ def _unfit_header(path: Path, error: Exception) -> ImageError:
 def write_results(
     path: Path, scored: Scored, model: ResultModel, folder: Path, *, film: str, now: datetime, top: int = 3
 ) -> list[Path]:
-    """Write a film's objects as FILM.sr.dcm and FILM.sc.dcm; return their paths, none if it does not fit.
+    """Write a film's objects as FILM.sr.dcm and FILM.sc.dcm; return their paths. See result_objects.
 
     Raises:
         ImageError: if the film is no DICOM file with its identifiers.

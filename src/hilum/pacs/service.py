@@ -7,7 +7,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import IO
@@ -16,9 +17,9 @@ from pynetdicom import _config as pynetdicom_config
 
 from hilum.errors import HilumError
 from hilum.messages import log_own_words
-from hilum.model.engines import Engine, open_engine
+from hilum.model.engines import Engine, open_engine, state_bits
 from hilum.pacs.config import NodeConfig
-from hilum.pacs.queue import DATABASE, WAITING, Places, Queue
+from hilum.pacs.queue import DATABASE, WAITING, Places, Queue, Reason
 from hilum.pacs.receive import Receiver
 from hilum.pacs.results import ResultModel, result_model
 from hilum.pacs.send import Sender
@@ -29,7 +30,7 @@ Facts = dict[str, int | float]
 _ABOUT = {
     "films_waiting": "Films that are not scored yet",
     "films_scored": "Films that were scored",
-    "films_unfit": "Films without result: not frontal chest films, or unlike the training films",
+    "films_unfit": "Films that were not analysed: no frontal chest films of adults, or unlike the training films",
     "films_failed": "Films without result: they cannot be read",
     "results_waiting": "Results that are not with the PACS yet",
     "results_sent": "Results that the PACS took",
@@ -120,10 +121,13 @@ class Node:
         self._lock = _only_one(config.store.folder)
         self._queue = Queue(config.store.folder)
         self._places.tidy(self._queue.films_of(WAITING), self._queue.results_of(WAITING))
-        used = engine or open_engine(config.model.run, engine=config.model.engine)
-        said = model or result_model(config.model.run, config.model.operating_point)
+        asked = config.model
+        used = engine or state_bits(open_engine(asked.run, engine=asked.engine), asked.bits)
+        said = model or result_model(asked.run, asked.operating_point, bits=asked.bits)
         self._receiver = Receiver(config.receive, config.store, self._places, self._queue)
-        self._worker = Scorer(used, said, config.store, self._places, self._queue, heatmaps=config.model.heatmaps)
+        self._worker = Scorer(
+            used, said, config.store, self._places, self._queue, heatmaps=asked.heatmaps, force=asked.force
+        )
         self._sender = Sender(config.send, self._places, self._queue, caller=config.receive.ae_title)
         self._watch = None if config.watch is None else Watch(config.watch.port, self.facts)
 
@@ -169,11 +173,27 @@ def read_facts(folder: Path) -> Facts:
     Raises:
         HilumError: if there is no node's folder.
     """
+    with _queue_of(folder) as queue:
+        return stored_facts(queue, Places(folder))
+
+
+def read_reasons(folder: Path, *, most: int = 20) -> list[Reason]:
+    """Why films have no scores, or have them although they do not fit: the newest, read as by `read_facts`.
+
+    Raises:
+        HilumError: if there is no node's folder.
+    """
+    with _queue_of(folder) as queue:
+        return queue.reasons(most=most)
+
+
+@contextmanager
+def _queue_of(folder: Path) -> Iterator[Queue]:
     if not (folder / DATABASE).is_file():
         raise HilumError(f"store.folder must be a node's, but there is no {folder / DATABASE}. Was the node started?")
     queue = Queue(folder)
     try:
-        return stored_facts(queue, Places(folder))
+        yield queue
     finally:
         queue.close()
 

@@ -8,14 +8,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import datetime
 
-from pydicom import Dataset
-
 from hilum.errors import ImageError
 from hilum.model.engines import Engine
 from hilum.pacs.config import Store
 from hilum.pacs.queue import FAILED, SCORED, UNFIT, Places, Queue, WaitingFilm, write_safely
-from hilum.pacs.results import ResultModel, encoded, read_header, result_objects
-from hilum.predict.scoring import Scored, score_files
+from hilum.pacs.results import ResultModel, encoded, result_objects
+from hilum.predict.scoring import score_files
 
 _LOG = logging.getLogger("hilum.node")
 _PAUSE_S, _PAUSE_AFTER_FAILURE_S = 0.5, 5
@@ -63,8 +61,6 @@ class Loop(ABC):
 
 _AT_A_TIME = 16
 _HOUR_S = 3600
-_SIDE_VIEWS = ("LL", "RL", "LLD", "RLD", "LATERAL", "LAT", "LLO", "RLO", "RPO", "LPO", "RAO", "LAO")
-"""What View Position says of films that are not frontal. Source: DICOM PS3.3, C.8.7.1 and C.8.11.5."""
 
 
 class Scorer(Loop):
@@ -72,6 +68,7 @@ class Scorer(Loop):
 
     Args:
         heatmaps: how many are in a picture.
+        force: whether films that do not fit the model are scored too.
         clock: seconds; given by tests.
     """
 
@@ -84,10 +81,12 @@ class Scorer(Loop):
         queue: Queue,
         *,
         heatmaps: int = 3,
+        force: bool = False,
         clock: Callable[[], float] = time.time,
     ):
         super().__init__("worker")
-        self._engine, self._model, self._store, self._heatmaps = engine, model, store, heatmaps
+        self._engine, self._model, self._store = engine, model, store
+        self._heatmaps, self._force = heatmaps, force
         self._places, self._queue, self._clock = places, queue, clock
         self._forgot = 0.0
 
@@ -119,8 +118,7 @@ class Scorer(Loop):
     def _score(self, film: WaitingFilm) -> None:
         path = self._places.film(film.film)
         try:
-            why = _why_not(read_header(path))
-            (scored,) = (Scored(path, "", fit=why),) if why else score_files(self._engine, [path], batch=1)
+            (scored,) = score_files(self._engine, [path], batch=1, force=self._force)
             if scored.error:
                 raise ImageError(scored.error)
             objects = result_objects(path, scored, self._model, now=datetime.now(), top=self._heatmaps)
@@ -130,17 +128,10 @@ class Scorer(Loop):
             return
         for result, content in contents.items():
             write_safely(self._places.result(result), content)
-        self._end(film, SCORED if scored.fits else UNFIT, why="" if scored.fits else scored.fit, results=[*contents])
+        state = SCORED if scored.analysed else UNFIT
+        self._end(film, state, why="" if scored.fits else scored.fit, results=[*contents])
 
     def _end(self, film: WaitingFilm, state: str, *, why: str, results: list[str] | None = None) -> None:
         self._queue.finish(film, state, why=why, results=results or (), now=self._clock())
         self._places.film(film.film).unlink(missing_ok=True)
-        _LOG.info("film %d is %s", film.number, state)
-
-
-def _why_not(header: Dataset) -> str:
-    """Why a film has no result whatever is on it, as a sentence; empty if it may have one."""
-    if str(header.get("Manufacturer", "")) == "Hilum":
-        return "a result: it was made by Hilum"
-    view = str(header.get("ViewPosition", "")).upper()
-    return f"not frontal: its View Position is {view}" if view in _SIDE_VIEWS else ""
+        _LOG.info("film %d is %s%s", film.number, state, "; hilum node status says why" if why else "")

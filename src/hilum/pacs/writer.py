@@ -6,6 +6,7 @@ from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 
+from hilum.data.images import image_kind
 from hilum.errors import ImageError, missing_extra
 from hilum.predict.scoring import Scored
 
@@ -24,17 +25,24 @@ def check_installed() -> None:
 
 
 def results_writer(
-    run: Path, point: str | None, *, dicom: Path | None, fhir: Path | None, top: int
+    run: Path,
+    point: str | None,
+    *,
+    dicom: Path | None,
+    fhir: Path | None,
+    top: int,
+    bits: int | None = None,
 ) -> Callable[[Scored, str], Scored]:
     """What writes the results of a film by its name, and gives the film back.
 
-    A film that can have no DICOM results, such as a PNG, keeps its scores, and its error says why there are none; one
-    that does not fit the model comes back as it is, and has none.
+    A film that can have no DICOM results, such as a PNG, keeps its scores, and its error says why there are none. One
+    that does not fit the model has a result that says so, if it is DICOM.
 
     Args:
         dicom: folder for FILM.sr.dcm and FILM.sc.dcm; none are written if None.
         fhir: folder for FILM.fhir.json; likewise.
         top: heatmaps in a picture.
+        bits: how many bits the films' values were said to have.
 
     Raises:
         MissingExtraError: if the extra is needed and not installed.
@@ -45,13 +53,13 @@ def results_writer(
     from hilum.pacs.fhir import write_fhir
     from hilum.pacs.results import result_model
 
-    model = result_model(run, point)
+    model = result_model(run, point, bits=bits)
 
     def write(scored: Scored, film: str) -> Scored:
-        if scored.scores is None or not scored.fits:
+        if scored.error:
             return scored
         reasons: list[str] = []
-        if dicom is not None:
+        if dicom is not None and (scored.analysed or image_kind(scored.path) == "DICOM"):
             from hilum.pacs.results import write_results
 
             try:

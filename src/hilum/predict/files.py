@@ -258,14 +258,16 @@ _ROWS_IN_MEMORY = 4096
 class Row(NamedTuple):
     """A film's scores in the order of the findings, each in full float32; NaN if there are none.
 
-    `error` says why there are none, or why something else that was asked for is not there.
+    `error` says why the film could not be read, or why something else that was asked for is not there; `fit` why a film
+    that was read has no scores.
     """
 
     film: str
     scores: Sequence[float]
     error: str
     calls: Sequence[str] = ()  # in the same order, where they are wanted
-    fit: str = ""  # ok, or what is wrong and why; empty without a gate
+    fit: str = ""  # ok, or what is wrong and why; empty without an input quality check
+    forced: bool = False  # scored although it does not fit
 
 
 class Table(NamedTuple):
@@ -275,6 +277,7 @@ class Table(NamedTuple):
         errors: whether any row has an error; if not, there is no such column.
         called: whether rows have calls.
         gated: whether rows say if the film fits.
+        forced: whether rows say if the film was scored although it does not fit.
     """
 
     findings: Sequence[str]
@@ -282,6 +285,7 @@ class Table(NamedTuple):
     errors: bool
     called: bool = False
     gated: bool = False
+    forced: bool = False
 
     @property
     def columns(self) -> list[str]:
@@ -292,11 +296,14 @@ class Table(NamedTuple):
     def text_columns(self) -> list[str]:
         """The names of those after the scores."""
         calls = [CALL + name for name in self.findings if self.called]
-        return [*calls, *(["fit"] if self.gated else []), *(["error"] if self.errors else [])]
+        said = {"fit": self.gated, "forced": self.forced, "error": self.errors}
+        return [*calls, *(name for name, is_there in said.items() if is_there)]
 
     def texts(self, row: Row) -> list[str]:
         """What a row has in them."""
-        return [*row.calls, *([row.fit] if self.gated else []), *([row.error] if self.errors else [])]
+        fit = [row.fit] if self.gated else []
+        forced = ["yes" if row.forced else "no"] if self.forced else []
+        return [*row.calls, *fit, *forced, *([row.error] if self.errors else [])]
 
 
 def check_out(path: Path) -> None:

@@ -49,17 +49,22 @@ def write_heatmaps(description: Description, scored: Scored, folder: Path, *, fi
         finding = description.findings[k]
         path = place.with_name(f"{place.name}.{finding}.png")
         heat = strength(scored.maps[k], description.heatmap_logits[finding])
-        save_picture(path, heatmap_picture(grey, heat, finding, float(scored.scores[k])))
+        save_picture(path, heatmap_picture(grey, heat, finding, float(scored.scores[k]), note=scored.caveat))
         written.append(path)
     return written
 
 
 def heatmap_picture(
-    grey: Float[np.ndarray, "height width"], heat: Float32[np.ndarray, "rows columns"], finding: str, score: float
+    grey: Float[np.ndarray, "height width"],
+    heat: Float32[np.ndarray, "rows columns"],
+    finding: str,
+    score: float,
+    *,
+    note: str = "",
 ) -> Image.Image:
-    """A film with its heat over it, and the score and the disclaimer in a strip below."""
-    caption = f"{drawn(finding)}: score {score:.3f}\nResearch software, not a medical device"
-    return captioned(overlay(grey, heat), caption)
+    """A film with its heat over it, and the score, a note if there is one, and the disclaimer in a strip below."""
+    lines = [f"{drawn(finding)}: score {score:.3f}", note, "Research software, not a medical device"]
+    return captioned(overlay(grey, heat), "\n".join(filter(None, lines)))
 
 
 def place_of(folder: Path, film: str) -> Path:

@@ -1,9 +1,11 @@
 """What is read, how, and what is refused, as the table of docs/inputs.md: made from what the readers themselves use."""
 
+import re
 from typing import NamedTuple
 
 from hilum.data.decoding import FEWEST_BITS, LARGEST_AREA, LARGEST_SIDE, MOST_BITS, SMALLEST_SIDE
 from hilum.data.dicom import COLOUR_MODELS, DECODERS, FILM_CLASSES, PROCESSES
+from hilum.data.film_kind import FIELDS
 from hilum.predict.files import SUFFIXES
 
 
@@ -15,6 +17,7 @@ class Input(NamedTuple):
     refused: str
 
 
+_SPOKEN_OF = tuple(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", field) for field in FIELDS)
 _WRONG_STREAM = "another process, size or number of colours than the header says"
 _BY_PROCESS = {
     "JPEG": f"lossy with 16 bits; {_WRONG_STREAM}",
@@ -55,6 +58,12 @@ def inputs() -> list[Input]:
             f"DICOM: {', '.join(FILM_CLASSES.values())}",
             "one frame; the header's table or window, else what its bits can hold",
             "other objects, raw pixels for processing, several frames",
+        ),
+        Input(
+            f"what a DICOM header says the film is: {', '.join(_SPOKEN_OF)}",
+            "the film is read and shown; a field that is absent or unknown says nothing",
+            "lateral, oblique and decubitus views, other parts of the body, children, localizers, derived images and "
+            "results of Hilum get no scores, unless `--force` asks for them",
         ),
         Input(
             "DICOM, uncompressed or deflated",
@@ -131,9 +140,9 @@ def page() -> str:
             "|---|---|---|",
             *rows,
             "",
-            f"`--bits N` ({FEWEST_BITS} to {MOST_BITS}) on `hilum predict` and `hilum serve`, and `bits` in a recipe",
-            "say how many bits films have whose files have room for more and do not say it. No film is",
-            "ever stretched by its own darkest and brightest pixel.",
+            f"`--bits N` ({FEWEST_BITS} to {MOST_BITS}) on `hilum predict`, `serve` and `dicomweb`, and `bits` in a",
+            "recipe or a node's configuration, say how many bits films have whose files have room for more and do not",
+            "say it. No film is ever stretched by its own darkest and brightest pixel.",
             "",
         ]
     )

@@ -39,10 +39,11 @@ class Scored:
         image: the network's input, grey in [0, 1].
         scores: sigmoid of the logits, calibrated if the bundle is.
         maps: logits by place, before calibration; see the network's class_maps.
-        fit: whether the film fits the model, `ok` or what is wrong and why; empty if the model has no gate and nothing
-            else is wrong with the film.
+        fit: whether the film fits the model, `ok` or what is wrong and why; empty if the model has no input quality
+            check and nothing else is wrong with the film.
         logits: as the network gives them, before calibration.
         instance: the SOP Instance UID of a DICOM film.
+        forced: whether it was scored although it does not fit, because that was asked for.
     """
 
     path: Path
@@ -53,20 +54,39 @@ class Scored:
     fit: str = ""
     logits: Float32[np.ndarray, " findings"] | None = None
     instance: str = ""
+    forced: bool = False
 
     @property
     def fits(self) -> bool:
-        """Whether its results may be used: the input quality check passed, or the model has none."""
-        return self.fit in ("", OK)
+        """Whether its results may be used: neither header, reader nor input quality check object."""
+        return is_fit(self.fit)
+
+    @property
+    def analysed(self) -> bool:
+        """Whether the network may look at it, and results may speak: it fits the model, or that was forced."""
+        return not self.error and (self.fits or self.forced)
+
+    @property
+    def caveat(self) -> str:
+        """What stands beside forced scores; empty for others."""
+        return f"Forced: the film does not fit the model ({self.fit.partition(':')[0]})" if self.forced else ""
 
 
-def score_files(engine: Engine, paths: Iterable[Path], *, batch: int | None = None) -> Iterator[Scored]:
+def is_fit(fit: str) -> bool:
+    """Whether these words say that a film fits the model, or that nothing is known against it; see Scored.fit."""
+    return fit in ("", OK)
+
+
+def score_files(
+    engine: Engine, paths: Iterable[Path], *, batch: int | None = None, force: bool = False
+) -> Iterator[Scored]:
     """Score files in their order. Memory is bounded by a few batches, however many paths there are.
 
     Args:
         batch: films per forward pass; the engine's own if None.
+        force: whether films that do not fit the model are scored too; see `Scored.analysed`.
     """
-    for scored in score_batches(engine, paths, batch=batch or engine.batch):
+    for scored in score_batches(engine, paths, batch=batch or engine.batch, force=force):
         yield from scored
 
 
@@ -76,14 +96,18 @@ def score_batches(
     *,
     batch: int,
     read: Callable[[Preprocessing, Path | InMemory], Grey] | None = None,
+    force: bool = False,
 ) -> Iterator[list[Scored]]:
     """Score films in their order, `batch` at a time; only the last list is shorter.
+
+    A film that does not fit the model has no scores and no class maps, and `fit` says why.
 
     While one batch is with the caller, as many as the engine wants are in the network and the next ones are decoded.
 
     Args:
         read: from a film to one channel of the network's input, ImageError for a bad one; as hilum.data reads it if
             None.
+        force: whether films that do not fit the model are scored too; each says so in `forced`.
     """
     coming, cores = iter(films), os.cpu_count() or 1
     ahead = 2 * max(batch, cores)
@@ -95,7 +119,7 @@ def score_batches(
                 ready: list[Scored] = []
                 while len(ready) < batch:
                     for film in islice(coming, ahead - len(reading)):
-                        reading.append(readers.submit(_read, engine.description, film, read))
+                        reading.append(readers.submit(_read, engine.description, film, read, force))
                     if not reading:
                         break
                     ready.append(reading.popleft().result())
@@ -115,7 +139,8 @@ def score_batches(
 def score_films(engine: Engine, films: "Films", *, each: Callable[[int, Scored], None] | None = None) -> "pd.DataFrame":
     """Predictions for every film of a manifest: `film`, then one score column per finding.
 
-    `attrs["unfit"]` names the films that do not fit the model and says why, where the model has a gate.
+    Films that do not fit the model are scored too, as whoever evaluates must see. `attrs["unfit"]` names them and says
+    why, where the model has an input quality check or a header or a reader objects.
 
     Args:
         each: is given each film's row and all that was computed of it, such as its maps.
@@ -128,7 +153,7 @@ def score_films(engine: Engine, films: "Films", *, each: Callable[[int, Scored],
     rows: list[Float32[np.ndarray, " findings"]] = []
     unfit: dict[str, str] = {}
     paths = (films.path(row) for row in range(len(films)))
-    for scored in track(score_files(engine, paths), "scoring films", total=len(films)):
+    for scored in track(score_files(engine, paths, force=True), "scoring films", total=len(films)):
         if scored.scores is None:
             raise ImageError(f"{scored.error} Find all such films with: hilum audit films.parquet")
         if not scored.fits:
@@ -138,13 +163,16 @@ def score_films(engine: Engine, films: "Films", *, each: Callable[[int, Scored],
         rows.append(scored.scores)
     table = pd.DataFrame(np.stack(rows), columns=list(engine.description.findings))
     table.insert(0, "film", films.table["film"].to_numpy())
-    if engine.description.gate:
+    if engine.description.gate or unfit:
         table.attrs["unfit"] = unfit
     return table
 
 
 def _read(
-    description: Description, film: Path | InMemory, read: Callable[[Preprocessing, Path | InMemory], Grey] | None
+    description: Description,
+    film: Path | InMemory,
+    read: Callable[[Preprocessing, Path | InMemory], Grey] | None,
+    force: bool,
 ) -> Scored:
     path = film if isinstance(film, Path) else Path(film.name)
     preprocessing, found = description.preprocessing, None
@@ -157,16 +185,21 @@ def _read(
     except ImageError as error:
         return Scored(path, str(error))
     fit = fit_of(description, image, found)
-    return Scored(path, "", image, fit=fit, instance="" if found is None else found.instance)
+    instance = "" if found is None else found.instance
+    return Scored(path, "", image, fit=fit, instance=instance, forced=force and not is_fit(fit))
 
 
 def fit_of(description: Description, image: Grey, film: Film | None) -> str:
-    """Whether a film fits the model: `ok` or what is wrong and why; what the film itself casts doubt on comes first.
+    """Whether a film fits the model: `ok` or what is wrong and why. The one place where that is decided.
+
+    What its header says comes first, then what its reader doubts, which names a remedy, then the input quality check.
 
     Args:
         image: the film as the model's preprocessing makes it, one channel.
         film: as it was read, if it was.
     """
+    if film is not None and film.objections:
+        return str(film.objections[0])
     verdict = description.gate.check(image) if description.gate else None
     if film is not None and film.doubt and (verdict is None or verdict.reason != BLANK):
         return film.doubt
@@ -174,7 +207,7 @@ def fit_of(description: Description, image: Grey, film: Film | None) -> str:
 
 
 def _run(engine: Engine, films: list[Scored]) -> list[Scored]:
-    good = [film.image for film in films if film.image is not None]
+    good = [film.image for film in films if film.image is not None and film.analysed]
     if not good:
         return films
     outputs = engine.run(np.stack(good))
@@ -184,4 +217,4 @@ def _run(engine: Engine, films: list[Scored]) -> list[Scored]:
         scores, logits, maps = next(results)
         return replace(film, scores=scores, maps=maps, logits=logits)
 
-    return [film if film.image is None else with_results(film) for film in films]
+    return [with_results(film) if film.analysed else film for film in films]

@@ -86,19 +86,22 @@ def _add_films(app: FastAPI, room: Room) -> None:
         description="operating point of the calls; youden if not given", examples=["youden"], json_schema_extra=points
     )
 
+    forcing = Form(description="score films that do not fit the model too; their results say so")
+
     @app.post("/v1/predict", responses=_FILMS, summary="Score films")
     async def predict(
         films: Annotated[list[UploadFile], File(min_length=1, description="PNG, JPEG, DICOM, or zip files of these")],
         point: Annotated[str | None, at_point] = None,
         heatmaps: Annotated[bool, Form(description="with a heatmap of each finding that is not absent")] = False,
         keep: Annotated[bool, Form(description="keep the results, if the server does")] = False,
+        force: Annotated[bool, forcing] = False,
     ) -> Prediction:
-        """Scores, calls and, if asked for, heatmaps. A film that cannot be read is a row with the reason."""
+        """Scores, calls and, if asked for, heatmaps. A film that cannot be read, or does not fit, has the reason."""
         if keep and room.kept is None:
             raise RequestError(422, "keep must be false: this server keeps nothing. Start it with --keep FILE.")
         at = _point(room, point)
         uploads = await asyncio.to_thread(unpack, [(one.filename or "film", one.file) for one in films], room.limits)
-        answers = await _held(room, len(uploads), lambda: room.answers(uploads, at, heatmaps=heatmaps))
+        answers = await _held(room, len(uploads), lambda: room.answers(uploads, at, heatmaps=heatmaps, force=force))
         if keep and room.kept is not None:
             for answer in answers:
                 slim = [{**one.model_dump(), "heatmap": None} for one in answer.findings]
@@ -115,12 +118,16 @@ def _add_films(app: FastAPI, room: Room) -> None:
     async def dicom(
         film: Annotated[UploadFile, File(description="one DICOM file")],
         point: Annotated[str | None, at_point] = None,
+        force: Annotated[bool, forcing] = False,
     ) -> Response:
-        """A zip file with a structured report (result.sr.dcm) and a picture (result.sc.dcm) in the film's own study."""
+        """A zip file with a structured report (result.sr.dcm) and a picture (result.sc.dcm) in the film's own study.
+
+        Of a film that does not fit the model there is the report alone: it says that it was not analysed, and why.
+        """
         at = _point(room, point)
         upload = (await asyncio.to_thread(unpack, [(film.filename or "film", film.file)], room.limits))[0]
         try:
-            content = await _held(room, 1, lambda: room.objects(upload, at))
+            content = await _held(room, 1, lambda: room.objects(upload, at, force=force))
         except (ImageError, MissingExtraError) as error:
             raise RequestError(422, str(error)) from None
         return Response(content, media_type="application/zip")

@@ -44,14 +44,24 @@ class Client:
         self._http.close()
 
     def predict(
-        self, films: Sequence[Path], *, point: str | None = None, heatmaps: bool = False, keep: bool = False
+        self,
+        films: Sequence[Path],
+        *,
+        point: str | None = None,
+        heatmaps: bool = False,
+        keep: bool = False,
+        force: bool = False,
     ) -> Prediction:
         """Score films: PNG, JPEG, DICOM, or zip files of these. While the server is busy, it waits as it is told.
+
+        Args:
+            force: score films that do not fit the model too; `forced` says so.
 
         Raises:
             HilumError: if the server cannot be reached or refuses, in its words.
         """
-        fields = {"heatmaps": str(heatmaps).lower(), "keep": str(keep).lower()}
+        asked = {"heatmaps": heatmaps, "keep": keep, "force": force}
+        fields = {name: str(value).lower() for name, value in asked.items()}
         if point is not None:
             fields["point"] = point
         files = [("films", (path.name, path.read_bytes())) for path in films]

@@ -8,7 +8,7 @@ import time
 import zipfile
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from importlib.util import find_spec
@@ -32,7 +32,7 @@ from hilum.model.metadata import read_bundle_json
 from hilum.model.thresholds import ABSENT, call
 from hilum.pacs.writer import check_installed
 from hilum.predict.heatmaps import heat_png, outlines, strength
-from hilum.predict.scoring import Scored, fit_of
+from hilum.predict.scoring import Scored, fit_of, is_fit
 from hilum.serve.schemas import (
     FilmAnswer,
     FindingAnswer,
@@ -159,27 +159,28 @@ class Batches:
             future.set_result(Outputs(*(part[k : k + 1] for part in outputs)))
 
 
-def archive(run: Path, upload: Upload, scored: Scored, point: str | None) -> bytes:
-    """The objects in a zip file, as result.sr.dcm and result.sc.dcm.
+def archive(run: Path, upload: Upload, scored: Scored, point: str | None, *, bits: int | None = None) -> bytes:
+    """The objects in a zip file: result.sr.dcm and result.sc.dcm; the first alone if the film was not analysed.
 
     Raises:
-        ImageError: if the film is no DICOM film with its identifiers, or does not fit the model.
+        ImageError: if the film is no DICOM film with its identifiers, or is a result itself.
         MissingExtraError: if the extra [dicom] is not installed.
     """
     check_installed()
     from hilum.pacs.results import result_model, write_results
 
-    if not scored.fits:
-        raise ImageError(f"film must be one that the model knows, got one that is {scored.fit}. It has no result.")
     packed = io.BytesIO()
     with TemporaryDirectory() as name, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as objects:
         folder = Path(name)
         film = folder / "film"
         film.write_bytes(upload.content())
         try:
-            made = write_results(film, scored, result_model(run, point), folder, film="result", now=datetime.now())
+            model = result_model(run, point, bits=bits)
+            made = write_results(film, scored, model, folder, film="result", now=datetime.now())
         except ImageError as error:  # it names the temporary file
             raise ImageError(str(error).replace(repr(str(film)), repr(upload.name))) from None
+        if not made:
+            raise ImageError(f"film must be one that can have a result, got {scored.fit} in {upload.name!r}.")
         for path in made:
             objects.write(path, path.name)
     return packed.getvalue()
@@ -193,6 +194,7 @@ class Room:
         run: the model's folder.
         report: what report.json of these weights holds; None if there is none.
         kept: the file of kept results; None if none are kept.
+        bits: how many bits the films' values were said to have; None if nothing was said.
     """
 
     run: Path
@@ -200,6 +202,7 @@ class Room:
     report: dict[str, Any] | None
     limits: Limits
     kept: Kept | None
+    bits: int | None = None
 
     def __post_init__(self) -> None:
         self.batches = Batches(self.engine, waiting=self.limits.waiting)
@@ -244,43 +247,51 @@ class Room:
             self.readers, lambda: _read(upload, bits=self.engine.description.preprocessing.bits)
         )
 
-    async def answers(self, uploads: Sequence[Upload], point: str | None, *, heatmaps: bool) -> list[FilmAnswer]:
+    async def answers(
+        self, uploads: Sequence[Upload], point: str | None, *, heatmaps: bool, force: bool = False
+    ) -> list[FilmAnswer]:
         """The results of sent films, in their order."""
-        return list(await asyncio.gather(*(self.answer(one, point, heatmaps=heatmaps) for one in uploads)))
+        return list(await asyncio.gather(*(self.answer(one, point, heatmaps=heatmaps, force=force) for one in uploads)))
 
-    async def score(self, upload: Upload) -> Scored:
-        """A sent film's scores and class maps.
+    async def score(self, upload: Upload, *, force: bool = False) -> Scored:
+        """A sent film's scores and class maps; neither if it does not fit the model and is not forced.
 
         Raises:
             ImageError: if it is no film.
         """
         try:
             async with self.ready:
-                grey, fit = await asyncio.get_running_loop().run_in_executor(self.readers, self._prepared, upload)
-                outputs = await self.batches.outputs(grey)
+                scored = await asyncio.get_running_loop().run_in_executor(self.readers, self._prepared, upload, force)
+                if scored.image is None or not scored.analysed:
+                    self.counts.film("unfit")
+                    return scored
+                outputs = await self.batches.outputs(scored.image)
         except ImageError:
             self.counts.film("refused")
             raise
         self.counts.film("scored")
-        return Scored(Path(upload.name), "", grey, outputs.scores[0], outputs.maps[0], fit)
+        return replace(scored, scores=outputs.scores[0], maps=outputs.maps[0])
 
-    async def answer(self, upload: Upload, point: str | None, *, heatmaps: bool) -> FilmAnswer:
+    async def answer(self, upload: Upload, point: str | None, *, heatmaps: bool, force: bool = False) -> FilmAnswer:
         """A sent film's result, or why it has none."""
         try:
-            scored = await self.score(upload)
+            scored = await self.score(upload, force=force)
         except ImageError as error:
             return FilmAnswer(film=upload.name, error=str(error), fit="", findings=[])
+        if not scored.analysed:
+            return FilmAnswer(film=upload.name, error="", fit=scored.fit, findings=[])
         return await self._described(scored, point, heatmaps=heatmaps)
 
-    async def objects(self, upload: Upload, point: str | None) -> bytes:
+    async def objects(self, upload: Upload, point: str | None, *, force: bool = False) -> bytes:
         """A sent film's result as DICOM objects, in an archive.
 
         Raises:
-            ImageError: if it is no DICOM film, or does not fit the model.
+            ImageError: if it is no DICOM film.
         """
-
-        scored = await self.score(upload)
-        return await asyncio.get_running_loop().run_in_executor(self.readers, archive, self.run, upload, scored, point)
+        scored = await self.score(upload, force=force)
+        return await asyncio.get_running_loop().run_in_executor(
+            self.readers, lambda: archive(self.run, upload, scored, point, bits=self.bits)
+        )
 
     async def _described(self, scored: Scored, point: str | None, *, heatmaps: bool) -> FilmAnswer:
         loop, thresholds, maps, scores = asyncio.get_running_loop(), self.thresholds(point), scored.maps, scored.scores
@@ -301,7 +312,7 @@ class Room:
             )
             for k, finding in enumerate(description.findings)
         ]
-        return FilmAnswer(film=str(scored.path), error="", fit=scored.fit, findings=findings)
+        return FilmAnswer(film=str(scored.path), error="", fit=scored.fit, forced=scored.forced, findings=findings)
 
     @cached_property
     def facts(self) -> ModelFacts:
@@ -314,6 +325,8 @@ class Room:
             size=description.preprocessing.size,
             calibrated=description.calibration is not None,
             gated=description.gate is not None,
+            learned_from=description.learned_from,
+            simulated=description.simulated,
             points=self.points,
             judged_films=None if report is None else report["films"],
             findings=[
@@ -331,11 +344,12 @@ class Room:
             dicom=find_spec("highdicom") is not None,
         )
 
-    def _prepared(self, upload: Upload) -> tuple[Grey, str]:
+    def _prepared(self, upload: Upload, force: bool) -> Scored:
         description = self.engine.description
         film = _read(upload, bits=description.preprocessing.bits)
         grey = description.preprocessing.grey(film.pixels)
-        return grey, fit_of(description, grey, film)
+        fit = fit_of(description, grey, film)
+        return Scored(Path(upload.name), "", grey, fit=fit, forced=force and not is_fit(fit))
 
 
 def read_report(run: Path, report: Path | None) -> dict[str, Any] | None:

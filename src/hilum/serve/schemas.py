@@ -12,6 +12,7 @@ _EXAMPLE: dict[str, Any] = {
             "film": "chest.dcm",
             "error": "",
             "fit": "ok",
+            "forced": False,
             "findings": [
                 {
                     "finding": "Effusion",
@@ -27,6 +28,15 @@ _EXAMPLE: dict[str, Any] = {
             "film": "notes.txt",
             "error": "film must be a PNG, JPEG or DICOM image, got something else in 'notes.txt'. Remove it.",
             "fit": "",
+            "forced": False,
+            "findings": [],
+            "id": None,
+        },
+        {
+            "film": "side.dcm",
+            "error": "",
+            "fit": "lateral: the header's View Position is LL",
+            "forced": False,
             "findings": [],
             "id": None,
         },
@@ -47,6 +57,8 @@ _MODEL_EXAMPLE: dict[str, Any] = {
     "size": 224,
     "calibrated": True,
     "gated": True,
+    "learned_from": "trained on films of NIH ChestX-ray14",
+    "simulated": False,
     "points": ["youden"],
     "judged_films": 359,
     "findings": [
@@ -106,7 +118,8 @@ class FilmAnswer(BaseModel):
     film: str = Field(description="its name as it was sent, without folders")
     error: str = Field(description="empty if the film was read")
     fit: str = Field(description="ok, or why the film is not one that the model knows; empty if the model cannot tell")
-    findings: list[FindingAnswer]
+    forced: bool = Field(default=False, description="whether there are findings although the film does not fit")
+    findings: list[FindingAnswer] = Field(description="empty if the film was not read, or does not fit")
     id: str | None = Field(default=None, description="under which the result is kept, if that was asked for")
 
 
@@ -149,6 +162,8 @@ class ModelFacts(BaseModel):
     size: int = Field(description="pixels a side of the network's input")
     calibrated: bool
     gated: bool = Field(description="whether it says which films it does not know")
+    learned_from: str = Field(description="the films that it learned from, to be shown beside its name; may be empty")
+    simulated: bool = Field(description="whether these were simulated, all of them")
     points: list[str] = Field(description="operating points")
     judged_films: int | None = Field(description="films that the report was measured on")
     findings: list[FindingFacts]

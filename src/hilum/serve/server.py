@@ -83,6 +83,7 @@ def open_room(
         read_report(folder, report),
         bounds,
         None if keep is None else Kept(keep),
+        bits,
     )
     config = uvicorn.Config(
         application(room, access),
