@@ -430,7 +430,7 @@ def paths(value: Any, so_far: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [way for key in keys for way in ((*so_far, key), *paths(value[key], (*so_far, key)))]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_a_hostile_description_gives_a_bundle_or_a_bundle_error(shared: Path, data: st.DataObject) -> None:
     """One value replaced, removed or added anywhere; some of it is harmless, the rest is refused in one way."""
