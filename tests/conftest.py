@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 hypothesis.settings.register_profile("hilum", deadline=None)  # a busy machine is no fault of the code
 hypothesis.settings.load_profile("hilum")
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: a worker that took one of them last would work on alone."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

@@ -8,6 +8,7 @@ from commands import Hilum
 from sklearn.metrics import roc_auc_score
 
 from hilum.data.films import Films
+from hilum.evaluation.inputs import read_predictions
 
 
 @pytest.fixture
@@ -20,20 +21,24 @@ def scores(phantom_films: Films) -> pd.DataFrame:
     return table.assign(film=test["film"].to_numpy()).sample(frac=1, random_state=2)
 
 
-AFFIXES = ["{}", "prob_{}", "pred_{}", "{}_score", "{} probability"]
+def write_theirs(scores: pd.DataFrame, names: dict[str, str], path: Path) -> None:
+    """Scores as other programs write them: other names, other columns beside them, folders instead of suffixes."""
+    theirs = scores.rename(columns=names).rename(columns={"film": "Image Index"})
+    theirs["Image Index"] = "images/" + theirs["Image Index"].str.removesuffix(".png")
+    theirs.insert(0, "age", 50)
+    theirs["comment"] = "none, of course"
+    theirs.to_csv(path, index=False)
 
 
 def test_other_peoples_files_are_evaluated_as_scikit_learn_would(
     hilum: Hilum, scores: pd.DataFrame, phantom_films: Films, films_file: Path, tmp_path: Path
 ) -> None:
-    """Each column is named in another of five manners; any one of them is read by test_predictions."""
-    names = phantom_films.findings
-    spaced = {name: AFFIXES[k % 5].format(name.replace("_", " ")) for k, name in enumerate(names)}
-    theirs = scores.rename(columns=spaced).rename(columns={"film": "Image Index"})
-    theirs["Image Index"] = "images/" + theirs["Image Index"].str.removesuffix(".png")
-    theirs.insert(0, "age", 50)
-    theirs["comment"] = "none, of course"
-    theirs.to_csv(tmp_path / "theirs.csv", index=False)
+    tables = []
+    for affix in ("{}", "prob_{}", "pred_{}", "{}_score", "{} probability"):  # the last of which is evaluated
+        spaced = {name: affix.format(name.replace("_", " ")) for name in phantom_films.findings}
+        write_theirs(scores, spaced, tmp_path / "theirs.csv")
+        tables.append(read_predictions(tmp_path / "theirs.csv", phantom_films.findings))
+        pd.testing.assert_frame_equal(tables[-1], tables[0])
     said = hilum(
         "evaluate", tmp_path / "theirs.csv", "--films", films_file, "--out", tmp_path / "out", "--draws", 100, "--json"
     )
