@@ -11,6 +11,7 @@ import tomllib
 import venv
 import zipfile
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import packages_distributions
 from importlib.util import find_spec
 from pathlib import Path
@@ -51,9 +52,18 @@ def name(requirement: str) -> str:
 # which modules a command imports
 
 
-def head(path: Path) -> Iterator[str]:
+def head(path: Path) -> list[str]:
     """What a module imports when it is imported itself: not inside functions, not for type checkers alone."""
-    waiting: list[ast.AST] = [ast.parse(path.read_text())]
+    return _head(path.read_text())
+
+
+@cache
+def _head(text: str) -> list[str]:
+    return list(at_import(ast.parse(text)))
+
+
+def at_import(module: ast.AST) -> Iterator[str]:
+    waiting = [module]
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
