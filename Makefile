@@ -17,7 +17,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 		{ echo "Python must be 3.11 or newer, got $$($(PYTHON) -V). Name another: make PYTHON=python3.12"; exit 2; }
 	@echo "Installing PyTorch and all else into $(VENV): some minutes, in which nothing is printed"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,docs]'
 	@touch $@
 
 demo: $(INSTALLED)
@@ -32,7 +32,7 @@ tools:
 	fi
 
 test: $(INSTALLED) tools
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
@@ -41,8 +41,6 @@ check: $(INSTALLED)
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
 docs: $(INSTALLED)
-	@$(BIN)/python -c 'import furo, myst_parser' 2>/dev/null || \
-		$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	$(BIN)/python -m sphinx -W --keep-going --fresh-env --write-all --quiet docs docs/_build
 	@echo "The site is in docs/_build/index.html"
 

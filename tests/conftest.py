@@ -12,23 +12,26 @@ from commands import Hilum, Said
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker for each core; before torch is imported
     for package in (
-        "pytorch_lightning",
-        "torchvision",
-        "pandas",
-        "sklearn.metrics",
-        "matplotlib.pyplot",
-        "scipy.stats",
+        *("pytorch_lightning", "torchvision", "pandas", "pyarrow.parquet", "sklearn.metrics"),
+        *("matplotlib.pyplot", "scipy.stats", "scipy.sparse", "pydantic", "jinja2", "typer", "beartype.claw"),
+        *("nncf", "openvino", "timm", "highdicom", "pynetdicom", "dicomweb_client", "playwright.sync_api"),
+        *("fastapi", "python_multipart", "uvicorn", "httpx2"),
     ):
-        importlib.import_module(package)  # in hilum, jaxtyping's hook would compile all of it again
-    for package in ("nncf", "openvino", "timm", "highdicom", "pynetdicom", "playwright.sync_api"):
         with contextlib.suppress(ImportError):  # of extras
-            importlib.import_module(package)
+            importlib.import_module(package)  # in hilum, jaxtyping's hook would compile all of it again
 
 if TYPE_CHECKING:
     from hilum.data.films import Films
 
 hypothesis.settings.register_profile("hilum", deadline=None)  # a busy machine is no fault of the code
 hypothesis.settings.load_profile("hilum")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: a worker that took one of them last would work on alone."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

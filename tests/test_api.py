@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from commands import Hilum
+from graphs import traced_once
 from PIL import Image
 
 import hilum as front
@@ -302,7 +303,14 @@ assert "pandas" not in sys.modules
 """
 
 
+@pytest.fixture(scope="module")
+def graphs() -> Iterator[None]:
+    with traced_once():
+        yield
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("graphs")
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])
 def test_exports_work_without_torch(untrained_run: Path, film: Path, tmp_path: Path, hilum: Hilum, engine: str) -> None:
     pytest.importorskip("openvino" if engine == "openvino" else "onnxruntime")

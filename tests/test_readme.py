@@ -176,7 +176,13 @@ def prepared(
     }
 
 
-@pytest.mark.parametrize(("page", "code"), SNIPPETS, ids=[f"{page}-{code[:40]!r}" for page, code in SNIPPETS])
+@pytest.mark.parametrize(
+    ("page", "code"),
+    [
+        pytest.param(page, code, id=f"{page}-{code[:40]!r}", marks=[pytest.mark.slow] if "hilum.train(" in code else [])
+        for page, code in SNIPPETS
+    ],
+)
 def test_python_snippets_run(page: str, code: str, prepared: dict[str, Any]) -> None:
     exec(compile(code.replace('recipe="nih-small"', 'recipe="tiny.toml"'), page, "exec"), prepared)
     saved = [path for path in re.findall(r'(?:save\(|out=)"([^"]+)"', code) if not Path(path).exists()]

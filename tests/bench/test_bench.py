@@ -11,6 +11,7 @@ from hilum.bench.engines import BASELINE, EngineSpeed, measure
 from hilum.bench.measure import films_per_second, peak_memory_bytes
 from hilum.bench.training import PLAIN, PLAIN_BF16, measure_training
 from hilum.errors import HilumError
+from hilum.recipe import load_recipe
 
 
 def test_films_per_second_counts_films_and_not_steps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +45,9 @@ def test_a_folder_without_films_is_refused(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_a_small_table(phantom_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torchxrayvision")
+    small = ["architecture.block_layers=[1,1,1,1]", "architecture.growth=8", "architecture.stem=16"]
     monkeypatch.setattr(table, "NETWORKS", ("densenet",))
+    monkeypatch.setattr(table, "load_recipe", lambda name, changes: load_recipe(name, [*changes, *small]))
     monkeypatch.setattr(table, "BASELINE_BATCHES", (2,))
     monkeypatch.setattr(table, "ENGINES", (("openvino", "fp32"),))
     lines = measure([64], ["openvino"], images=phantom_folder / "images", seconds=0.2)

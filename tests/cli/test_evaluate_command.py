@@ -8,6 +8,7 @@ from commands import Hilum
 from sklearn.metrics import roc_auc_score
 
 from hilum.data.films import Films
+from hilum.evaluation.inputs import read_predictions
 
 
 @pytest.fixture
@@ -20,16 +21,24 @@ def scores(phantom_films: Films) -> pd.DataFrame:
     return table.assign(film=test["film"].to_numpy()).sample(frac=1, random_state=2)
 
 
-@pytest.mark.parametrize("affix", ["{}", "prob_{}", "pred_{}", "{}_score", "{} probability"])
-def test_other_peoples_files_are_judged_as_scikit_learn_would(
-    affix: str, hilum: Hilum, scores: pd.DataFrame, phantom_films: Films, films_file: Path, tmp_path: Path
-) -> None:
-    spaced = {name: affix.format(name.replace("_", " ")) for name in phantom_films.findings}
-    theirs = scores.rename(columns=spaced).rename(columns={"film": "Image Index"})
+def write_theirs(scores: pd.DataFrame, names: dict[str, str], path: Path) -> None:
+    """Scores as other programs write them: other names, other columns beside them, folders instead of suffixes."""
+    theirs = scores.rename(columns=names).rename(columns={"film": "Image Index"})
     theirs["Image Index"] = "images/" + theirs["Image Index"].str.removesuffix(".png")
     theirs.insert(0, "age", 50)
     theirs["comment"] = "none, of course"
-    theirs.to_csv(tmp_path / "theirs.csv", index=False)
+    theirs.to_csv(path, index=False)
+
+
+def test_other_peoples_files_are_evaluated_as_scikit_learn_would(
+    hilum: Hilum, scores: pd.DataFrame, phantom_films: Films, films_file: Path, tmp_path: Path
+) -> None:
+    tables = []
+    for affix in ("{}", "prob_{}", "pred_{}", "{}_score", "{} probability"):  # the last of which is evaluated
+        spaced = {name: affix.format(name.replace("_", " ")) for name in phantom_films.findings}
+        write_theirs(scores, spaced, tmp_path / "theirs.csv")
+        tables.append(read_predictions(tmp_path / "theirs.csv", phantom_films.findings))
+        pd.testing.assert_frame_equal(tables[-1], tables[0])
     said = hilum(
         "evaluate", tmp_path / "theirs.csv", "--films", films_file, "--out", tmp_path / "out", "--draws", 100, "--json"
     )
@@ -77,12 +86,11 @@ def test_a_second_opinion_stands_beside_the_labels(
     theirs.loc[3:, "Effusion"] = "NO"
     theirs.to_csv(tmp_path / "readers.csv", index=False)
     arguments = ["evaluate", tmp_path / "scores.csv", "--films", films_file, "--out", tmp_path / "out", "--draws", 100]
-    said = hilum(*arguments, "--reference", tmp_path / "readers.csv", "--json")
-    assert said.code == 0, said.err
-    section = json.loads(said.out)["reference"]
+    shown = hilum(*arguments, "--reference", tmp_path / "readers.csv")
+    assert shown.code == 0, shown.err
+    section = json.loads((tmp_path / "out" / "report.json").read_text())["reference"]
     assert section["findings"]["Effusion"]["positives"] == 3
     assert "a second opinion" in (tmp_path / "out" / "report.html").read_text()
-    shown = hilum(*arguments, "--reference", tmp_path / "readers.csv")
     assert f"By readers.csv: {len(theirs)} of these films" in shown.out
     for missing in ("missing.csv", "scores.csv"):
         wrong = hilum(*arguments[:-3], tmp_path / "none", "--reference", tmp_path / missing)
@@ -96,15 +104,15 @@ def test_a_bundle_is_set_against_its_report_on_other_films(
     arguments = ["evaluate", tiny_run, "--films", films_file, "--draws", 100]
     before = hilum(*arguments, "--split", "val", "--out", tmp_path / "val")
     assert before.code == 0, before.err
-    said = hilum(*arguments, "--out", tmp_path / "test", "--against", tmp_path / "val", "--json")
-    assert said.code == 0, said.err
-    section = json.loads(said.out)["shift"]
+    shown = hilum(*arguments, "--out", tmp_path / "test", "--against", tmp_path / "val")
+    assert shown.code == 0, shown.err
+    report = json.loads((tmp_path / "test" / "report.json").read_text())
+    section = report["shift"]
     assert section["same_model"] is True
     assert section["report"]["split"] == "val"
-    own = json.loads(said.out)["operating_points"]
+    own = report["operating_points"]
     assert set(section["operating_points"]) == {name for name, point in own.items() if point}
     assert "External validation" in (tmp_path / "test" / "report.html").read_text()
-    shown = hilum(*arguments, "--out", tmp_path / "test", "--against", tmp_path / "val")
     assert f"AUROC against {tmp_path / 'val'}" in shown.out
     wrong = hilum(*arguments, "--out", tmp_path / "again", "--against", tmp_path / "test")
     assert (wrong.code, wrong.out, len(wrong.err.splitlines())) == (2, "", 1)  # before a film is scored

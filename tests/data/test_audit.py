@@ -72,6 +72,7 @@ def test_without_reading_nothing_is_claimed_about_content(films: Films) -> None:
     assert found.to_dict()["duplicates"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_real_originals_are_all_readable(real_data: Path) -> None:
     found = audit(index_nih(real_data / "nih" / "originals"))

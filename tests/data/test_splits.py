@@ -160,6 +160,7 @@ def test_prevalence_without_any_known_label_is_nan() -> None:
     assert np.isnan(split_summary(films)["Mass prevalence"][0])
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_real_films_by_all_protocols(real_data: Path) -> None:
     films = index_nih(real_data / "nih")

@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,11 @@ def drop_films(folder: Path) -> None:
         getattr(read(folder / name).iloc[1:], write)(folder / name, index=False)
 
 
+@pytest.fixture(scope="module")
+def middling(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return report(tmp_path_factory.mktemp("reports") / "middling", some_scores(0.5, 3))
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -190,8 +196,10 @@ def drop_films(folder: Path) -> None:
         (change_labels, "the same patients and labels, got others in"),
     ],
 )
-def test_damaged_reports_are_named(weak: Path, tmp_path: Path, damage: Callable[[Path], object], message: str) -> None:
-    other = report(tmp_path / "other", some_scores(0.5, 3))
+def test_damaged_reports_are_named(
+    weak: Path, middling: Path, tmp_path: Path, damage: Callable[[Path], object], message: str
+) -> None:
+    other = Path(shutil.copytree(middling, tmp_path / "other"))
     damage(other)
     with pytest.raises(HilumError, match=message) as raised:
         compare_reports([weak, other], draws=5)

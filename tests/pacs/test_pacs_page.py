@@ -53,7 +53,8 @@ def test_the_page_leads_to_a_result(untrained_run: Path, tmp_path: Path) -> None
         shell(to_pacs)
         shell(echo)
         shell(to_node)
-        until(lambda: json.loads(shell(f"{status} --json"))["results_sent"] == 2)
+        until(lambda: len(orthanc.get("/instances")) == 3)
+        until(lambda: json.loads(shell(f"{status} --json"))["results_sent"] == 2)  # each time a process of its own
         assert "results sent" in shell(status)
         (study,) = orthanc.get("/studies?expand")
         series = [orthanc.get(f"/series/{one}")["MainDicomTags"]["Modality"] for one in study["Series"]]

@@ -190,7 +190,7 @@ def test_killed_again_and_again_every_accepted_film_gets_one_result(tmp_path: Pa
 
 def test_a_node_that_is_stopped_while_it_starts_ends(tmp_path: Path) -> None:
     """An event that a handler for SIGTERM sets is missed now and then at this moment."""
-    for _ in range(10):
+    for _ in range(5):
         port = free_port()
         configured(tmp_path, port=port, pacs=free_port())
         process = start_process(tmp_path, port)

@@ -106,12 +106,14 @@ def test_films_that_do_not_fit_have_no_scores_unless_they_are_forced(asked: Aske
     assert len(list((tmp_path / "maps").iterdir())) == 3
 
 
+HALF_A_LINE = b'[["", [0.5, 0.'
+
+
 class Killed(BaseException):
     """As a kill, nothing of the program catches it."""
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize("left", [b"", b'[["", [0.5, 0.'])
+@pytest.mark.parametrize(("suffix", "left"), [(".csv", b""), (".json", HALF_A_LINE), (".parquet", HALF_A_LINE)])
 def test_a_killed_run_goes_on_to_the_same_file(
     asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, left: bytes
 ) -> None:
@@ -192,11 +194,11 @@ def test_kill_9_and_the_same_command_with_resume(asked: Asked, tmp_path: Path) -
     def command(out: Path, *more: str) -> list[str]:
         return [sys.executable, "-c", code, "predict", str(asked.run), *films, "--out", str(out), *more]
 
-    assert subprocess.run(command(tmp_path / "whole.csv"), check=False).returncode == 1
+    assert predict_to_file(asked, tmp_path / "whole.csv").bad == 2
     out = tmp_path / "killed.csv"
     log = tmp_path / ".killed.csv.unfinished" / "scores.jsonl"
     kills = 0
-    for _ in range(3):
+    for _ in range(2):
         running = subprocess.Popen(command(out, "--resume"))
         before = log.stat().st_size if log.exists() else 0
         while running.poll() is None and (not log.exists() or log.stat().st_size <= before):
@@ -234,35 +236,43 @@ def test_a_damaged_job_is_not_resumed(asked: Asked, tmp_path: Path, content: str
         predict_to_file(asked, tmp_path / "out.csv", resume=True)
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_judging_predictions_equals_judging_the_bundle(
-    suffix: str, tiny_run: Path, phantom_films: Films, tmp_path: Path
+def test_evaluating_predictions_equals_evaluating_the_bundle(
+    tiny_run: Path, phantom_films: Films, tmp_path: Path
 ) -> None:
     tested = phantom_films.select("test")
     inputs = tuple(str(tested.path(row)) for row in range(len(tested)))
-    predict_to_file(Asked(tiny_run, inputs[::-1], engine="torch"), tmp_path / f"predictions{suffix}")
     whole = evaluate_to_folder(tiny_run, phantom_films, tmp_path / "bundle", draws=100)
-    again = evaluate_to_folder(tmp_path / f"predictions{suffix}", phantom_films, tmp_path / "file", draws=100)
-    assert again["mean"] == whole["mean"]
     assert whole["mean"]["auroc"]["value"] is not None
-    for name, finding in whole["findings"].items():
-        curves = [one.pop("curve") for one in (again["findings"][name], finding)]
-        for part in curves[0]:  # thresholds are scores, whose last bits depend on the batch
-            assert curves[0][part][:1] == curves[1][part][:1]
-            assert curves[0][part][1:] == pytest.approx(curves[1][part][1:], rel=1e-5)
-    assert again["findings"] == whole["findings"]
+    exact = {name: finding.pop("curve") for name, finding in whole["findings"].items()}
+    for suffix in (".csv", ".parquet"):
+        predict_to_file(Asked(tiny_run, inputs[::-1], engine="torch"), tmp_path / f"predictions{suffix}")
+        again = evaluate_to_folder(tmp_path / f"predictions{suffix}", phantom_films, tmp_path / suffix, draws=100)
+        assert again["mean"] == whole["mean"]
+        for name, finding in again["findings"].items():
+            curve = finding.pop("curve")
+            for part in curve:  # thresholds are scores, whose last bits depend on the batch
+                assert curve[part][:1] == exact[name][part][:1]
+                assert curve[part][1:] == pytest.approx(exact[name][part][1:], rel=1e-5)
+        assert again["findings"] == whole["findings"]
 
 
 MEMORY = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from hilum.model.bundle import load_bundle
-from hilum.model.engines import TorchEngine
 from hilum import batch as job
+from hilum.model.engines import TorchEngine
 from hilum.predict import scoring
 from hilum.batch import Asked, predict_to_file
 
+first, run = [], TorchEngine.run
+
+def same(engine, grey):  # as many outputs as the network has, which are not what grows
+    if not first or len(first[0].logits) < len(grey):
+        first[:] = [run(engine, grey)]
+    return type(first[0])(*(part[:len(grey)].copy() for part in first[0]))
+
+TorchEngine.run = same
 black = np.zeros((64, 64), dtype=np.float32)
 batches = scoring.score_batches
 job.score_batches = lambda engine, paths, batch: batches(engine, paths, batch=batch, read=lambda *_: black)

@@ -34,7 +34,8 @@ def films(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The files that the examples name, in the working folder."""
     monkeypatch.chdir(tmp_path)
     Path("film.png").write_bytes(png())
-    written(Path("film.dcm"), np.full((40, 40), 99, dtype=np.uint8))
+    pixels = np.random.default_rng(0).integers(0, 4096, (40, 40)).astype(np.uint16)
+    written(Path("film.dcm"), pixels, bits=12)
     with zipfile.ZipFile("more.zip", "w") as archive:
         archive.writestr("more.png", png(seed=1))
 

@@ -1,6 +1,7 @@
 """Resume equals no stop, bit for bit; and nothing that ends a process loses a run."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -66,8 +67,9 @@ def test_epochs_have_several_steps(phantom_films: Films, tiny: Path) -> None:
     assert steps_per_epoch(phantom_films, load_recipe(tiny)) == STEPS, "the steps below are chosen for it"
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("recipe", [PLATEAU, EVERYTHING], ids=["plateau", "everything"])
+@pytest.mark.parametrize(
+    ("recipe", "precision"), [(PLATEAU, "fp32"), (EVERYTHING, "bf16")], ids=["plateau", "everything"]
+)
 def test_resume_equals_no_stop(trains: Trains, recipe: tuple[str, ...], precision: str) -> None:
     changes = (*recipe, f"training.precision={precision}")
     whole = trains("whole", *changes)
@@ -94,12 +96,19 @@ def test_resume_twice_with_the_best_epoch_kept_and_smaller_films_first(trains: T
     assert told[0] == told[1]
 
 
-def test_a_signal_in_the_very_last_step_lets_the_training_end(trains: Trains) -> None:
-    assert weights(trains("stopped", stop_in=STEPS * EPOCHS)) == weights(trains("whole"))
+@pytest.fixture(scope="module")
+def whole(tiny: Path, phantom_films: Films, packs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny recipe without changes, trained without a stop; read only."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    train(load_recipe(tiny, [f"training.epochs={EPOCHS}"]), phantom_films, out, packs=packs, bar=False)
+    return out
 
 
-def test_training_curves_of_a_resumed_run_have_every_epoch_once(trains: Trains) -> None:
-    whole = trains("whole")
+def test_a_signal_in_the_very_last_step_lets_the_training_end(trains: Trains, whole: Path) -> None:
+    assert weights(trains("stopped", stop_in=STEPS * EPOCHS)) == weights(whole)
+
+
+def test_training_curves_of_a_resumed_run_have_every_epoch_once(trains: Trains, whole: Path) -> None:
     with pytest.raises(TrainingStoppedError):
         trains("stopped", stop_in=5)
     resumed = trains("stopped", resume=True)
@@ -138,29 +147,32 @@ def test_a_run_that_died_after_its_last_step_is_finished_by_resume(
     assert load_bundle(whole).training["train_films"] == len(phantom_films.select("train"))
 
 
-def test_a_run_that_died_before_its_first_checkpoint_is_started_anew(trains: Trains) -> None:
+def test_a_run_that_died_before_its_first_checkpoint_is_started_anew(
+    trains: Trains, whole: Path, tmp_path: Path
+) -> None:
     with pytest.raises(TrainingStoppedError):
         trains("stopped", stop_in=1)
-    whole = trains("whole")
-    (whole.parent / "stopped" / "checkpoints" / "last.ckpt").unlink()
+    (tmp_path / "stopped" / "checkpoints" / "last.ckpt").unlink()
     assert weights(trains("stopped", resume=True)) == weights(whole)
 
 
-def test_a_finished_run_is_not_trained_again(trains: Trains, capsys: pytest.CaptureFixture[str]) -> None:
-    whole = trains("whole")
-    made = (whole / "weights.safetensors").stat().st_mtime_ns
-    assert trains("whole", resume=True) == whole
-    assert (whole / "weights.safetensors").stat().st_mtime_ns == made
+def test_a_finished_run_is_not_trained_again(
+    trains: Trains, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(whole, tmp_path / "finished")
+    made = (tmp_path / "finished" / "weights.safetensors").stat().st_mtime_ns
+    again = trains("finished", resume=True)
+    assert (again / "weights.safetensors").stat().st_mtime_ns == made
     assert "nothing to resume" in " ".join(capsys.readouterr().err.split())
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04broken"])
-def test_a_damaged_checkpoint_is_refused(trains: Trains, tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_checkpoint_is_refused(trains: Trains, tmp_path: Path) -> None:
     with pytest.raises(TrainingStoppedError):
         trains("stopped", stop_in=2)
-    (tmp_path / "stopped" / "checkpoints" / "last.ckpt").write_bytes(content)
-    with pytest.raises(BundleError, match=r"last\.ckpt cannot be read"):
-        trains("stopped", resume=True)
+    for content in (b"", b"not a checkpoint", b"PK\x03\x04broken"):
+        (tmp_path / "stopped" / "checkpoints" / "last.ckpt").write_bytes(content)
+        with pytest.raises(BundleError, match=r"last\.ckpt cannot be read"):
+            trains("stopped", resume=True)
 
 
 # --- real processes
@@ -186,11 +198,19 @@ def killed(arguments: list[str], out: Path, number: signal.Signals) -> tuple[int
     return process.returncode, errors
 
 
+@pytest.fixture(scope="module")
+def long(tiny: Path, phantom_films: Films, packs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `command` would train if it were not ended; read only."""
+    out = tmp_path_factory.mktemp("long") / "run"
+    train(load_recipe(tiny, ["training.epochs=60"]), phantom_films, out, packs=packs, bar=False)
+    return out
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
 def test_a_process_that_is_ended_is_resumed_bit_for_bit(
-    number: signal.Signals, tiny: Path, films_file: Path, phantom_films: Films, packs: Path, tmp_path: Path
+    number: signal.Signals, tiny: Path, films_file: Path, long: Path, packs: Path, tmp_path: Path
 ) -> None:
-    stopped, whole = tmp_path / "stopped", tmp_path / "whole"
+    stopped = tmp_path / "stopped"
     code, errors = killed(command(tiny, films_file, stopped, packs), stopped, number)
     assert "Traceback" not in errors
     if number == signal.SIGKILL:
@@ -204,5 +224,4 @@ def test_a_process_that_is_ended_is_resumed_bit_for_bit(
         command(tiny, films_file, stopped, packs, "--resume"), capture_output=True, text=True, check=False
     )
     assert resumed.returncode == 0, resumed.stderr
-    train(load_recipe(tiny, ["training.epochs=60"]), phantom_films, whole, packs=packs, bar=False)
-    assert weights(stopped) == weights(whole)
+    assert weights(stopped) == weights(long)

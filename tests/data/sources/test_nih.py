@@ -301,7 +301,7 @@ def test_official_lists(tmp_path: Path) -> None:
         index_nih(folder)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=75, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_nothing_but_hilum_error_comes_out_of_any_file(tmp_path: Path, data: st.DataObject) -> None:
     folder = tmp_path / "nih"
@@ -333,6 +333,7 @@ def test_nothing_but_hilum_error_comes_out_of_any_file(tmp_path: Path, data: st.
         assert read_films(tmp_path / "films.parquet").notes == films.notes
 
 
+@pytest.mark.slow
 def test_all_112120_rows_in_seconds(tmp_path: Path) -> None:
     names = [f"{patient:08d}_{number:03d}" for patient in range(28_030) for number in range(4)]
     rows = [f"{name}.png,Mass|Nodule,{name[-3:]},{name[:8]},58,M,PA,2682,2749,0.1,0.1" for name in names]
@@ -349,6 +350,7 @@ def test_all_112120_rows_in_seconds(tmp_path: Path) -> None:
 # real films
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_the_real_folder(real_data: Path) -> None:
     films = index_nih(real_data / "nih")
@@ -371,6 +373,7 @@ def test_the_real_folder(real_data: Path) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_the_real_folder_with_its_own_rows(real_data: Path) -> None:
     films = index_nih(real_data / "nih", labels=real_data / "nih" / "films.csv")
