@@ -238,6 +238,22 @@ def average(measured: Sequence[Measured]) -> Measured:
     return Measured(value, parts, most, max(one.effective for one in enough), degrees, scale, "", None, hidden)
 
 
+def minus(first: Measured, second: Measured) -> Measured:
+    """The first minus the second on the same patients as one measure, for the mean over the findings."""
+    present = None if first.present is None or second.present is None else first.present - second.present
+    return replace(
+        first,
+        value=first.value - second.value,
+        parts=first.parts - second.parts,
+        patients=min(first.patients, second.patients),
+        effective=min(first.effective, second.effective),
+        degrees=min(first.degrees, second.degrees),
+        scale="plain",
+        why=first.why or second.why,
+        present=present,
+    )
+
+
 def difference(first: Measured, second: Measured) -> Difference:
     """The first minus the second, of the same patients or others: those in both count for what they add to each."""
     value = first.value - second.value
