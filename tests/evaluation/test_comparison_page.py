@@ -11,9 +11,15 @@ from hilum import DISCLAIMER
 from hilum.evaluation.compare import pair_sentences, render_comparison, write_comparison
 from hilum.evaluation.views import shown_p
 
-ONE = {"auroc": {"value": 0.02, "low": 0.01, "high": 0.04, "undefined": 0}, "p_value": 0.004}
+PRECISION = {"difference": {"value": 0.03, "low": -0.01, "high": 0.06, "undefined": 0}, "p_value": 0.1}
+PRECISION |= {"p_value_holm": 0.3}
+ONE = {
+    "auroc": {"value": 0.02, "low": 0.01, "high": 0.04, "undefined": 0},
+    "p_value": 0.004,
+    "average_precision": PRECISION,
+}
 DELONG = {"standard_error": 0.008, "p_value": 0.0001}
-NOTHING = {"value": None, "low": None, "high": None, "undefined": 50}
+NOTHING = {"value": None, "low": None, "high": None, "undefined": 0, "why": "no film with the finding"}
 PAIR: dict[str, Any] = {
     "first": "densenet",
     "second": "<am-densenet>",
@@ -24,12 +30,14 @@ PAIR: dict[str, Any] = {
             "auroc": {"value": -0.05, "low": -0.12, "high": 0.02, "undefined": 0},
             "p_value": 0.2,
             "p_value_holm": 0.2,
+            "average_precision": PRECISION,
             "delong": {"standard_error": 0.04, "p_value": 0.21},
         },
         "Hernia": {
             "auroc": NOTHING,
             "p_value": None,
             "p_value_holm": None,
+            "average_precision": {"difference": NOTHING, "p_value": None, "p_value_holm": None},
             "delong": {"standard_error": None, "p_value": None},
         },
     },
@@ -45,13 +53,14 @@ def comparison(**changes: Any) -> dict[str, Any]:
         "films_fingerprint": "f" * 64,
         "films": 1000,
         "patients": 300,
-        "draws": 50,
-        "seed": 0,
         "systems": [
             {"name": name, "report": f"reports/{name}", "mean": {"auroc": auroc}, "findings": {}}
             for name in ("densenet", "<am-densenet>")
         ],
-        "findings": {name: {"films": 1000, "patients": 300, "positives": 20} for name in PAIR["findings"]},
+        "findings": {
+            name: {"films": 1000, "patients": 300, "positives": 20, "positive_patients": 15}
+            for name in PAIR["findings"]
+        },
         "differences": [PAIR],
         "not_compared": ["Edema"],
         "undefined_findings": ["Hernia"],

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -112,14 +114,20 @@ def test_equal_scores_share_a_bin_and_order_is_kept(numbers: list[int], bins: in
             assert one <= other or first >= second
 
 
-def test_measured_calibration_has_the_same_values() -> None:
-    scores, labels, patients = some_films(600, slope=0.5)
-    labels[:30] = np.nan
-    found, drawn = measured_calibration(scores, labels, patients, seed=0), measure(scores, labels, patients)
-    for name in ("ece", "excess", "brier", "brier_skill", "slope"):
-        assert getattr(found, name).value == pytest.approx(getattr(drawn, name).value)
-    assert sum(one.positives for one in found.bins) == np.nansum(labels)
-    assert found.bins[3].present.value == pytest.approx(drawn.bins[3].present.value)
+def test_the_mean_error_has_an_interval_of_its_own() -> None:
+    """Of eight equal findings with errors of their own it is narrower than of one; of one it is that one's."""
+    found = [measure(*some_films(1500, slope=0.6, seed=seed)) for seed in range(8)]
+    people = max(len(one.gaps.parts) for one in found)
+    padded = [
+        replace(one, gaps=replace(one.gaps, parts=np.pad(one.gaps.parts, ((0, people - len(one.gaps.parts)), (0, 0)))))
+        for one in found
+    ]
+    assert mean_error(padded[:1], seed=0) == found[0].ece
+    mean = mean_error(padded, seed=0)
+    assert mean.value == pytest.approx(np.mean([one.ece.value for one in found]))
+    assert mean.low < mean.value < mean.high
+    assert mean.high - mean.low < 0.6 * (found[0].ece.high - found[0].ece.low)
+    assert mean_error([], seed=0).why == "no finding whose labels are known"
 
 
 def test_measured_slope_moves_as_without_each_patient() -> None:
