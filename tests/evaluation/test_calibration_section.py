@@ -12,7 +12,7 @@ from hilum.metrics.calibration import mean_error, measured_calibration
 from hilum.metrics.influence import average
 
 FINDINGS = ("Mass", "Edema")
-COUNTS = dict.fromkeys(FINDINGS, {"positives": 12, "positive_patients": 9})
+COUNTS = {name: {"positives": 12, "positive_patients": 9} for name in FINDINGS}
 
 
 def some_evaluation_set(films: int = 300, *, slope: float = 1.0) -> EvaluationSet:

@@ -90,8 +90,11 @@ def test_the_page_says_who_is_better_and_how_sure_that_is() -> None:
     assert "After Holm's correction it ranks better in Mass." in page
     assert "Not compared, because not all systems gave scores: Edema." in page
     assert "Undefined, because these films do not show both presence and absence: Hernia." in page
-    assert "Pleural Thickening -0.050 -0.120 to +0.020 0.200 0.200 0.210 20" in page
-    assert "Hernia undefined undefined undefined undefined 20" in page
+    assert (
+        "Pleural Thickening -0.050 -0.120 to +0.020 0.200 0.200 0.210 +0.030 -0.010 to +0.060 0.300 20 15 patients"
+        in page
+    )
+    assert "Hernia undefined no film with the finding undefined undefined undefined undefined no film with" in page
     assert "from -0.15 to +0.15" in page
     assert "1,000 films of 300 patients" in page
     assert DISCLAIMER in page
@@ -119,7 +122,7 @@ def test_an_image_split_is_called_inflated() -> None:
         ),
         (
             {"value": 0.02, "low": None, "high": None},
-            "do not distinguish the mean AUROC of B from that of A: +0.020 (no int",
+            "Whether B and A differ cannot be told from these films: no interval.",
         ),
         ({"value": None, "low": None, "high": None}, "B and A cannot be compared"),
     ],

@@ -85,7 +85,7 @@ def test_what_cannot_be_told_is_nan() -> None:
     absent = measure(scores, np.zeros(60), patients)
     assert absent.ece.value == pytest.approx(scores.mean())
     assert np.isnan([absent.slope.value, absent.brier_skill.value]).all()
-    assert 0 < absent.bins[0].present.estimate.high < 1
+    assert absent.bins[0].present.value == 0
     extreme = measure(np.where(labels == 1, 1.0, scores), labels, patients)
     assert np.isnan(extreme.slope.value)
     assert np.isfinite(extreme.ece.value)

@@ -49,8 +49,8 @@ def test_a_sentence_says_the_number_and_how_far_it_reaches() -> None:
     }
     assert claim_sentence(difference) == (
         "Supported here: attention raises the mean AUROC. AM_DenseNet + BCE minus DenseNet-121: +0.0200 (+0.010 to "
-        "+0.030, p 0.004 after Holm's correction); one training each, and another seed could change it. The paper's printed difference is "
-        "+0.0176."
+        "+0.030, p 0.004 after Holm's correction); one training each, and another seed could change it. The paper's "
+        "printed difference is +0.0176."
     )
     assert "seed by seed +0.0300; -0.0100" in claim_sentence(
         {**difference, "mean": {**mean, "seeds": [0.03, -0.01]}, "verdict": "undecided"}

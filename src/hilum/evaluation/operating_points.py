@@ -143,7 +143,8 @@ def _rows(point: dict[str, Any], findings: dict[str, Any]) -> tuple[tuple[str, .
     for name, one in point.items():
         band = one.get("unsure_why") or f"{one['unsure_from']:.3f} to {one['unsure_to']:.3f}"
         row = [Cell(words(name)), Cell(f"{one['threshold']:.3f}", band), *(cell(one[measure]) for measure in _MEASURES)]
-        row.append(positives_cell(one if "positives" in one else findings[name]))
+        counted = one if "positives" in one else findings.get(name)
+        row.append(positives_cell(counted) if counted else Cell(""))
         if stated:
             row += _at(one["at_prevalence"])
         rows.append(tuple(row))

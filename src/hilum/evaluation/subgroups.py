@@ -226,9 +226,12 @@ def view(report: dict[str, Any]) -> View | None:
         *dict.fromkeys(section["not_measured"].values()),
         *sentences,
     ]
-    small = [_name(group) for group in groups if not _is_tested(group)]
+    small = [_name(group) for group in groups if group["auroc"]["group"]["value"] is None]
     if small:
-        sentences.append(f"Too small to be tested, or with too small a rest: {listed(small)}.")
+        sentences.append(f"Too small to be evaluated: {listed(small)}.")
+    alone = [_name(group) for group in groups if not _is_tested(group) and _name(group) not in small]
+    if alone:
+        sentences.append(f"Not tested, because the rest of the films is too small: {listed(alone)}.")
     measures = [name for name in MEASURE_WORDS if name not in section["not_measured"]]
     tables = [TableView("Each subgroup beside the rest of the films", *_table(groups, measures))]
     found = _single_findings(groups, measures)

@@ -10,7 +10,7 @@ from jaxtyping import Float64, Int, Shaped
 from scipy.special import betaincinv, expit, logit, stdtr, stdtrit
 
 from hilum.metrics.bootstrap import Estimate
-from hilum.metrics.ranking import Table, placements
+from hilum.metrics.ranking import Table, auroc, placements
 
 Numbers = Float64[np.ndarray, " films"]
 Codes = Int[np.ndarray, " films"]  # whose film each is, from 0
@@ -120,7 +120,7 @@ def measured_auroc(scores: Numbers, labels: Numbers, codes: Codes, patients: int
     """
     placed = placements(scores[:, np.newaxis], labels)
     return _two_kinds(
-        float(placed.auroc[0]), placed.present[:, 0], placed.absent[:, 0], labels, codes, patients, scale="auroc"
+        auroc(scores, labels), placed.present[:, 0], placed.absent[:, 0], labels, codes, patients, scale="auroc"
     )
 
 
@@ -279,11 +279,12 @@ def auroc_difference(
     """
     placed = placements(np.stack([*first, *second], axis=1), labels)
     signs = np.repeat([-1 / len(first), 1 / len(second)], [len(first), len(second)])
-    value = float(placed.auroc @ signs)
+    values = np.array([auroc(scores, labels) for scores in (*first, *second)])  # exact in every order of the films
+    value = float(values @ signs)
     result = _two_kinds(
         value, placed.present @ signs, placed.absent @ signs, labels, codes, patients, scale="plain", power=0.5
     )
-    if not result.why and bool(np.isin(placed.auroc, (0.0, 1.0)).all()):
+    if not result.why and bool(np.isin(values, (0.0, 1.0)).all()):
         return replace(result, why="both systems separate these films perfectly")
     return result
 
