@@ -46,7 +46,7 @@ docs: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/bootstrap.py
-	$(BIN)/python benchmarks/judging.py
+	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/phantom.py
 	$(BIN)/python benchmarks/decoding.py
 	$(BIN)/python benchmarks/pack.py

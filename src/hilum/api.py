@@ -356,7 +356,7 @@ def evaluate(
     draws: int = 1000,
     seed: int = 0,
 ) -> "Report":
-    """Evaluate scores by labels, with the numbers of `hilum evaluate`: intervals are from resampled patients.
+    """Evaluate scores by labels, with the numbers of `hilum evaluate`: patients are the units of intervals.
 
     Arrays are films x findings, row for row, with the names in `findings`. Tables have a column per finding, and their
     films in a column `film` or in the index, by which they are matched. A table of labels may hold a column `patient`,
@@ -371,8 +371,8 @@ def evaluate(
         findings: names of the columns; of tables, those that both have if None.
         split: of films alone.
         name: what gave the scores, for the report's heading.
-        draws: number of patient-clustered bootstrap samples.
-        seed: of the resamples.
+        draws: stands in report.json; tables of scores need no resamples.
+        seed: of the noise from which the interval of the calibration error comes.
 
     Raises:
         ValueError, TypeError: if these do not go together, or nobody says whose the films are.
@@ -468,8 +468,8 @@ def _patients(patients: Any, frame: "pd.DataFrame", labels: object, *, alone: bo
         return list(frame["patient"])
     if patients is None or isinstance(patients, str):
         raise ValueError(
-            f"patients must say whose film each row of labels is, got {patients!r}. Intervals come from resampled "
-            'patients: give an array, or patients="film" if every film is a patient\'s only one'
+            f"patients must say whose film each row of labels is, got {patients!r}. Intervals take patients as "
+            'units: give an array, or patients="film" if every film is a patient\'s only one'
         )
     if isinstance(patients, pd.Series) and isinstance(labels, pd.DataFrame) and not patients.index.equals(labels.index):
         raise ValueError(

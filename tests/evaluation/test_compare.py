@@ -10,12 +10,13 @@ import pytest
 
 from hilum.data.films import Films
 from hilum.errors import HilumError
-from hilum.evaluation.compare import compare_reports, comparison_tables
+from hilum.evaluation.compare import compare_reports, comparison_tables, render_comparison
 from hilum.evaluation.evaluate import evaluate_to_folder
 from hilum.evaluation.inputs import evaluation_set, read_evaluation_set
 from hilum.findings import CHESTXRAY14
 from hilum.metrics.bootstrap import estimate_json
-from hilum.metrics.compare import compare
+from hilum.metrics.compare import compare_systems
+from hilum.metrics.ranking import placements
 
 FINDINGS = list(CHESTXRAY14)
 
@@ -70,31 +71,57 @@ def test_a_report_s_folder_holds_all_that_a_comparison_needs(weak: Path) -> None
 
 
 def test_values_are_those_of_the_reports_and_of_compare(weak: Path, strong: Path) -> None:
-    result = compare_reports([weak, strong], draws=300, seed=7)
+    result = compare_reports([weak, strong])
     for system, folder in zip(result["systems"], (weak, strong), strict=True):
         content = json.loads((folder / "report.json").read_text())
         assert system["name"] == content["system"]
         assert system["mean"]["auroc"]["value"] == pytest.approx(content["mean"]["auroc"]["value"], abs=1e-12)
         for name, finding in content["findings"].items():
             assert system["findings"][name]["auroc"]["value"] == finding["auroc"]["value"]
-            assert result["findings"][name] == {key: finding[key] for key in ("films", "patients", "positives")}
+            counts = ("films", "patients", "positives", "positive_patients")
+            assert result["findings"][name] == {key: finding[key] for key in counts}
+            precision = system["findings"][name]["average_precision"]
+            assert precision == pytest.approx(finding["average_precision"], abs=1e-12)
     sides = [read_evaluation_set(folder, FINDINGS) for folder in (weak, strong)]
-    direct = compare([side.numbers for side in sides], sides[0].labels, sides[0].patients, draws=300, seed=7)
+    direct = compare_systems([[side.numbers] for side in sides], sides[0].labels, sides[0].patients).pairs[0]
     (pair,) = result["differences"]
     assert (pair["first"], pair["second"]) == ("weak.csv", "strong.csv")
-    assert pair["mean"] == {"auroc": estimate_json(direct.pairs[0].mean.auroc), "p_value": direct.pairs[0].mean.p_value}
+    assert pair["mean"]["auroc"] == estimate_json(direct.mean_auroc.estimate)
+    assert pair["mean"]["p_value"] == direct.mean_auroc.p_value
+    assert pair["mean"]["average_precision"]["difference"] == estimate_json(direct.mean_average_precision.estimate)
     assert pair["mean"]["auroc"]["low"] > 0
+    place = FINDINGS.index("Mass")
     mass = pair["findings"]["Mass"]
-    assert set(mass) == {"auroc", "p_value", "p_value_holm", "delong"}
-    assert mass["delong"]["p_value"] == direct.pairs[0].findings[FINDINGS.index("Mass")].delong.p_value
+    assert set(mass) == {"auroc", "p_value", "p_value_holm", "average_precision", "delong"}
+    assert mass["auroc"] == estimate_json(direct.auroc[place].estimate)
+    assert mass["average_precision"]["p_value_holm"] == direct.average_precision[place].p_value_holm
+    both = np.stack([side.numbers[:, place] for side in sides], axis=1)
+    assert mass["delong"]["p_value"] == placements(both, sides[0].labels[:, place]).test(0, 1).p_value
+
+
+def test_random_scores_with_one_positive_film_get_no_p_value(tmp_path: Path) -> None:
+    films = some_films()
+    films.table["Hernia"] = np.float32(0)
+    films.table.loc[films.table.index[films.table["split"] == "test"][0], "Hernia"] = np.float32(1)
+    folders = [report(tmp_path / name, some_scores(0.0, seed), films=films) for seed, name in enumerate("ab")]
+    result = compare_reports(folders)
+    hernia = result["differences"][0]["findings"]["Hernia"]
+    assert hernia["auroc"]["why"] == "too few patients with the finding: 1"
+    assert hernia["auroc"]["low"] is hernia["p_value"] is hernia["p_value_holm"] is None
+    assert hernia["average_precision"]["p_value"] is hernia["delong"]["p_value"] is None
+    [row] = [row for row in comparison_tables(result)[1].rows if row[0] == "Hernia"]
+    assert "[too few patients with the finding: 1]" in row[1]
+    assert row[2:5] == ["undefined"] * 3
+    assert row[5:] == ["1", "1"]
+    page = render_comparison(result)
+    assert "too few patients with the finding: 1" in page
+    assert "Too few patients to test: " in page
 
 
 def test_the_result_is_plain_json_and_the_same_for_the_same_seed(weak: Path, strong: Path) -> None:
-    result = compare_reports([weak, strong], draws=50, seed=1)
-    assert (
-        json.loads(json.dumps(result, allow_nan=False)) == result == compare_reports([weak, strong], draws=50, seed=1)
-    )
-    assert (result["protocol"], result["split"], result["draws"], result["seed"]) == ("patient", "test", 50, 1)
+    result = compare_reports([weak, strong])
+    assert json.loads(json.dumps(result, allow_nan=False)) == result == compare_reports([weak, strong])
+    assert (result["protocol"], result["split"]) == ("patient", "test")
     assert result["films_fingerprint"] == FILMS.fingerprint()
     assert any("DeLong" in note and "independent" in note for note in result["notes"])
 
@@ -103,24 +130,30 @@ def test_undefined_findings_are_null_and_said(tmp_path: Path) -> None:
     films = some_films()
     films.table["Hernia"] = np.float32(0)
     folders = [report(tmp_path / name, some_scores(0.3, seed), films=films) for seed, name in enumerate("ab")]
-    result = compare_reports(folders, draws=20)
+    result = compare_reports(folders)
     assert result["undefined_findings"] == ["Hernia"]
     hernia = result["differences"][0]["findings"]["Hernia"]
-    assert hernia["auroc"] == {"value": None, "low": None, "high": None, "undefined": 20}
+    assert hernia["auroc"] == {
+        "value": None,
+        "low": None,
+        "high": None,
+        "undefined": 0,
+        "why": "no film with the finding",
+    }
     assert hernia["p_value"] is hernia["p_value_holm"] is hernia["delong"]["p_value"] is None
-    assert ["Hernia", "undefined", "undefined", "undefined", "undefined", "0"] in comparison_tables(result)[1].rows
+    assert ["Hernia", "undefined", "undefined", "undefined", "undefined", "0", "0"] in comparison_tables(result)[1].rows
 
 
 def test_only_what_all_judged_is_compared(weak: Path, tmp_path: Path) -> None:
     other = report(tmp_path / "other", some_scores(0.5, 3).drop(columns=["Mass", "Edema"]))
-    result = compare_reports([weak, other], draws=20)
+    result = compare_reports([weak, other])
     assert result["not_compared"] == ["Mass", "Edema"]
     assert len(result["findings"]) == len(result["systems"][0]["findings"]) == 12
 
 
 def test_tables_show_every_pair(weak: Path, strong: Path, tmp_path: Path) -> None:
     third = report(tmp_path / "third", some_scores(0.3, 4))
-    tables = comparison_tables(compare_reports([weak, strong, third], draws=100))
+    tables = comparison_tables(compare_reports([weak, strong, third]))
     titles = ["strong.csv minus weak.csv", "third.csv minus weak.csv", "third.csv minus strong.csv"]
     assert [table.title for table in tables[1:]] == titles
     assert tables[1].rows[-1][0] == "mean"
@@ -131,7 +164,7 @@ def test_tables_show_every_pair(weak: Path, strong: Path, tmp_path: Path) -> Non
 
 def test_systems_of_one_name_are_told_apart(weak: Path, tmp_path: Path) -> None:
     twin = report(tmp_path / "weak", some_scores(0.2, 5))
-    names = [system["name"] for system in compare_reports([weak, twin], draws=5)["systems"]]
+    names = [system["name"] for system in compare_reports([weak, twin])["systems"]]
     assert names == [f"weak.csv in {weak}", f"weak.csv in {twin}"]
 
 
@@ -158,7 +191,7 @@ def test_reports_on_other_films_are_refused(
 ) -> None:
     other = report(tmp_path / "other", some_scores(0.5, 3).iloc[:rows], **options())
     with pytest.raises(HilumError, match=message):
-        compare_reports([weak, other], draws=5)
+        compare_reports([weak, other])
 
 
 def change_labels(folder: Path) -> None:
@@ -202,7 +235,7 @@ def test_damaged_reports_are_named(
     other = Path(shutil.copytree(middling, tmp_path / "other"))
     damage(other)
     with pytest.raises(HilumError, match=message) as raised:
-        compare_reports([weak, other], draws=5)
+        compare_reports([weak, other])
     assert str(raised.value).count("\n") == 0
 
 
@@ -211,8 +244,6 @@ def test_mistakes_are_named(weak: Path, strong: Path) -> None:
         compare_reports([weak])
     with pytest.raises(HilumError, match=r"different folders, got .* twice"):
         compare_reports([weak, strong, weak / "." / ""])
-    with pytest.raises(HilumError, match="draws must be at least 1, got 0"):
-        compare_reports([weak, strong], draws=0)
 
 
 def test_reports_without_a_common_finding_are_refused(tmp_path: Path) -> None:

@@ -11,9 +11,15 @@ from hilum import DISCLAIMER
 from hilum.evaluation.compare import pair_sentences, render_comparison, write_comparison
 from hilum.evaluation.views import shown_p
 
-ONE = {"auroc": {"value": 0.02, "low": 0.01, "high": 0.04, "undefined": 0}, "p_value": 0.004}
+PRECISION = {"difference": {"value": 0.03, "low": -0.01, "high": 0.06, "undefined": 0}, "p_value": 0.1}
+PRECISION |= {"p_value_holm": 0.3}
+ONE = {
+    "auroc": {"value": 0.02, "low": 0.01, "high": 0.04, "undefined": 0},
+    "p_value": 0.004,
+    "average_precision": PRECISION,
+}
 DELONG = {"standard_error": 0.008, "p_value": 0.0001}
-NOTHING = {"value": None, "low": None, "high": None, "undefined": 50}
+NOTHING = {"value": None, "low": None, "high": None, "undefined": 0, "why": "no film with the finding"}
 PAIR: dict[str, Any] = {
     "first": "densenet",
     "second": "<am-densenet>",
@@ -24,12 +30,14 @@ PAIR: dict[str, Any] = {
             "auroc": {"value": -0.05, "low": -0.12, "high": 0.02, "undefined": 0},
             "p_value": 0.2,
             "p_value_holm": 0.2,
+            "average_precision": PRECISION,
             "delong": {"standard_error": 0.04, "p_value": 0.21},
         },
         "Hernia": {
             "auroc": NOTHING,
             "p_value": None,
             "p_value_holm": None,
+            "average_precision": {"difference": NOTHING, "p_value": None, "p_value_holm": None},
             "delong": {"standard_error": None, "p_value": None},
         },
     },
@@ -45,13 +53,14 @@ def comparison(**changes: Any) -> dict[str, Any]:
         "films_fingerprint": "f" * 64,
         "films": 1000,
         "patients": 300,
-        "draws": 50,
-        "seed": 0,
         "systems": [
             {"name": name, "report": f"reports/{name}", "mean": {"auroc": auroc}, "findings": {}}
             for name in ("densenet", "<am-densenet>")
         ],
-        "findings": {name: {"films": 1000, "patients": 300, "positives": 20} for name in PAIR["findings"]},
+        "findings": {
+            name: {"films": 1000, "patients": 300, "positives": 20, "positive_patients": 15}
+            for name in PAIR["findings"]
+        },
         "differences": [PAIR],
         "not_compared": ["Edema"],
         "undefined_findings": ["Hernia"],
@@ -81,8 +90,11 @@ def test_the_page_says_who_is_better_and_how_sure_that_is() -> None:
     assert "After Holm's correction it ranks better in Mass." in page
     assert "Not compared, because not all systems gave scores: Edema." in page
     assert "Undefined, because these films do not show both presence and absence: Hernia." in page
-    assert "Pleural Thickening -0.050 -0.120 to +0.020 0.200 0.200 0.210 20" in page
-    assert "Hernia undefined undefined undefined undefined 20" in page
+    assert (
+        "Pleural Thickening -0.050 -0.120 to +0.020 0.200 0.200 0.210 +0.030 -0.010 to +0.060 0.300 20 15 patients"
+        in page
+    )
+    assert "Hernia undefined no film with the finding undefined undefined undefined undefined no film with" in page
     assert "from -0.15 to +0.15" in page
     assert "1,000 films of 300 patients" in page
     assert DISCLAIMER in page
@@ -110,7 +122,7 @@ def test_an_image_split_is_called_inflated() -> None:
         ),
         (
             {"value": 0.02, "low": None, "high": None},
-            "do not distinguish the mean AUROC of B from that of A: +0.020 (no int",
+            "Whether B and A differ cannot be told from these films: no interval.",
         ),
         ({"value": None, "low": None, "high": None}, "B and A cannot be compared"),
     ],

@@ -14,8 +14,9 @@ from hilum.data.films import Films
 from hilum.errors import FilmsError, PredictionsError
 from hilum.evaluation.evaluate import evaluate_scores
 from hilum.evaluation.inputs import read_predictions
-from hilum.evaluation.page import write_report
+from hilum.evaluation.page import render_page, write_report
 from hilum.findings import CHESTXRAY14
+from hilum.metrics.influence import average, measured_per_finding
 
 
 def some_films(number: int = 200, *, protocol: str | None = "patient", seed: int = 0) -> Films:
@@ -73,13 +74,39 @@ def test_report_is_plain_json_and_the_same_for_the_same_seed() -> None:
         FILMS, SCORES.sample(frac=1, random_state=0), draws=30, seed=4, system="AM_DenseNet"
     ).to_dict()
     assert json.loads(json.dumps(report, allow_nan=False)) == report == again
-    assert evaluate_scores(FILMS, SCORES, draws=30, seed=5).to_dict()["mean"] != report["mean"]
+    assert evaluate_scores(FILMS, SCORES, draws=40, seed=5).to_dict()["mean"] == report["mean"]  # nothing is drawn
     assert set(report["mean"]["auroc"]) == {"value", "low", "high", "undefined"}
     assert (report["protocol"], report["split"], report["draws"], report["seed"]) == ("patient", "test", 30, 4)
     assert report["films_fingerprint"] == FILMS.fingerprint()
     for finding in report["findings"].values():
         curve = finding["curve"]
         assert 2 <= len(curve["false_positive_rate"]) == len(curve["true_positive_rate"]) <= 200
+
+
+NO_FILM = {"why": "no film with the finding"}
+
+
+def test_numbers_are_those_of_the_functions_and_rare_findings_get_the_word() -> None:
+    films = some_films()
+    present = films.table.index[TEST & (films.table["Hernia"] == 1)]
+    films.table.loc[present[3:], "Hernia"] = np.float32(0)
+    report = evaluate_scores(films, SCORES)
+    evaluated = report.evaluated
+    aurocs, precisions = measured_per_finding(evaluated.numbers, evaluated.labels, evaluated.patients)
+    for name, one in zip(CHESTXRAY14, aurocs, strict=True):
+        np.testing.assert_equal(report.auroc[name], one.estimate)
+    assert report.average_precision["Mass"] == precisions[CHESTXRAY14.index("Mass")].estimate
+    assert report.mean_auroc == average(aurocs).estimate
+    assert report.mean_average_precision == average(precisions).estimate
+    hernia = report.findings["Hernia"]
+    word = f"too few patients with the finding: {hernia.positive_patients}"
+    assert hernia.positive_patients <= 3
+    assert np.isfinite(hernia.auroc.value)
+    assert np.isnan([hernia.auroc.low, hernia.average_precision.high]).all()
+    assert hernia.auroc.why == hernia.average_precision.why == word
+    page = render_page(report.to_dict())
+    assert page.count(word) >= 2
+    assert "nan to nan" not in page
 
 
 def test_undefined_findings_are_named_and_not_averaged(tmp_path: Path) -> None:
@@ -93,7 +120,13 @@ def test_undefined_findings_are_named_and_not_averaged(tmp_path: Path) -> None:
     ]
     assert report.mean_auroc.value == pytest.approx(np.mean(defined))
     content = report.to_dict()
-    assert content["findings"]["Hernia"]["auroc"] == {"value": None, "low": None, "high": None, "undefined": 20}
+    assert content["findings"]["Hernia"]["auroc"] == {
+        "value": None,
+        "low": None,
+        "high": None,
+        "undefined": 0,
+        **NO_FILM,
+    }
     assert content["findings"]["Hernia"]["curve"]["false_positive_rate"] == []
     assert content["findings"]["Edema"]["films"] == 0
     write_report(content, tmp_path)
@@ -150,7 +183,7 @@ def test_a_finding_that_no_control_can_learn_is_undefined_and_counted() -> None:
     films.table.loc[films.table["split"] == "train", "Mass"] = np.float32("nan")
     report = evaluate_scores(films, SCORES[:20].assign(film=films.table["film"]), draws=12)
     for control in report.to_dict()["controls"].values():
-        assert control["findings"]["Mass"]["auroc"] == {"value": None, "low": None, "high": None, "undefined": 12}
+        assert control["findings"]["Mass"]["auroc"] == {"value": None, "low": None, "high": None, "undefined": 0}
         assert "Mass" in control["undefined_findings"]
         assert "Edema" not in control["undefined_findings"]
     assert "Mass" not in report.content["undefined_findings"]
@@ -178,7 +211,7 @@ def test_one_patient_has_no_interval() -> None:
     report = evaluate_scores(films, SCORES, draws=5)
     assert report.mean_auroc.value > 0.5
     assert np.isnan([report.mean_auroc.low, report.mean_auroc.high]).all()
-    assert report.mean_auroc.undefined == 5
+    assert report.mean_auroc.why == "too few patients with any finding: 1"
 
 
 @pytest.mark.parametrize(

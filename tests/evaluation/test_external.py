@@ -102,7 +102,7 @@ def test_the_thresholds_of_the_other_report_are_used_as_they_were(home: StoredRe
     section = shifted(now, home)
     assert section["operating_points"] == {}
     assert "The other report has no thresholds, so no calls are compared." in section["notes"]
-    points = operating_section(home.evaluated, POINTS, prevalence={}, draws=200, seed=0)
+    points = operating_section(home.evaluated, POINTS, prevalence={})
     there = home._replace(content={**home.content, "operating_points": points})
     mass = shifted(now, there)["operating_points"]["youden"]["Mass"]
     truth, called = now.evaluated.labels[:, 0] == 1, now.evaluated.numbers[:, 0] >= 0.4
@@ -111,7 +111,7 @@ def test_the_thresholds_of_the_other_report_are_used_as_they_were(home: StoredRe
     assert mass["ppv"]["difference"]["high"] < 0  # rarer findings, more false alarms among the calls
     assert mass["ppv"]["p_value_holm"] < 0.01
     moved = OperatingPoints("cd", {"youden": dict.fromkeys(FINDINGS, Threshold(0.5, 0.4, 0.6))})
-    own = operating_section(now.evaluated, moved, prevalence={}, draws=200, seed=0)
+    own = operating_section(now.evaluated, moved, prevalence={})
     section = shifted(now._replace(content={**now.content, "operating_points": own}), there)
     assert section["operating_points"] == {}
     assert "Thresholds were chosen anew since the other report, so calls at them are not compared." in section["notes"]

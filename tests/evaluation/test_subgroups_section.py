@@ -76,7 +76,8 @@ def test_a_planted_bias_is_named_on_the_page_and_equality_is_not_claimed() -> No
     assert "sex M: AUROC -0." in view.sentences[0]
     assert [table.title for table in view.tables][1] == "Single findings in which a subgroup differs"
     equal = shown(subgroups, {"subgroups": subgroups_section(some_evaluation_set(), POINTS)})
-    assert equal.sentences[0].startswith("No subgroup differs")
+    assert equal.sentences[0].startswith("Of the subgroups that are large enough to be tested, none differs")
+    assert "Not tested, because the rest of the films is too small: view PA." in equal.sentences
     assert len(equal.tables) == 1
 
 

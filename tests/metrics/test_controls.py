@@ -10,7 +10,6 @@ from sklearn.linear_model import LogisticRegression
 
 from hilum.data.films import Films
 from hilum.findings import CHESTXRAY14
-from hilum.metrics.bootstrap import bootstrap
 from hilum.metrics.controls import (
     Records,
     _design,
@@ -19,6 +18,7 @@ from hilum.metrics.controls import (
     run_controls,
     view_age_sex_scores,
 )
+from hilum.metrics.influence import against_zero
 from hilum.metrics.ranking import auroc, auroc_per_finding
 
 NAN = float("nan")
@@ -123,12 +123,10 @@ def test_twenty_films_with_missing_ages_and_one_class_findings(ages: str) -> Non
     scores = view_age_sex_scores(training, judged)
     assert np.isfinite(scores[:, 0]).all()
     assert np.isnan(scores[:, 1:]).all()
-    controls = run_controls(training, judged, draws=15, seed=0)
+    controls = run_controls(training, judged, np.random.default_rng(0).random(judged.labels.shape))
     assert set(controls) == {"identity", "view_age_sex"}
     for control in controls.values():
-        assert np.isnan(control.auroc[1:]).all()
-        assert np.isnan(control.per_draw[:, 1:]).all()
-        assert control.per_draw.shape == (15, 3)
+        assert np.isnan([one.value for one in (*control.auroc[1:], *control.ahead[1:])]).all()
 
 
 def test_unseen_views_and_sexes_are_no_fault() -> None:
@@ -140,17 +138,21 @@ def test_unseen_views_and_sexes_are_no_fault() -> None:
 def test_no_training_film_is_no_control() -> None:
     training, judged = halves(some_records(40))
     nothing = rows(training, np.zeros(len(training.labels), dtype=bool))
-    for control in run_controls(nothing, judged, draws=3, seed=0).values():
-        assert np.isnan(control.auroc).all()
+    for control in run_controls(nothing, judged, judged.labels).values():
+        assert np.isnan([one.value for one in control.auroc]).all()
 
 
-def test_controls_are_judged_in_the_resamples_of_the_system() -> None:
+def test_controls_stand_beside_the_system_on_the_same_films() -> None:
     training, judged = halves(some_records())
-    control = run_controls(training, judged, draws=25, seed=4)["identity"]
+    system = np.random.default_rng(1).random(judged.labels.shape) + 0.5 * judged.labels
+    control = run_controls(training, judged, system)["identity"]
     scores = identity_scores(training, judged)
-    drawn = bootstrap(scores, judged.labels, judged.patients, draws=25, seed=4)
-    np.testing.assert_array_equal(control.per_draw, drawn.auroc)
-    assert control.auroc[1] == auroc(scores[:, 1], judged.labels[:, 1])
+    for k in range(3):
+        reached = auroc(scores[:, k], judged.labels[:, k])
+        assert control.auroc[k].value == pytest.approx(reached)
+        assert control.ahead[k].value == pytest.approx(auroc(system[:, k], judged.labels[:, k]) - reached)
+        estimate = against_zero(control.ahead[k]).estimate
+        assert estimate.low < estimate.value < estimate.high
 
 
 def nih_records(csv: Path) -> Films:

@@ -89,10 +89,17 @@ def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
 
 def print_report(report: dict[str, Any]) -> None:
     """The figures of report.json as a table, and to standard error what its reader should know."""
-    rows = [[name, *_measures(one), f"{one['positives']:,}"] for name, one in report["findings"].items()]
-    rows.append(["mean", *_measures(report["mean"]), ""])
+    rows = [
+        [name, *_measures(one), f"{one['positives']:,}", f"{one['positive_patients']:,}"]
+        for name, one in report["findings"].items()
+    ]
+    rows.append(["mean", *_measures(report["mean"]), "", ""])
     evaluated = f"{report['films']:,} films of {report['patients']:,} patients, split by {report['protocol']}"
-    print_table(f"{report['system']}: {evaluated}", ["finding", "AUROC [95 %]", "AP", "positives"], rows)
+    print_table(
+        f"{report['system']}: {evaluated}",
+        ["finding", "AUROC [95 %]", "AP", "films\nwith it", "patients\nwith it"],
+        rows,
+    )
     if report["not_judged"]:
         say(f"Not evaluated, because there are no scores: {', '.join(report['not_judged'])}.")
     for note in report["notes"]:
@@ -103,8 +110,11 @@ def _measures(result: dict[str, Any]) -> list[str]:
     auroc, precision = result["auroc"], result["average_precision"]["value"]
     if auroc["value"] is None:
         return ["undefined", "undefined"]
-    low, high = (f"{bound:.3f}" if bound is not None else "?" for bound in (auroc["low"], auroc["high"]))
-    return [f"{auroc['value']:.4f} [{low}, {high}]", f"{precision:.4f}" if precision is not None else "undefined"]
+    if auroc["low"] is None:
+        ends = str(auroc.get("why") or "no interval")
+    else:
+        ends = f"{auroc['low']:.3f}, {auroc['high']:.3f}"
+    return [f"{auroc['value']:.4f} [{ends}]", f"{precision:.4f}" if precision is not None else "undefined"]
 
 
 FilmsFile = Annotated[Path, typer.Option("--films", help="The manifest that `hilum index` wrote.")]

@@ -13,7 +13,9 @@ def evaluate(
     films: FilmsFile,
     out: Annotated[Path, typer.Option(help="Folder for report.json, report.html and roc.png.")] = Path("report"),
     split: Annotated[str, typer.Option(help="Which films to evaluate.")] = "test",
-    draws: Annotated[int, typer.Option(min=100, help="Patient-clustered bootstrap samples, for the intervals.")] = 1000,
+    draws: Annotated[
+        int, typer.Option(min=100, help="Patient-clustered bootstrap samples for localization; the rest needs none.")
+    ] = 1000,
     seed: Seed = 0,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Evaluate what has scores; the rest is counted.")
@@ -98,17 +100,22 @@ def compare(
         list[Path], typer.Argument(metavar="REPORT...", help="Two or more folders that `hilum evaluate` wrote.")
     ],
     out: Annotated[Path | None, typer.Option(help="Folder for comparison.json, .csv and .html.")] = None,
-    draws: Annotated[int, typer.Option(min=100, help="Patient-clustered bootstrap samples, for the intervals.")] = 2000,
-    seed: Seed = 0,
+    draws: Annotated[int | None, typer.Option(min=100, help="Has no effect any more: nothing is resampled.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Has no effect any more: nothing is random.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare reports on the same films: paired differences of AUROC, intervals and p-values.
+    """Compare reports on the same films: paired differences of AUROC and average precision, intervals and p-values.
 
     Example: hilum compare reports/densenet reports/am-densenet --out comparison
     """
     from hilum.evaluation.compare import compare_reports, comparison_tables, write_comparison
 
-    compared = compare_reports(reports, draws=draws, seed=seed)
+    unused = [name for name, value in (("--draws", draws), ("--seed", seed)) if value is not None]
+    if unused:
+        say(
+            f"Without effect, and gone in the next release: {', '.join(unused)}. Intervals are computed, not resampled."
+        )
+    compared = compare_reports(reports)
     if out is not None:
         write_comparison(compared, out)
     if as_json:

@@ -3,13 +3,23 @@
 import math
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from hilum.evaluation.case import Case
 from hilum.evaluation.inputs import EvaluationSet
-from hilum.evaluation.views import Cell, FigureView, TableView, View, cell, decimal, interval, listed, words
-from hilum.metrics.bootstrap import estimate, estimate_json, macro_mean
-from hilum.metrics.calibration import BINS, Bin, Calibration, Measured, calibration
+from hilum.evaluation.views import (
+    Cell,
+    FigureView,
+    TableView,
+    View,
+    cell,
+    decimal,
+    interval,
+    listed,
+    positives_cell,
+    words,
+)
+from hilum.metrics.bootstrap import Estimate, estimate_json
+from hilum.metrics.calibration import BINS, Bin, Calibration, mean_error, measured_calibration
+from hilum.metrics.influence import average
 
 if TYPE_CHECKING:
     from hilum.model.bundle import Bundle
@@ -17,7 +27,6 @@ if TYPE_CHECKING:
 key = "calibration"
 
 _MEANS = ("ece", "brier")
-_MEASURES = ("ece", "brier", "brier_skill", "excess", "slope")
 
 
 def measure(case: Case) -> dict[str, Any]:
@@ -27,7 +36,7 @@ def measure(case: Case) -> dict[str, Any]:
     known.
     """
     how = _how_calibrated(case.model.bundle, case) if case.model else ""
-    return calibration_section(case.evaluated, draws=case.draws, seed=case.seed) | {"how": how}
+    return calibration_section(case.evaluated, seed=case.seed) | {"how": how}
 
 
 def _how_calibrated(bundle: "Bundle", case: Case) -> str:
@@ -40,11 +49,11 @@ def _how_calibrated(bundle: "Bundle", case: Case) -> str:
     return text
 
 
-def calibration_section(evaluated: EvaluationSet, *, draws: int, seed: int) -> dict[str, Any]:
+def calibration_section(evaluated: EvaluationSet, *, seed: int) -> dict[str, Any]:
     """What `measure` gives, from an evaluation set alone."""
     numbers, labels, patients = evaluated.numbers, evaluated.labels, evaluated.patients
     if (numbers < 0).any() or (numbers > 1).any():
-        nothing = estimate_json(estimate(float("nan"), np.full(draws, np.nan)))
+        nothing = estimate_json(Estimate(float("nan"), float("nan"), float("nan"), 0))
         return {
             "undefined": "Scores outside [0, 1] are no probabilities, so their calibration cannot be evaluated.",
             "how": "",
@@ -53,33 +62,32 @@ def calibration_section(evaluated: EvaluationSet, *, draws: int, seed: int) -> d
             "findings": {},
         }
     found = {
-        name: calibration(numbers[:, k], labels[:, k], patients, draws=draws, seed=seed)
+        name: measured_calibration(numbers[:, k], labels[:, k], patients, seed=seed)
         for k, name in enumerate(evaluated.findings)
     }
     return {
         "undefined": "",
         "how": "",
         "bins": BINS,
-        "mean": {name: _mean([getattr(one, name) for one in found.values()]) for name in _MEANS},
+        "mean": {
+            "ece": estimate_json(mean_error([*found.values()], seed=seed)),
+            "brier": estimate_json(average([one.brier for one in found.values()]).estimate),
+        },
         "findings": {name: _finding(one) for name, one in found.items()},
     }
 
 
-def _mean(measured: list[Measured]) -> dict[str, Any]:
-    values = np.array([one.value for one in measured])
-    return estimate_json(estimate(*macro_mean(values, np.stack([one.per_draw for one in measured], axis=1))))
-
-
 def _finding(found: Calibration) -> dict[str, Any]:
+    measured = {"brier": found.brier, "brier_skill": found.brier_skill, "slope": found.slope}
     return {
-        **{name: estimate_json(getattr(found, name).estimate) for name in _MEASURES},
-        "ece_by_chance": estimate_json(found.ece_by_chance),
+        **{name: estimate_json(getattr(found, name)) for name in ("ece", "ece_by_chance", "excess")},
+        **{name: estimate_json(one.estimate) for name, one in measured.items()},
         "reliability": [_row(one) for one in found.bins],
     }
 
 
 def _row(one: Bin) -> dict[str, Any]:
-    return {**one._asdict(), "present": estimate_json(one.present)}
+    return {**one._asdict(), "present": estimate_json(one.present.estimate)}
 
 
 _HEADER = (
@@ -90,6 +98,7 @@ _HEADER = (
     "Brier skill",
     "Mean score minus proportion",
     "Slope",
+    "With the finding",
 )
 
 
@@ -108,12 +117,15 @@ def view(report: dict[str, Any]) -> View:
             f"Here the proportion of films with a finding lies {decimal(error['value'])} from the mean score "
             f"({interval(error)}), on average over bins of films and over findings."
         )
-    off = [name for name, one in findings.items() if _above(one["ece"]["value"], one["ece_by_chance"]["high"])]
+    off = [name for name, one in findings.items() if _is_off(one)]
     sentences.append(
         f"Further off than chance explains: {listed(off)}."
         if off
         else "No finding's scores are further off than chance explains on so few films."
     )
+    untested = [name for name, one in findings.items() if one["ece"]["low"] is None]
+    if untested:
+        sentences.append(f"Too few patients to say that of: {listed(untested)}.")
     rows = tuple(
         (
             Cell(words(name)),
@@ -123,6 +135,7 @@ def view(report: dict[str, Any]) -> View:
             cell(one["brier_skill"]),
             cell(one["excess"], signed=True),
             cell(one["slope"]),
+            positives_cell(report["findings"][name]),
         )
         for name, one in findings.items()
     )
@@ -136,15 +149,18 @@ def view(report: dict[str, Any]) -> View:
             "Reliability. Across: the mean score of a tenth of the films; up: the proportion of them with the finding, "
             "with its 95 % interval. Both run from 0 to the number given; calibrated scores lie on the diagonal. "
             "Calibration error: the distance from it, averaged over films; on few films it is never 0, so compare it "
-            "with the column By chance, which calibrated scores would show on as many independent films. Brier skill: "
+            "with the column By chance, which calibrated scores would show on as many independent films. Its interval "
+            "is for all such patients, whose error is smaller and may be 0. Brier skill: "
             "1 is perfect, 0 is what one same score for all films reaches. Slope: below 1 scores are too extreme, "
             "above 1 too timid."
         ),
     )
 
 
-def _above(value: float | None, limit: float | None) -> bool:
-    return value is not None and limit is not None and value > limit
+def _is_off(finding: dict[str, Any]) -> bool:
+    """Whether neither these patients' own spread nor independent films explain the calibration error."""
+    error, by_chance = finding["ece"], finding["ece_by_chance"]["high"]
+    return None not in (error["low"], by_chance) and error["low"] > 0 and error["value"] > by_chance
 
 
 def _figure(name: str, finding: dict[str, Any]) -> FigureView:
@@ -156,7 +172,12 @@ def _figure(name: str, finding: dict[str, Any]) -> FigureView:
     )
     limit = max(0.1, math.ceil(10 * largest) / 10)
     points = [
-        (row["mean_score"] / limit, value / limit, (value if low is None else low) / limit, (high or value) / limit)
+        (
+            row["mean_score"] / limit,
+            value / limit,
+            (value if low is None else low) / limit,
+            (value if high is None else high) / limit,
+        )
         for row, (value, low, high) in zip(rows, ends, strict=True)
     ]
     pairs = ", ".join(f"{row['mean_score']:.2f}: {row['present']['value']:.2f}" for row in rows)

@@ -1,4 +1,4 @@
-"""What the sections of a report measure: films, scores, class maps and bootstrap samples, prepared once."""
+"""What the sections of a report measure: films, scores and class maps, prepared once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float32, Float64, Shaped
+from jaxtyping import Float32, Shaped
 
 from hilum.data.films import PATIENTS_ARE_FILMS, Films
 from hilum.evaluation.inputs import EvaluationSet, Reference, StoredReport, evaluation_set
 from hilum.findings import SIMULATED
-from hilum.metrics.bootstrap import Estimate, bootstrap, estimate, macro_mean
-from hilum.metrics.ranking import RocCurve, auroc_per_finding, average_precision_per_finding, roc_curve, thin
+from hilum.metrics.bootstrap import Estimate
+from hilum.metrics.influence import average, measured_per_finding
+from hilum.metrics.ranking import RocCurve, roc_curve, thin
 from hilum.model.thresholds import OperatingPoints
 from hilum.predict.scoring import Scored, score_films
 
@@ -43,13 +44,9 @@ class Ranking:
     """AUROC and average precision of an evaluation set, with their intervals.
 
     Attributes:
-        values: AUROC per finding.
-        per_draw: the same in each bootstrap sample, all NaN for a single patient.
         mean_auroc, mean_average_precision: over the findings that are defined.
     """
 
-    values: Float64[np.ndarray, " findings"]
-    per_draw: Float64[np.ndarray, "draws findings"]
     findings: dict[str, FindingReport]
     mean_auroc: Estimate
     mean_average_precision: Estimate
@@ -57,7 +54,7 @@ class Ranking:
     @property
     def undefined(self) -> list[str]:
         """Findings whose films with known labels are of one class."""
-        return [name for name, value in zip(self.findings, self.values, strict=True) if np.isnan(value)]
+        return [name for name, finding in self.findings.items() if np.isnan(finding.auroc.value)]
 
 
 class Model(NamedTuple):
@@ -83,7 +80,8 @@ class Case:
         split: which of its films are evaluated.
         evaluated: the evaluation set.
         unfit: films that the input quality check refuses, and why; None without such a check.
-        draws: number of patient-clustered bootstrap samples.
+        draws: number of patient-clustered bootstrap samples, for the intervals of localization.
+        seed: of these, and of the noise of calibration.
         model: None for a table of scores.
         class_maps: of the evaluated films with true boxes, by film; empty for a table of scores.
         prevalence: proportions of films, by finding, for which PPV and NPV are computed once more.
@@ -149,7 +147,7 @@ def prepare(
     earlier: StoredReport | None = None,
     gallery: bool = True,
 ) -> Case:
-    """Match scores with films, draw the bootstrap samples, and note what is unusual.
+    """Match scores with films, rank them, and note what is unusual.
 
     Arguments are those of Case, and of `hilum.evaluation.inputs.evaluation_set`.
 
@@ -158,7 +156,7 @@ def prepare(
         PredictionsError: if the scores cannot be evaluated, with file, row and column.
     """
     evaluated = evaluation_set(films, scores, split=split, allow_missing=allow_missing, allow_unknown=allow_unknown)
-    ranking, unfit = rank(evaluated, draws=draws, seed=seed), scores.attrs.get("unfit")
+    ranking, unfit = rank(evaluated), scores.attrs.get("unfit")
     notes = [PATIENTS_ARE_FILMS] if films.notes.get("patients_are_films") else []
     notes += _score_notes(scores, evaluated, ranking, split)
     if model:
@@ -203,17 +201,14 @@ def score_with_maps(bundle: "Bundle", films: Films) -> ScoredFilms:
     return ScoredFilms(score_films(TorchEngine(bundle), films, each=keep), class_maps)
 
 
-def rank(evaluated: EvaluationSet, *, draws: int, seed: int) -> Ranking:
-    """AUROC and average precision per finding and their means, from patient-clustered bootstrap samples."""
+def rank(evaluated: EvaluationSet) -> Ranking:
+    """AUROC and average precision per finding and their means, with intervals in which patients are the units."""
     numbers, labels, patients = evaluated.numbers, evaluated.labels, evaluated.patients
-    drawn = bootstrap(numbers, labels, patients, draws=draws, seed=seed)
-    auroc, precision = auroc_per_finding(numbers, labels), average_precision_per_finding(numbers, labels)
-    if len(set(patients)) < 2:  # resampling one patient gives that patient: no news, not certainty
-        drawn.auroc[:], drawn.average_precision[:] = np.nan, np.nan
+    auroc, precision = measured_per_finding(numbers, labels, patients)
     findings = {
         name: FindingReport(
-            auroc=estimate(float(auroc[i]), drawn.auroc[:, i]),
-            average_precision=estimate(float(precision[i]), drawn.average_precision[:, i]),
+            auroc=auroc[i].estimate,
+            average_precision=precision[i].estimate,
             films=int((~np.isnan(labels[:, i])).sum()),
             patients=len(set(patients[~np.isnan(labels[:, i])])),
             positives=int((labels[:, i] == 1).sum()),
@@ -222,13 +217,7 @@ def rank(evaluated: EvaluationSet, *, draws: int, seed: int) -> Ranking:
         )
         for i, name in enumerate(evaluated.findings)
     }
-    return Ranking(
-        values=auroc,
-        per_draw=drawn.auroc,
-        findings=findings,
-        mean_auroc=estimate(*macro_mean(auroc, drawn.auroc)),
-        mean_average_precision=estimate(*macro_mean(precision, drawn.average_precision)),
-    )
+    return Ranking(findings, average(auroc).estimate, average(precision).estimate)
 
 
 def _score_notes(scores: pd.DataFrame, evaluated: EvaluationSet, ranking: Ranking, split: str) -> list[str]:

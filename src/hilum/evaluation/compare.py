@@ -1,4 +1,4 @@
-"""Compare reports on the same films: paired differences of AUROC as JSON, CSV, page and tables."""
+"""Compare reports on the same films: paired differences as JSON, CSV, page and tables."""
 
 import json
 from collections.abc import Sequence
@@ -7,24 +7,37 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float64
 
 from hilum import DISCLAIMER, __version__
 from hilum.errors import HilumError
 from hilum.evaluation.inputs import StoredReport, read_report
 from hilum.evaluation.page import PROTOCOLS, page_environment
-from hilum.evaluation.views import half_width, marks, shown_p, signed_interval, signed_number, words
+from hilum.evaluation.views import (
+    half_width,
+    listed,
+    marks,
+    no_interval,
+    shown_p,
+    signed_interval,
+    signed_number,
+    words,
+)
 from hilum.files import write_whole
 from hilum.metrics.bootstrap import estimate_json, number_json
-from hilum.metrics.compare import FindingDifference, Pair, compare
-
-DRAWS = 2000
+from hilum.metrics.compare import PairedDifference, SystemPair, compare_systems
+from hilum.metrics.influence import FEWEST_PATIENTS, Measured
+from hilum.metrics.ranking import DelongTest, placements
 
 _REMEDY = "Evaluate each system's scores on one manifest: hilum evaluate REPORT/predictions.csv --films F --out REPORT"
 
 _NOTES = (
-    "Differences are the second system minus the first, paired: a bootstrap sample has the same patients for all.",
-    "Intervals and p-values come from patient-clustered bootstrap samples. Holm's correction is over the findings of "
-    "one pair of systems; it does not cover several pairs, nor the mean.",
+    "Differences are the second system minus the first, paired film by film: what makes a film easy or hard for both "
+    "cancels out.",
+    "Intervals and p-values take patients, not films, as independent. Holm's correction is over the findings of one "
+    "pair of systems that could be tested; it does not cover several pairs, nor the mean.",
+    f"Findings that fewer than {FEWEST_PATIENTS} patients have, or do not have, get no interval and no p-value: none "
+    "would hold. They stay part of the mean.",
     "DeLong's test takes every film for independent. Where patients have several films its p-values are too small; it "
     "stands here only because others report it.",
 )
@@ -38,22 +51,24 @@ class TextTable(NamedTuple):
     rows: list[list[str]]
 
 
-def compare_reports(folders: Sequence[Path], *, draws: int = DRAWS, seed: int = 0) -> dict[str, Any]:
-    """Differences of AUROC between all pairs of systems, over the findings that every report evaluated.
+def compare_reports(folders: Sequence[Path]) -> dict[str, Any]:
+    """Differences between all pairs of systems, over the findings that every report evaluated.
 
-    The result is plain JSON in which NaN is null; an ESTIMATE is {value, low, high, undefined}, as in report.json:
+    The result is plain JSON in which NaN is null; an ESTIMATE is {value, low, high, undefined, why}, as in report.json:
 
-        hilum, protocol, split, films, patients, films_fingerprint, draws, seed, disclaimer
-        systems: [{name, report, mean: {auroc: ESTIMATE}, findings: {FINDING: {auroc: ESTIMATE}}}]
-        findings: {FINDING: {films, patients, positives}}
-        differences: [{first, second (names), mean: {auroc: ESTIMATE, p_value}, findings: {FINDING: {auroc: ESTIMATE,
-            p_value, p_value_holm, delong: {standard_error, p_value}}}}]    second minus first
+        hilum, protocol, split, films, patients, films_fingerprint, disclaimer
+        systems: [{name, report, mean: MEASURES, findings: {FINDING: MEASURES}}]
+        MEASURES: {auroc, average_precision: ESTIMATE}
+        findings: {FINDING: {films, patients, positives, positive_patients}}
+        differences: [{first, second (names), mean: {auroc: ESTIMATE, p_value, average_precision: TESTED}, findings:
+            {FINDING: {auroc: ESTIMATE, p_value, p_value_holm, average_precision: TESTED, delong: {standard_error,
+            p_value}}}}]    second minus first
+        TESTED: {difference: ESTIMATE, p_value, p_value_holm (null for the mean)}
         not_compared, undefined_findings: [FINDING]    evaluated by some only; of one class
         notes: [sentence]
 
     Args:
         folders: of reports that `hilum evaluate` wrote, at least two.
-        draws: patient-clustered bootstrap samples; no p-value can be below 2 / (draws + 1).
 
     Raises:
         HilumError: if there are fewer than two reports, one is not whole, or their films, split or labels differ.
@@ -63,8 +78,6 @@ def compare_reports(folders: Sequence[Path], *, draws: int = DRAWS, seed: int = 
     twice = [str(folder) for i, folder in enumerate(folders) if folder.resolve() in {f.resolve() for f in folders[:i]}]
     if twice:
         raise HilumError(f"reports must be different folders, got {twice[0]} twice. Name each once.")
-    if draws < 1:
-        raise HilumError(f"draws must be at least 1, got {draws}. Take 1000 or more for p-values.")
     reports = [read_report(folder) for folder in folders]
     first = reports[0]
     for other in reports[1:]:
@@ -80,7 +93,7 @@ def compare_reports(folders: Sequence[Path], *, draws: int = DRAWS, seed: int = 
         _refuse_other_labels(first, other, findings)
     labels, patients = first.evaluated.truth[findings].to_numpy(dtype=np.float64), first.evaluated.patients
     scores = [report.evaluated.scores[findings].to_numpy(dtype=np.float64) for report in reports]
-    compared = compare(scores, labels, patients, draws=draws, seed=seed)
+    compared = compare_systems([[table] for table in scores], labels, patients)
     names = _names(reports)
     known = ~np.isnan(labels)
     counts = {
@@ -88,6 +101,7 @@ def compare_reports(folders: Sequence[Path], *, draws: int = DRAWS, seed: int = 
             "films": int(known[:, i].sum()),
             "patients": len(set(patients[known[:, i]])),
             "positives": int((labels[:, i] == 1).sum()),
+            "positive_patients": len(set(patients[labels[:, i] == 1])),
         }
         for i, name in enumerate(findings)
     }
@@ -97,25 +111,23 @@ def compare_reports(folders: Sequence[Path], *, draws: int = DRAWS, seed: int = 
         **shared,
         "films": len(labels),
         "patients": len(set(patients)),
-        "draws": draws,
-        "seed": seed,
         "systems": [
             {
                 "name": name,
                 "report": str(report.folder),
-                "mean": {"auroc": estimate_json(compared.mean[i])},
+                "mean": _measures(system.mean_auroc, system.mean_average_precision),
                 "findings": {
-                    finding: {"auroc": estimate_json(value)}
-                    for finding, value in zip(findings, compared.auroc[i], strict=True)
+                    finding: _measures(auroc, precision)
+                    for finding, auroc, precision in zip(findings, system.auroc, system.average_precision, strict=True)
                 },
             }
-            for i, (name, report) in enumerate(zip(names, reports, strict=True))
+            for name, report, system in zip(names, reports, compared.systems, strict=True)
         ],
         "findings": counts,
-        "differences": [_pair(pair, names, findings) for pair in compared.pairs],
+        "differences": [_pair(pair, names, findings, scores, labels) for pair in compared.pairs],
         "not_compared": [name for name in every if name not in findings],
         "undefined_findings": [
-            name for name, value in zip(findings, compared.auroc[0], strict=True) if np.isnan(value.value)
+            name for name, value in zip(findings, compared.systems[0].auroc, strict=True) if np.isnan(value.value)
         ],
         "notes": list(_NOTES),
         "disclaimer": DISCLAIMER,
@@ -138,12 +150,21 @@ def comparison_tables(comparison: dict[str, Any]) -> list[TextTable]:
                 shown_p(one["p_value_holm"]),
                 shown_p(one["delong"]["p_value"]),
                 f"{comparison['findings'][name]['positives']:,}",
+                f"{comparison['findings'][name]['positive_patients']:,}",
             ]
             for name, one in pair["findings"].items()
         ]
         mean = pair["mean"]
-        rows.append(["mean", _shown_difference(mean["auroc"]), shown_p(mean["p_value"]), "", "", ""])
-        header = ["finding", "difference [95 %]", "p", "p\n(Holm)", "p\n(DeLong)", "present"]
+        rows.append(["mean", _shown_difference(mean["auroc"]), shown_p(mean["p_value"]), "", "", "", ""])
+        header = [
+            "finding",
+            "difference [95 %]",
+            "p",
+            "p\n(Holm)",
+            "p\n(DeLong)",
+            "films\nwith it",
+            "patients\nwith it",
+        ]
         tables.append(TextTable(f"{pair['second']} minus {pair['first']}", header, rows))
     return tables
 
@@ -186,24 +207,51 @@ def _names(reports: Sequence[StoredReport]) -> list[str]:
     ]
 
 
-def _pair(pair: Pair, names: Sequence[str], findings: Sequence[str]) -> dict[str, Any]:
+def _measures(auroc: Measured, precision: Measured) -> dict[str, Any]:
+    return {"auroc": estimate_json(auroc.estimate), "average_precision": estimate_json(precision.estimate)}
+
+
+def _pair(
+    pair: SystemPair,
+    names: Sequence[str],
+    findings: Sequence[str],
+    scores: Sequence[Float64[np.ndarray, "films findings"]],
+    labels: Float64[np.ndarray, "films findings"],
+) -> dict[str, Any]:
+    mean = pair.mean_auroc
+    by_finding = {}
+    for k, (name, auroc, precision) in enumerate(zip(findings, pair.auroc, pair.average_precision, strict=True)):
+        both = np.stack([scores[pair.first][:, k], scores[pair.second][:, k]], axis=1)
+        by_finding[name] = _finding(auroc, precision, placements(both, labels[:, k]).test(0, 1))
     return {
         "first": names[pair.first],
         "second": names[pair.second],
-        "mean": {"auroc": estimate_json(pair.mean.auroc), "p_value": number_json(pair.mean.p_value)},
-        "findings": {name: _finding(one) for name, one in zip(findings, pair.findings, strict=True)},
+        "mean": {
+            "auroc": estimate_json(mean.estimate),
+            "p_value": number_json(mean.p_value),
+            "average_precision": _tested(pair.mean_average_precision),
+        },
+        "findings": by_finding,
     }
 
 
-def _finding(one: FindingDifference) -> dict[str, Any]:
+def _finding(auroc: PairedDifference, precision: PairedDifference, delong: DelongTest) -> dict[str, Any]:
+    """Where patients are too few for a test of ours there is none of DeLong's either."""
+    error, p_value = (float("nan"),) * 2 if auroc.estimate.why else (delong.standard_error, delong.p_value)
     return {
-        "auroc": estimate_json(one.auroc),
+        "auroc": estimate_json(auroc.estimate),
+        "p_value": number_json(auroc.p_value),
+        "p_value_holm": number_json(auroc.p_value_holm),
+        "average_precision": _tested(precision),
+        "delong": {"standard_error": number_json(error), "p_value": number_json(p_value)},
+    }
+
+
+def _tested(one: PairedDifference) -> dict[str, Any]:
+    return {
+        "difference": estimate_json(one.estimate),
         "p_value": number_json(one.p_value),
         "p_value_holm": number_json(one.p_value_holm),
-        "delong": {
-            "standard_error": number_json(one.delong.standard_error),
-            "p_value": number_json(one.delong.p_value),
-        },
     }
 
 
@@ -218,8 +266,9 @@ def _shown_difference(estimate: dict[str, Any]) -> str:
 
 
 def _interval(estimate: dict[str, Any], form: str) -> str:
-    low, high = (format(end, form) if end is not None else "?" for end in (estimate["low"], estimate["high"]))
-    return f"[{low}, {high}]"
+    if estimate["low"] is None:
+        return f"[{no_interval(estimate)}]"
+    return f"[{estimate['low']:{form}}, {estimate['high']:{form}}]"
 
 
 LEVEL = 0.05
@@ -278,8 +327,10 @@ def pair_sentences(pair: dict[str, Any]) -> list[str]:
     first, second, mean = pair["first"], pair["second"], pair["mean"]["auroc"]
     if mean["value"] is None:
         return [f"{second} and {first} cannot be compared: no finding occurs both present and absent."]
+    if mean["low"] is None:
+        return [f"Whether {second} and {first} differ cannot be told from these films: {no_interval(mean)}."]
     measured = f"{signed_number(mean['value'])} ({signed_interval(mean)}, p {shown_p(pair['mean']['p_value'])})"
-    if mean["low"] is None or mean["low"] <= 0 <= mean["high"]:
+    if mean["low"] <= 0 <= mean["high"]:
         sentences = [f"These films do not distinguish the mean AUROC of {second} from that of {first}: {measured}."]
     else:
         higher = "higher" if mean["value"] > 0 else "lower"
@@ -289,8 +340,12 @@ def pair_sentences(pair: dict[str, Any]) -> list[str]:
         names = [words(name) for name, one in differing.items() if sign * one["auroc"]["value"] > 0]
         if names:
             sentences.append(f"After Holm's correction it ranks {word} in {', '.join(names)}.")
-    if not differing:
-        sentences.append(f"No single finding differs at the level {LEVEL} after Holm's correction.")
+    untested = [name for name, one in pair["findings"].items() if one["p_value"] is None]
+    if not differing and len(untested) < len(pair["findings"]):
+        of = "Of those that could be tested, no" if untested else "No"
+        sentences.append(f"{of} single finding differs at the level {LEVEL} after Holm's correction.")
+    if untested:
+        sentences.append(f"Too few patients to test: {listed(untested)}.")
     return sentences
 
 
@@ -310,6 +365,8 @@ def _csv_rows(comparison: dict[str, Any]) -> list[dict[str, Any]]:
                     "delong_standard_error": delong.get("standard_error"),
                     "delong_p_value": delong.get("p_value"),
                     "positives": comparison["findings"].get(name, {}).get("positives"),
+                    "positive_patients": comparison["findings"].get(name, {}).get("positive_patients"),
+                    "why_no_interval": one["auroc"].get("why", ""),
                 }
             )
     return rows

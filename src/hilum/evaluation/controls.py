@@ -7,10 +7,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hilum.evaluation.case import Case, Ranking
-from hilum.evaluation.views import Cell, TableView, View, cell, decimal, interval, signed_interval, words
-from hilum.metrics.bootstrap import estimate, estimate_json, macro_mean
+from hilum.evaluation.case import Case
+from hilum.evaluation.views import (
+    Cell,
+    TableView,
+    View,
+    cell,
+    decimal,
+    interval,
+    positives_cell,
+    signed_interval,
+    words,
+)
+from hilum.metrics.bootstrap import estimate_json
 from hilum.metrics.controls import Control, Records, run_controls
+from hilum.metrics.influence import against_zero, average
 
 key = "controls"
 
@@ -22,7 +33,7 @@ CONTROLS = {
 
 
 def measure(case: Case) -> dict[str, Any]:
-    """Each control beside the system, in the same bootstrap samples; empty where no patient can be on both sides.
+    """Each control beside the system, on the same films; empty where no patient can be on both sides.
 
     In the form of report.json: {CONTROL: {mean: {auroc, difference: ESTIMATE (system minus control, paired, over the
     findings that both define)}, findings: {FINDING: {auroc}}, undefined_findings}}.
@@ -35,17 +46,18 @@ def measure(case: Case) -> dict[str, Any]:
     if not leaks and case.films.notes.get("protocol") != "image":
         return {}
     findings = case.evaluated.findings
-    pair = (_records(films, findings) for films in (training, case.evaluated.truth))
-    found = run_controls(*pair, draws=case.draws, seed=case.seed)
-    return {name: _control_json(control, case.ranking) for name, control in found.items()}
+    learned_from, judged = (_records(films, findings) for films in (training, case.evaluated.truth))
+    found = run_controls(learned_from, judged, case.evaluated.numbers)
+    return {name: _control_json(control, findings) for name, control in found.items()}
 
 
-def _control_json(control: Control, system: Ranking) -> dict[str, Any]:
-    mean = estimate(*macro_mean(control.auroc, control.per_draw))
-    difference = estimate(*macro_mean(system.values - control.auroc, system.per_draw - control.per_draw))
-    found = {name: estimate(float(control.auroc[i]), control.per_draw[:, i]) for i, name in enumerate(system.findings)}
+def _control_json(control: Control, findings: Sequence[str]) -> dict[str, Any]:
+    found = {name: auroc.estimate for name, auroc in zip(findings, control.auroc, strict=True)}
     return {
-        "mean": {"auroc": estimate_json(mean), "difference": estimate_json(difference)},
+        "mean": {
+            "auroc": estimate_json(average(control.auroc).estimate),
+            "difference": estimate_json(against_zero(average(control.ahead)).estimate),
+        },
         "findings": {name: {"auroc": estimate_json(auroc)} for name, auroc in found.items()},
         "undefined_findings": [name for name, auroc in found.items() if math.isnan(auroc.value)],
     }
@@ -63,16 +75,24 @@ def view(report: dict[str, Any]) -> View | None:
     controls = report["controls"]
     if not controls:
         return None
-    rows = [(Cell("Mean"), cell(report["mean"]["auroc"]), *(cell(one["mean"]["auroc"]) for one in controls.values()))]
+    rows = [
+        (
+            Cell("Mean"),
+            cell(report["mean"]["auroc"]),
+            *(cell(one["mean"]["auroc"]) for one in controls.values()),
+            Cell(""),
+        )
+    ]
     rows += [
         (
             Cell(words(name)),
             cell(finding["auroc"]),
             *(cell(control["findings"][name]["auroc"]) for control in controls.values()),
+            positives_cell(finding),
         )
         for name, finding in report["findings"].items()
     ]
-    header = ("AUROC", report["system"], *(CONTROLS[name][0] for name in controls))
+    header = ("AUROC", report["system"], *(CONTROLS[name][0] for name in controls), "With the finding")
     return View(
         "controls",
         "What can be had without pixels",
@@ -83,8 +103,8 @@ def view(report: dict[str, Any]) -> View | None:
         ),
         tables=(TableView("AUROC of the controls per finding", header, tuple(rows)),),
         legend=(
-            "Controls are learned from the training films and evaluated in the same patient-clustered bootstrap "
-            "samples. Patient identity: the mean label of the patient's training films and one more film of the "
+            "Controls are learned from the training films and evaluated on the same films as the system. "
+            "Patient identity: the mean label of the patient's training films and one more film of the "
             "training prevalence. View, age, sex: a logistic regression per finding. A finding is undefined for a "
             "control whose training labels are of one class. Means are over defined findings; differences are over "
             "the findings that both define."

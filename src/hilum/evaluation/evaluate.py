@@ -17,6 +17,7 @@ from hilum.evaluation.inputs import EvaluationSet, read_predictions, read_refere
 from hilum.evaluation.page import write_report
 from hilum.evaluation.published import MEAN, Published, others, peers
 from hilum.evaluation.render import model_card
+from hilum.evaluation.views import interval
 from hilum.files import write_whole
 from hilum.findings import CHESTXRAY14
 from hilum.messages import messages
@@ -49,7 +50,7 @@ class Report:
         films, patients, mean = self.content["films"], self.content["patients"], self.mean_auroc
         return (
             f"<Report on {films:,} films of {patients:,} patients, {len(self.findings)} findings: "
-            f"mean AUROC {mean.value:.3f} ({mean.low:.3f} to {mean.high:.3f})>"
+            f"mean AUROC {mean.value:.3f} ({interval(estimate_json(mean))})>"
         )
 
     @property
@@ -94,12 +95,13 @@ def evaluate_scores(
 ) -> Report:
     """Evaluate scores on a split: AUROC, average precision, calibration, subgroups, with 95 % intervals.
 
-    Intervals are from patient-clustered bootstrap samples.
+    Patients, not films, are the units of the intervals; where too few have a finding, `why` says so in their place.
 
     Args:
         scores: a column `film`, then a column per finding; any finite numbers that rise with the finding.
         split: which films are evaluated; scores of other films of the manifest are not looked at.
-        draws: number of bootstrap samples.
+        seed: of the noise from which the interval of the calibration error comes.
+        draws: number of patient-clustered bootstrap samples, which only localization needs.
         system: what gave the scores, for the heading.
         allow_missing: evaluate the films that have scores, and name the others, where some have none.
         allow_unknown: leave out scores of films that the manifest does not hold.

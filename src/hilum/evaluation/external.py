@@ -10,20 +10,10 @@ from hilum.evaluation.case import Case
 from hilum.evaluation.inputs import EvaluationSet, StoredReport
 from hilum.evaluation.operating_points import operating_section
 from hilum.evaluation.views import Cell, TableView, View, decimal, listed, plural, shown_p, signed_interval, words
-from hilum.metrics.bootstrap import (
-    Estimate,
-    bootstrap,
-    estimate,
-    estimate_json,
-    estimate_of,
-    macro_mean,
-    number_json,
-    resampled_sums,
-    share,
-)
+from hilum.metrics.bootstrap import estimate_json, estimate_of, number_json
 from hilum.metrics.compare import holm, independent_difference
+from hilum.metrics.influence import average, measured_per_finding, measured_rate, patient_codes
 from hilum.metrics.operating_points import point_label
-from hilum.metrics.ranking import auroc_per_finding
 from hilum.metrics.thresholds import Threshold
 from hilum.model.thresholds import OperatingPoints
 
@@ -49,7 +39,7 @@ def shift_section(
     """What changed since another report of the same model, on other patients.
 
     Differences are here minus there. Patients are others, so nothing is paired: an interval comes from the two values'
-    own intervals in the two reports, which need no new bootstrap samples. In the form of report.json:
+    own intervals in the two reports. In the form of report.json:
 
         report    the other report's {system, folder, protocol, split, films, patients, films_fingerprint}
         same_model    true if the weights are the same, null if that cannot be seen
@@ -77,7 +67,7 @@ def shift_section(
         for name in names
         if all(report["findings"][name]["auroc"]["value"] is not None for report in (here, before))
     ]
-    prevalences = [_prevalences(one, names, here["draws"], here["seed"]) for one in (there.evaluated, evaluated)]
+    prevalences = [_prevalences(one, names) for one in (there.evaluated, evaluated)]
     findings: dict[str, dict[str, Any]] = {
         name: {
             "auroc": _change(before["findings"][name]["auroc"], here["findings"][name]["auroc"]),
@@ -121,7 +111,7 @@ def check_report(there: StoredReport, *, films_fingerprint: str, split: str, wei
         HilumError: if the other report is of another model, or of the same split of the same manifest.
     """
     before = there.content
-    lacking = [key for key in ("calibration", "operating_points", "mean", "draws", "seed") if key not in before]
+    lacking = [key for key in ("calibration", "operating_points", "mean") if key not in before]
     if lacking:
         raise HilumError(
             f"report.json must have {lacking[0]!r}, got none in {there.folder}. Make the report again with "
@@ -200,30 +190,24 @@ def _notes(
 
 
 def _mean_auroc(report: dict[str, Any], evaluated: EvaluationSet, names: Sequence[str]) -> dict[str, Any]:
-    """The report's own mean if it is over these findings, else one over them from the same bootstrap samples."""
+    """The report's own mean if it is over these findings, else one over them."""
     own = [name for name, one in report["findings"].items() if one["auroc"]["value"] is not None]
     if own == list(names):
         mean: dict[str, Any] = report["mean"]["auroc"]
         return mean
     places = [evaluated.findings.index(name) for name in names]
-    numbers, labels = evaluated.numbers[:, places], evaluated.labels[:, places]
-    drawn = bootstrap(numbers, labels, evaluated.patients, draws=report["draws"], seed=report["seed"]).auroc
-    if len(set(evaluated.patients.tolist())) < 2:
-        drawn[:] = np.nan
-    return estimate_json(estimate(*macro_mean(auroc_per_finding(numbers, labels), drawn)))
+    aurocs, _ = measured_per_finding(evaluated.numbers[:, places], evaluated.labels[:, places], evaluated.patients)
+    return estimate_json(average(aurocs).estimate)
 
 
-def _prevalences(evaluated: EvaluationSet, names: Sequence[str], draws: int, seed: int) -> dict[str, dict[str, Any]]:
+def _prevalences(evaluated: EvaluationSet, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The proportion of films with each finding among those whose label is known."""
-    labels = evaluated.labels[:, [evaluated.findings.index(name) for name in names]]
-    parts = np.hstack([labels == 1, ~np.isnan(labels)]).astype(np.float64)
-    drawn, everything = resampled_sums(parts, evaluated.patients, draws=draws, seed=seed), parts.sum(axis=0)
+    codes, _ = patient_codes(evaluated.patients)
     found = {}
-    for k, name in enumerate(names):
-        whole = k + len(names)
-        people = len(set(evaluated.patients[~np.isnan(labels[:, k])].tolist()))
-        one = share(float(everything[k]), float(everything[whole]), drawn[:, k], drawn[:, whole], patients=people)
-        found[name] = estimate_json(one)
+    for name in names:
+        labels = evaluated.labels[:, evaluated.findings.index(name)]
+        rate = measured_rate((labels == 1).astype(np.float64), ~np.isnan(labels), codes, "")
+        found[name] = estimate_json(rate.estimate)
     return found
 
 
@@ -246,9 +230,7 @@ def _points(here: dict[str, Any], evaluated: EvaluationSet, before: dict[str, An
             name: {finding: _threshold(point[finding]) if finding in point else None for finding in evaluated.findings}
             for name, point in frozen.items()
         }
-        now = operating_section(
-            evaluated, OperatingPoints("", points), prevalence={}, draws=here["draws"], seed=here["seed"]
-        )
+        now = operating_section(evaluated, OperatingPoints("", points), prevalence={})
     else:
         now = own
     changes: dict[str, dict[str, Any]] = {}
@@ -273,13 +255,11 @@ def _points(here: dict[str, Any], evaluated: EvaluationSet, before: dict[str, An
 
 
 def _threshold(one: dict[str, Any]) -> Threshold:
-    return Threshold(one["threshold"], one["unsure_from"], one["unsure_to"])
+    return Threshold(one["threshold"], one["unsure_from"], one["unsure_to"], one.get("unsure_why", ""))
 
 
 def _change(was: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     difference, p = independent_difference(estimate_of(was), estimate_of(now))
-    if np.isnan(difference.low) or np.isnan(difference.high):
-        difference, p = Estimate(difference.value, float("nan"), float("nan"), difference.undefined), float("nan")
     return {
         "there": was,
         "here": now,

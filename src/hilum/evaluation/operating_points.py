@@ -4,34 +4,32 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64, Shaped
+from jaxtyping import Float64
 
 from hilum.evaluation.case import Case
 from hilum.evaluation.curves import threshold_view
 from hilum.evaluation.inputs import EvaluationSet
-from hilum.evaluation.views import Block, Cell, TableView, View, cell, words
-from hilum.metrics.bootstrap import PerDraw, estimate, estimate_json, quotient, resampled_sums, share
+from hilum.evaluation.views import Block, Cell, TableView, View, cell, positives_cell, words
+from hilum.metrics.bootstrap import Estimate, estimate_json
+from hilum.metrics.influence import Codes, measured_rate, patient_codes
 from hilum.metrics.operating_points import point_label
-from hilum.metrics.thresholds import Threshold, predictive_values
+from hilum.metrics.thresholds import Threshold, predictive_estimates
 from hilum.model.thresholds import OperatingPoints, unsure
 
 key = "operating_points"
 
 Numbers = Float64[np.ndarray, " films"]
-Groups = Bool[np.ndarray, "films groups"]
-
-_GROUPS = 5
 
 
 def measure(case: Case) -> dict[str, Any] | None:
     """Each operating point's rates on the evaluation set; None without thresholds."""
     if case.points is None:
         return None
-    return operating_section(case.evaluated, case.points, prevalence=case.prevalence, draws=case.draws, seed=case.seed)
+    return operating_section(case.evaluated, case.points, prevalence=case.prevalence)
 
 
 def operating_section(
-    evaluated: EvaluationSet, points: OperatingPoints, *, prevalence: Mapping[str, float], draws: int, seed: int
+    evaluated: EvaluationSet, points: OperatingPoints, *, prevalence: Mapping[str, float]
 ) -> dict[str, Any]:
     """Sensitivity, specificity, PPV, NPV, positive calls and indeterminate films, in the form of report.json.
 
@@ -41,104 +39,61 @@ def operating_section(
     Raises:
         ValueError: if a prevalence is not in (0, 1).
     """
-    result: dict[str, Any] = {name: {} for name in points.points}
-    chosen = [
-        (name, k, threshold)
+    codes, _ = patient_codes(evaluated.patients)
+    return {
+        name: {
+            finding: _finding(
+                evaluated.numbers[:, k], evaluated.labels[:, k], codes, threshold, prevalence.get(finding)
+            )
+            for k, finding in enumerate(evaluated.findings)
+            if (threshold := thresholds[finding]) is not None
+        }
         for name, thresholds in points.points.items()
-        for k, finding in enumerate(evaluated.findings)
-        if (threshold := thresholds[finding]) is not None
-    ]
-    if not chosen:
-        return result
-    numbers, labels, patients = evaluated.numbers, evaluated.labels, evaluated.patients
-    tables = [_groups(numbers[:, k], labels[:, k], threshold) for _, k, threshold in chosen]
-    drawn = resampled_sums(np.hstack(tables).astype(np.float64), patients, draws=draws, seed=seed)
-    for i, (name, k, threshold) in enumerate(chosen):
-        finding = evaluated.findings[k]
-        here = drawn[:, i * _GROUPS : (i + 1) * _GROUPS].T
-        result[name][finding] = _finding(tables[i], here, patients, threshold, prevalence.get(finding))
-    return result
-
-
-def _groups(scores: Numbers, labels: Numbers, threshold: Threshold) -> Groups:
-    """True and false positives, false and true negatives, and indeterminate films, a column each."""
-    present, absent, called = labels == 1, labels == 0, scores >= threshold.value
-    in_band = unsure(scores, threshold) & (present | absent)
-    return np.stack([present & called, absent & called, present & ~called, absent & ~called, in_band], axis=1)
+    }
 
 
 def _finding(
-    table: Groups,
-    drawn: Float64[np.ndarray, "groups draws"],
-    patients: Shaped[np.ndarray, " films"],
-    threshold: Threshold,
-    prevalence: float | None,
+    scores: Numbers, labels: Numbers, codes: Codes, threshold: Threshold, prevalence: float | None
 ) -> dict[str, Any]:
-    groups = list(table.T)
-    everything = [float(number) for number in table.sum(axis=0)]
-    parts = {
-        "sensitivity": (0, (0, 2)),
-        "specificity": (3, (1, 3)),
-        "ppv": (0, (0, 1)),
-        "npv": (3, (2, 3)),
-        "unsure": (4, (0, 1, 2, 3)),
+    """Films whose label is unknown are left out."""
+    present, absent, called = labels == 1, labels == 0, scores >= threshold.value
+    known, in_band = present | absent, unsure(scores, threshold)
+    rates = {
+        name: measured_rate(what.astype(np.float64), among, codes, whose)
+        for name, what, among, whose in (
+            ("sensitivity", called, present, "with the finding"),
+            ("specificity", ~called, absent, "without the finding"),
+            ("ppv", present, known & called, "called"),
+            ("npv", absent, known & ~called, "not called"),
+            ("unsure", in_band, known, ""),
+            ("alarms_per_100", called, known, ""),
+        )
     }
-    result: dict[str, Any] = {
+    estimates = {name: rate.estimate for name, rate in rates.items()}
+    estimates["alarms_per_100"] = _per_100(estimates["alarms_per_100"])
+    at_prevalence = None
+    if prevalence is not None:
+        ppv, npv = predictive_estimates(rates["sensitivity"], rates["specificity"], prevalence)
+        at_prevalence = {"prevalence": prevalence, "ppv": estimate_json(ppv), "npv": estimate_json(npv)}
+    return {
         "threshold": threshold.value,
         "unsure_from": threshold.low,
         "unsure_to": threshold.high,
-        "at_prevalence": None,
+        "unsure_why": threshold.why,
+        "at_prevalence": at_prevalence,
+        "positives": int(present.sum()),
+        "positive_patients": len(np.unique(codes[present])),
+        "true_positives": int((present & called).sum()),
+        "false_positives": int((absent & called).sum()),
+        "false_negatives": int((present & ~called).sum()),
+        "true_negatives": int((absent & ~called).sum()),
+        "unsure_films": int((known & in_band).sum()),
+        **{name: estimate_json(one) for name, one in estimates.items()},
     }
-    result |= {
-        name: int(number)
-        for name, number in zip(
-            ("true_positives", "false_positives", "false_negatives", "true_negatives", "unsure_films"),
-            everything,
-            strict=True,
-        )
-    }
-    for name, (part, whole) in parts.items():
-        here = np.any([groups[i] for i in whole], axis=0)
-        result[name] = estimate_json(
-            share(
-                everything[part],
-                sum(everything[i] for i in whole),
-                drawn[part],
-                np.sum([drawn[i] for i in whole], axis=0),
-                patients=len(set(patients[here])),
-            )
-        )
-    films = sum(everything[:4])
-    positive_calls = 100 * (everything[0] + everything[1]) / films if films else float("nan")
-    result["alarms_per_100"] = estimate_json(
-        estimate(positive_calls, 100 * quotient(drawn[0] + drawn[1], drawn[:4].sum(axis=0)))
-    )
-    if prevalence is not None:
-        result["at_prevalence"] = _at_prevalence(everything, drawn, prevalence, result)
-    return result
 
 
-def _at_prevalence(everything: list[float], drawn: Any, prevalence: float, result: dict[str, Any]) -> dict[str, Any]:
-    """PPV and NPV at a prevalence, from sensitivity and specificity on all films and in each bootstrap sample.
-
-    Where one of the two is 0 or 1 in every sample, from the ends of their own intervals instead.
-    """
-
-    def rates(sums: list[PerDraw]) -> tuple[PerDraw, PerDraw]:
-        return quotient(sums[0], sums[0] + sums[2]), quotient(sums[3], sums[1] + sums[3])
-
-    on_all = predictive_values(*rates([np.array([number]) for number in everything]), prevalence)
-    in_draws = predictive_values(*rates(list(drawn)), prevalence)
-    found = [estimate(float(value[0]), per_draw) for value, per_draw in zip(on_all, in_draws, strict=True)]
-    if {result["sensitivity"]["value"], result["specificity"]["value"]} & {0.0, 1.0}:
-        ends = []
-        for end in ("low", "high"):
-            sensitivity, specificity = (
-                np.array([result[name][end]], np.float64) for name in ("sensitivity", "specificity")
-            )
-            ends.append(predictive_values(sensitivity, specificity, prevalence))
-        found = [one._replace(low=float(ends[0][i][0]), high=float(ends[1][i][0])) for i, one in enumerate(found)]
-    return {"prevalence": prevalence, "ppv": estimate_json(found[0]), "npv": estimate_json(found[1])}
+def _per_100(rate: Estimate) -> Estimate:
+    return rate._replace(value=100 * rate.value, low=100 * rate.low, high=100 * rate.high)
 
 
 _MEASURES = ("sensitivity", "specificity", "ppv", "npv", "alarms_per_100", "unsure")
@@ -151,6 +106,7 @@ _HEADER = (
     "NPV",
     "Positive calls per 100 films",
     "Indeterminate",
+    "With the finding",
 )
 
 
@@ -166,24 +122,29 @@ def view(report: dict[str, Any]) -> View:
         "A film is called if its score is at least the threshold. Thresholds were chosen on validation films and are "
         "used here as they were: what they reach here may miss what they were chosen for.",
         "A score is indeterminate in the threshold's 95 % interval, which stands below it: other validation patients "
-        "could have given a threshold on the other side. The rates count such films by the chosen threshold.",
+        "could have given a threshold on the other side. The rates count such films by the chosen threshold. Where too "
+        "few validation patients had the finding for an interval, every score is indeterminate.",
         "PPV and NPV hold for the prevalence in these films, and change with it.",
     ]
     return View(
         "calls",
         title,
         tuple(sentences),
-        tables=tuple(TableView(point_label(name), *_rows(point)) for name, point in points.items() if point),
+        tables=tuple(
+            TableView(point_label(name), *_rows(point, report["findings"])) for name, point in points.items() if point
+        ),
         blocks=slider,
     )
 
 
-def _rows(point: dict[str, Any]) -> tuple[tuple[str, ...], tuple[tuple[Cell, ...], ...]]:
+def _rows(point: dict[str, Any], findings: dict[str, Any]) -> tuple[tuple[str, ...], tuple[tuple[Cell, ...], ...]]:
     stated = any(one["at_prevalence"] for one in point.values())
     rows = []
     for name, one in point.items():
-        band = f"{one['unsure_from']:.3f} to {one['unsure_to']:.3f}"
+        band = one.get("unsure_why") or f"{one['unsure_from']:.3f} to {one['unsure_to']:.3f}"
         row = [Cell(words(name)), Cell(f"{one['threshold']:.3f}", band), *(cell(one[measure]) for measure in _MEASURES)]
+        counted = one if "positives" in one else findings.get(name)
+        row.append(positives_cell(counted) if counted else Cell(""))
         if stated:
             row += _at(one["at_prevalence"])
         rows.append(tuple(row))

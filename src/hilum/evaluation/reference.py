@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Shaped
+from jaxtyping import Float64
 
 from hilum.errors import PredictionsError
 from hilum.evaluation.case import Case
@@ -22,25 +22,30 @@ from hilum.evaluation.views import (
     words,
 )
 from hilum.findings import COMPOSITES
-from hilum.metrics.bootstrap import bootstrap, estimate, estimate_json, macro_mean, resampled_sums, share
-from hilum.metrics.ranking import auroc_per_finding
+from hilum.metrics.bootstrap import estimate_json
+from hilum.metrics.influence import (
+    Codes,
+    against_zero,
+    average,
+    measured_per_finding,
+    measured_rate,
+    minus,
+    patient_codes,
+)
 
 key = "reference"
 
 PerFilm = Float64[np.ndarray, " films"]
-
-_RATES = {"sensitivity": (0, 2), "specificity": (3, 1), "ppv": (0, 1), "npv": (3, 2)}
-"""Each rate's part, and what makes it whole with it: of true and false positives, false and true negatives."""
 
 
 def measure(case: Case) -> dict[str, Any]:
     """The scores against the reference's labels and the manifest's; empty without a reference."""
     if case.reference is None:
         return {}
-    return reference_section(case.evaluated, case.reference, draws=case.draws, seed=case.seed)
+    return reference_section(case.evaluated, case.reference)
 
 
-def reference_section(evaluated: EvaluationSet, reference: Reference, *, draws: int, seed: int) -> dict[str, Any]:
+def reference_section(evaluated: EvaluationSet, reference: Reference) -> dict[str, Any]:
     """AUROC of the scores against the reference's labels and the manifest's, and what the latter score themselves.
 
     All of a finding's numbers are of the same films: those whose label both know. A composite of findings takes the
@@ -50,9 +55,9 @@ def reference_section(evaluated: EvaluationSet, reference: Reference, *, draws: 
         films, patients    evaluated films that it holds a label of
         not_compared: {NAME: why}    labels of the reference that nothing here stands for
         mean: {AUROCS}    over the findings that both define
-        findings: {NAME: {made_of: [FINDING], films, patients, positives (reference), manifest_positives, AUROCS,
-            labels: {sensitivity, specificity, ppv, npv, auroc: ESTIMATE, true_positives, false_positives,
-            false_negatives, true_negatives}}}
+        findings: {NAME: {made_of: [FINDING], films, patients, positives, positive_patients (reference),
+            manifest_positives, manifest_positive_patients, AUROCS, labels: {sensitivity, specificity, ppv, npv, auroc:
+            ESTIMATE, true_positives, false_positives, false_negatives, true_negatives}}}
         AUROCS: auroc (against the reference), manifest_auroc, difference (auroc minus manifest_auroc): ESTIMATE
 
     Raises:
@@ -86,23 +91,21 @@ def reference_section(evaluated: EvaluationSet, reference: Reference, *, draws: 
             "Fill its cells, or evaluate another split."
         )
     theirs, mined, scores, patients = theirs[here], mined[here], scores[here], evaluated.patients[here]
-    three = np.hstack([scores, scores, np.nan_to_num(mined)]), np.hstack([theirs, mined, theirs])
-    values = auroc_per_finding(*three)
-    drawn = bootstrap(*three, patients, draws=draws, seed=seed).auroc
-    if len(set(patients.tolist())) < 2:
-        drawn[:] = np.nan
-    value, per_draw = values.reshape(3, -1), drawn.reshape(len(drawn), 3, -1)
-    gap, gap_per_draw = value[0] - value[1], per_draw[:, 0] - per_draw[:, 1]
-    both = ~np.isnan(gap)
+    by_theirs, _ = measured_per_finding(scores, theirs, patients)
+    by_mined, _ = measured_per_finding(scores, mined, patients)
+    of_labels, _ = measured_per_finding(np.nan_to_num(mined), theirs, patients)
+    gaps = [minus(one, other) for one, other in zip(by_theirs, by_mined, strict=True)]
+    both = [k for k, gap in enumerate(gaps) if not np.isnan(gap.value)]
+    codes, _ = patient_codes(patients)
     return {
         "file": reference.path.name,
         "films": len(patients),
         "patients": len(set(patients.tolist())),
         "not_compared": not_compared,
         "mean": {
-            "auroc": estimate_json(estimate(*macro_mean(value[0][both], per_draw[:, 0][:, both]))),
-            "manifest_auroc": estimate_json(estimate(*macro_mean(value[1][both], per_draw[:, 1][:, both]))),
-            "difference": estimate_json(estimate(*macro_mean(gap, gap_per_draw))),
+            "auroc": estimate_json(average([by_theirs[k] for k in both]).estimate),
+            "manifest_auroc": estimate_json(average([by_mined[k] for k in both]).estimate),
+            "difference": estimate_json(against_zero(average([gaps[k] for k in both])).estimate),
         },
         "findings": {
             name: {
@@ -110,13 +113,15 @@ def reference_section(evaluated: EvaluationSet, reference: Reference, *, draws: 
                 "films": int((~np.isnan(theirs[:, k])).sum()),
                 "patients": len(set(patients[~np.isnan(theirs[:, k])].tolist())),
                 "positives": int((theirs[:, k] == 1).sum()),
+                "positive_patients": len(set(patients[theirs[:, k] == 1].tolist())),
                 "manifest_positives": int((mined[:, k] == 1).sum()),
-                "auroc": estimate_json(estimate(float(value[0, k]), per_draw[:, 0, k])),
-                "manifest_auroc": estimate_json(estimate(float(value[1, k]), per_draw[:, 1, k])),
-                "difference": estimate_json(estimate(float(gap[k]), gap_per_draw[:, k])),
+                "manifest_positive_patients": len(set(patients[mined[:, k] == 1].tolist())),
+                "auroc": estimate_json(by_theirs[k].estimate),
+                "manifest_auroc": estimate_json(by_mined[k].estimate),
+                "difference": estimate_json(against_zero(gaps[k]).estimate),
                 "labels": {
-                    **_label_rates(theirs[:, k], mined[:, k], patients, draws=draws, seed=seed),
-                    "auroc": estimate_json(estimate(float(value[2, k]), per_draw[:, 2, k])),
+                    **_label_rates(theirs[:, k], mined[:, k], codes),
+                    "auroc": estimate_json(of_labels[k].estimate),
                 },
             }
             for k, (name, made_of) in enumerate(compared.items())
@@ -132,29 +137,22 @@ def _composite(evaluated: EvaluationSet, made_of: tuple[str, ...]) -> tuple[PerF
     return evaluated.numbers[:, places].max(axis=1), mined
 
 
-def _label_rates(
-    theirs: PerFilm, mined: PerFilm, patients: Shaped[np.ndarray, " films"], *, draws: int, seed: int
-) -> dict[str, Any]:
+def _label_rates(theirs: PerFilm, mined: PerFilm, codes: Codes) -> dict[str, Any]:
     """What the manifest's labels reach as a test for the reference's."""
-    yes, called = theirs == 1, mined == 1
-    no, not_called = theirs == 0, mined == 0
-    groups = [yes & called, no & called, yes & not_called, no & not_called]
-    counts = [int(group.sum()) for group in groups]
-    drawn = resampled_sums(np.stack(groups, axis=1).astype(np.float64), patients, draws=draws, seed=seed).T
-    names = ("true_positives", "false_positives", "false_negatives", "true_negatives")
+    yes, no, called, not_called = theirs == 1, theirs == 0, mined == 1, mined == 0
     return {
-        **dict(zip(names, counts, strict=True)),
+        "true_positives": int((yes & called).sum()),
+        "false_positives": int((no & called).sum()),
+        "false_negatives": int((yes & not_called).sum()),
+        "true_negatives": int((no & not_called).sum()),
         **{
-            name: estimate_json(
-                share(
-                    float(counts[part]),
-                    float(counts[part] + counts[other]),
-                    drawn[part],
-                    drawn[part] + drawn[other],
-                    patients=len(set(patients[groups[part] | groups[other]].tolist())),
-                )
+            name: estimate_json(measured_rate(what.astype(np.float64), among, codes, whose).estimate)
+            for name, what, among, whose in (
+                ("sensitivity", called, yes, "with the finding"),
+                ("specificity", not_called, no, "without the finding"),
+                ("ppv", yes, called, "called"),
+                ("npv", no, not_called, "not called"),
             )
-            for name, (part, other) in _RATES.items()
         },
     }
 
@@ -207,8 +205,8 @@ def view(report: dict[str, Any]) -> View | None:
         (
             Cell(words(name)),
             Cell(count(one["films"]), plural(one["patients"], "patient")),
-            Cell(count(one["positives"])),
-            Cell(count(one["manifest_positives"])),
+            _with_it(one, "positives", "positive_patients"),
+            _with_it(one, "manifest_positives", "manifest_positive_patients"),
             cell(one["auroc"]),
             cell(one["manifest_auroc"]),
             cell(one["difference"], signed=True),
@@ -250,6 +248,11 @@ def reference_table(section: dict[str, Any]) -> tuple[str, list[str], list[list[
     ]
     title = f"By {section['file']}: {section['films']:,} of these films"
     return title, ["finding", "AUROC by it [95 %]", "by manifest", "labels by it", "positives"], rows
+
+
+def _with_it(finding: dict[str, Any], films: str, patients: str) -> Cell:
+    """Films with a finding, and their patients where the report counted them."""
+    return Cell(count(finding[films]), plural(finding[patients], "patient") if patients in finding else "")
 
 
 def _rate(labels: dict[str, Any], measure: str) -> Cell:

@@ -49,8 +49,8 @@ def model_card(report: dict[str, Any]) -> str:
     sections = [section for section in views(report) if section.on_card]
     evaluated = (
         f"Evaluated on {plural(report['films'], 'film')} of {plural(report['patients'], 'patient')}, split "
-        f"{report['split']}. Intervals are 95 % intervals from {count(report['draws'])} patient-clustered bootstrap "
-        "samples."
+        f"{report['split']}. Intervals are 95 % intervals in which patients, not films, are the units; where too few "
+        "patients have a finding, the reason stands in the interval's place."
     )
     parts = [
         f"# Model card: {model['recipe']}",

@@ -210,17 +210,28 @@ def view(report: dict[str, Any]) -> View | None:
         for measure in MEASURE_WORDS
         if _below(group[measure]["p_value_holm"])
     ]
+    tested = [group for group in groups if _is_tested(group)]
+    said = "Of the subgroups that are large enough to be tested, none" if len(tested) < len(groups) else "No subgroup"
+    if clear:
+        verdict = f"Differences from the rest of the films that chance does not explain: {'; '.join(clear)}."
+    elif tested:
+        verdict = (
+            f"{said} differs from the rest of the films, over all findings, by more than chance explains. That is no "
+            "proof that none does: the intervals show what these films cannot rule out."
+        )
+    else:
+        verdict = "No subgroup is large enough to be tested against the rest of the films."
     sentences = [
-        f"Differences from the rest of the films that chance does not explain: {'; '.join(clear)}."
-        if clear
-        else "No subgroup differs from the rest of the films, over all findings, by more than chance explains. That is "
-        "no proof that none does: the intervals show what these films cannot rule out.",
+        verdict,
         *dict.fromkeys(section["not_measured"].values()),
         *sentences,
     ]
     small = [_name(group) for group in groups if group["auroc"]["group"]["value"] is None]
     if small:
         sentences.append(f"Too small to be evaluated: {listed(small)}.")
+    alone = [_name(group) for group in groups if not _is_tested(group) and _name(group) not in small]
+    if alone:
+        sentences.append(f"Not tested, because the rest of the films is too small: {listed(alone)}.")
     measures = [name for name in MEASURE_WORDS if name not in section["not_measured"]]
     tables = [TableView("Each subgroup beside the rest of the films", *_table(groups, measures))]
     found = _single_findings(groups, measures)
@@ -327,6 +338,11 @@ def _legend(section: dict[str, Any]) -> str:
         f"in the table of single findings, which shows the {_SHOWN_FINDINGS} clearest, for all subgroups and findings. "
         "A subgroup may differ because its films are harder, not because the system performs worse for it."
     )
+
+
+def _is_tested(group: dict[str, Any]) -> bool:
+    """Whether any of its differences has a test."""
+    return any(group[measure]["p_value"] is not None for measure in MEASURE_WORDS)
 
 
 def _name(group: dict[str, Any]) -> str:

@@ -12,8 +12,13 @@ def decimal(value: float | None) -> str:
 
 
 def interval(estimate: dict[str, Any]) -> str:
-    """From low to high, or that there is none."""
-    return "no interval" if estimate["low"] is None else f"{estimate['low']:.3f} to {estimate['high']:.3f}"
+    """From low to high, or why there is none."""
+    return no_interval(estimate) if estimate["low"] is None else f"{estimate['low']:.3f} to {estimate['high']:.3f}"
+
+
+def no_interval(estimate: dict[str, Any]) -> str:
+    """What stands in the place of an interval: "too few patients with the finding: 3"."""
+    return str(estimate.get("why") or "no interval")
 
 
 def signed_number(value: float | None) -> str:
@@ -22,8 +27,10 @@ def signed_number(value: float | None) -> str:
 
 
 def signed_interval(difference: dict[str, Any]) -> str:
-    """The interval of a difference, with signs, or that there is none."""
-    return "no interval" if difference["low"] is None else f"{difference['low']:+.3f} to {difference['high']:+.3f}"
+    """The interval of a difference, with signs, or why there is none."""
+    if difference["low"] is None:
+        return no_interval(difference)
+    return f"{difference['low']:+.3f} to {difference['high']:+.3f}"
 
 
 def shown_p(value: float | None) -> str:
@@ -152,16 +159,21 @@ class View:
 
 
 def cell(estimate: dict[str, Any], *, signed: bool = False) -> Cell:
-    """An estimate with its interval; only the word undefined where there is none.
+    """An estimate with its interval, or why there is none; the word undefined where there is no value.
 
     Args:
         signed: with a plus before what is above 0, as differences are written.
     """
     if estimate["value"] is None:
-        return Cell("undefined")
+        return Cell("undefined", str(estimate.get("why") or ""))
     if not signed:
         return Cell(decimal(estimate["value"]), interval(estimate))
     return Cell(signed_number(estimate["value"]), signed_interval(estimate))
+
+
+def positives_cell(finding: dict[str, Any]) -> Cell:
+    """How many films have a finding, and how many patients."""
+    return Cell(count(finding["positives"]), plural(finding["positive_patients"], "patient"))
 
 
 _STEP = 0.05

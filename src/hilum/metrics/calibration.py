@@ -1,16 +1,16 @@
 """What scores mean as probabilities: lines fitted through logits, calibration error, Brier score, reliability table."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int, Shaped
 
-from hilum.metrics.bootstrap import Estimate, PerDraw, SumsPerDraw, estimate, quotient, resampled_sums, share
+from hilum.metrics.bootstrap import Estimate, PerDraw, estimate
 from hilum.metrics.influence import (
-    Measured as Influenced,
-)
-from hilum.metrics.influence import (
+    FEWEST_PATIENTS,
+    Measured,
     kurtosis_degrees,
     measured_mean,
     measured_rate,
@@ -192,22 +192,33 @@ class Bin(NamedTuple):
     lowest: float
     highest: float
     mean_score: float
-    present: Estimate  # share of its films with the finding
+    present: Measured  # proportion of its films with the finding
     films: int
     patients: int
     positives: int
+    positive_patients: int
 
 
-class Measured(NamedTuple):
-    """A measure on all films and in each resample of their patients."""
+@dataclass(frozen=True)
+class Gaps:
+    """How far each bin's films lie from calibrated, and what each patient adds to the error of that.
 
-    value: float
-    per_draw: PerDraw
+    Attributes:
+        found: mean score minus proportion with the finding, times the bin's proportion of the films.
+        parts: of each patient.
+        patients: with the finding, or without it: the fewer.
+        why: why there is no interval, or empty.
+    """
+
+    found: Float64[np.ndarray, " bins"]
+    parts: Float64[np.ndarray, "patients bins"]
+    patients: int
+    why: str
 
     @property
-    def estimate(self) -> Estimate:
-        """With its 95 % interval."""
-        return estimate(self.value, self.per_draw)
+    def error(self) -> float:
+        """The calibration error; NaN without a film."""
+        return float(np.abs(self.found).sum()) if len(self.found) else float("nan")
 
 
 @dataclass(frozen=True)
@@ -215,37 +226,39 @@ class Calibration:
     """One finding's calibration; all NaN if no label is known.
 
     Attributes:
-        ece: expected calibration error: distance of mean score and share present, averaged over the films' bins. It
-            is never 0 on few films: set it beside `ece_by_chance`. Each resample adds as much chance again, so its
-            draws are moved until their mean is the value.
+        ece: expected calibration error: distance of mean score and proportion present, averaged over the films' bins.
+            It is never 0 on few films: set it beside `ece_by_chance`. Its interval is for the error of all such
+            patients in these bins, which is smaller than the value on few films, and may be 0.
         ece_by_chance: the error that perfectly calibrated scores would show on as many independent films.
         brier: mean squared distance of score and label.
-        brier_skill: 1 - brier / that of the same score for every film, the share present; NaN for one class.
-        excess: mean score minus share present; above 0 the scores are too high on the whole.
+        brier_skill: 1 - brier / that of the same score for every film, the proportion present; NaN for one class.
+        excess: mean score minus proportion present; above 0 the scores are too high on the whole.
         slope: of the labels' logistic regression on the scores' logits: 1 if calibrated, below 1 if the scores are too
-            extreme; NaN for one class, or where a score is exactly 0 or 1.
+            extreme; NaN for one class, where a score is exactly 0 or 1, or where the scores separate the films.
         bins: the reliability table, from low scores to high.
+        gaps: of which `mean_error` makes the interval of a mean over findings.
     """
 
-    ece: Measured
+    ece: Estimate
     ece_by_chance: Estimate
     brier: Measured
     brier_skill: Measured
-    excess: Measured
+    excess: Estimate
     slope: Measured
     bins: tuple[Bin, ...]
+    gaps: Gaps
 
 
-def calibration(
-    scores: Numbers, labels: Numbers, patients: Shaped[np.ndarray, " films"], *, draws: int, seed: int, bins: int = BINS
+def measured_calibration(
+    scores: Numbers, labels: Numbers, patients: Shaped[np.ndarray, " films"], *, seed: int, bins: int = BINS
 ) -> Calibration:
-    """Measure one finding's calibration, with 95 % intervals from resampled patients.
+    """Measure one finding's calibration, with 95 % intervals in which patients are the units.
 
     Args:
         scores: in [0, 1].
         labels: 1 present, 0 absent, NaN unknown (left out).
         patients: whose film each is.
-        draws: number of resamples; those of `bootstrap` with the same patients and seed.
+        seed: of the noise by which the interval of `ece` is found.
         bins: of equally many films; fewer where scores tie, since equal scores share a bin.
 
     Raises:
@@ -253,34 +266,55 @@ def calibration(
 
     Source: Naeini, Cooper and Hauskrecht, "Obtaining well calibrated probabilities using Bayesian binning", AAAI 2015
         (expected calibration error); Cox, "Two further applications of a model for binary regression", Biometrika 45,
-        1958 (slope).
+        1958 (slope); Cameron and Miller, "A practitioner's guide to cluster-robust inference", Journal of Human
+        Resources 50, 2015 (its variance).
     """
     if not ((scores >= 0) & (scores <= 1)).all():
         raise ValueError("scores must be in [0, 1] for calibration, got others")
     if bins < 1:
         raise ValueError(f"bins must be at least 1, got {bins}")
     known = ~np.isnan(labels)
-    truth = np.where(known, labels, 0.0)
-    place = np.full(len(scores), -1)
-    place[known] = equal_bins(scores[known], bins)
+    codes, people = patient_codes(patients)
+    codes, numbers, truth = codes[known], np.asarray(scores[known], np.float64), np.asarray(labels[known], np.float64)
+    with_it, without = (len(np.unique(codes[truth == kind])) for kind in (1, 0))
+    why = too_few(with_it, "with the finding") or too_few(without, "without the finding")
+    place = equal_bins(numbers, bins)
     count = int(place.max(initial=-1)) + 1
-    member = (place[:, np.newaxis] == np.arange(count)).astype(np.float64)
-    squared = np.where(known, (scores - truth) ** 2, 0.0)
-    slope, steps = _slope(scores, truth, known)
-    columns = [member, member * scores[:, np.newaxis], member * truth[:, np.newaxis], squared[:, np.newaxis], steps]
-    per_film = np.hstack(columns)
-    everything = per_film.sum(axis=0, keepdims=True)
-    drawn = resampled_sums(per_film, patients, draws=draws, seed=seed)
-    (ece, brier, skill, excess), in_draws = (_measures(sums, count) for sums in (everything, drawn))
-    by_chance = _by_chance(everything[0, :count], everything[0, count : 2 * count], draws, seed)
+    films = np.bincount(place, minlength=count).astype(np.float64)
+    gaps = _gaps(numbers - truth, place, codes, people, min(with_it, without), why)
+    brier = _why(measured_mean((numbers - truth) ** 2, codes, people, scale="logit"), why)
+    by_chance = _by_chance(films, np.bincount(place, numbers, minlength=count).astype(np.float64), 1000, seed)
     return Calibration(
-        ece=Measured(float(ece[0]), _centred(in_draws[0], float(ece[0]))),
+        ece=_error(gaps, seed),
         ece_by_chance=estimate(float(by_chance.mean()), by_chance),
-        brier=Measured(float(brier[0]), in_draws[1]),
-        brier_skill=Measured(float(skill[0]), in_draws[2]),
-        excess=Measured(float(excess[0]), in_draws[3]),
-        slope=Measured(slope, _slope_per_draw(slope, drawn[:, 3 * count + 1 :])),
-        bins=tuple(_bin(k, count, scores, place, patients, everything[0], drawn) for k in range(count)),
+        brier=brier,
+        brier_skill=_skill(brier, truth, codes),
+        excess=_excess(numbers, truth, codes, people, why),
+        slope=_measured_slope(numbers, truth, codes, people, why),
+        bins=tuple(_bin(numbers, truth, place == k, codes) for k in range(count)),
+        gaps=gaps,
+    )
+
+
+def mean_error(calibrations: Sequence[Calibration], *, seed: int) -> Estimate:
+    """The calibration error's mean over the findings that have one, with a 95 % interval as that of a single one.
+
+    Args:
+        calibrations: of the same patients.
+        seed: of the noise by which the interval is found.
+    """
+    gaps = [one.gaps for one in calibrations if len(one.gaps.found)]
+    if not gaps:
+        return Estimate(float("nan"), float("nan"), float("nan"), 0, "no finding whose labels are known")
+    most = max(one.patients for one in gaps)
+    return _error(
+        Gaps(
+            np.concatenate([one.found for one in gaps]) / len(gaps),
+            np.concatenate([one.parts for one in gaps], axis=1) / len(gaps),
+            most,
+            too_few(most, "with any finding") if most < FEWEST_PATIENTS else "",
+        ),
+        seed,
     )
 
 
@@ -290,29 +324,6 @@ def equal_bins(scores: Shaped[np.ndarray, " films"], bins: int) -> Int[np.ndarra
     first_of_tie = np.searchsorted(ranked, scores, side="left")
     places: Int[np.ndarray, " films"] = np.unique(first_of_tie * bins // max(len(scores), 1), return_inverse=True)[1]
     return places
-
-
-def _measures(sums: SumsPerDraw, count: int) -> tuple[PerDraw, PerDraw, PerDraw, PerDraw]:
-    """Calibration error, Brier score, its skill and excess, for each row of sums."""
-    films, scores, present = (sums[:, i * count : (i + 1) * count] for i in range(3))
-    whole = films.sum(axis=1)
-    prevalence = quotient(present.sum(axis=1), whole)
-    brier = quotient(sums[:, 3 * count], whole)
-    return (
-        quotient(np.abs(scores - present).sum(axis=1), whole),
-        brier,
-        1 - quotient(brier, prevalence * (1 - prevalence)),
-        quotient((scores - present).sum(axis=1), whole),
-    )
-
-
-def _centred(per_draw: PerDraw, value: float) -> PerDraw:
-    """Draws of a measure that cannot be below 0, moved so that their mean is the value."""
-    defined = per_draw[~np.isnan(per_draw)]
-    if not len(defined):
-        return per_draw
-    moved: PerDraw = np.maximum(per_draw - defined.mean() + value, 0)
-    return moved
 
 
 def _by_chance(
@@ -328,172 +339,62 @@ def _by_chance(
     return errors
 
 
-def _slope(
-    scores: Numbers, truth: Numbers, known: Shaped[np.ndarray, " films"]
-) -> tuple[float, Float64[np.ndarray, "films 5"]]:
-    """The slope on all films, and what a Newton step from it needs per film: two gradients, three curvatures."""
-    present = truth[known] == 1
-    strict = ((scores[known] > 0) & (scores[known] < 1)).all()
-    if present.all() or not present.any() or not strict:
-        return float("nan"), np.zeros((len(scores), 5))
-    logits = np.zeros(len(scores))
-    logits[known] = logit(scores[known])
-    slope, intercept = platt_line(logits[known], present.astype(np.float64))
-    expected = sigmoid(slope * logits + intercept)
-    missed, weight = np.where(known, truth - expected, 0.0), np.where(known, expected * (1 - expected), 0.0)
-    return slope, np.stack([missed * logits, missed, weight * logits**2, weight * logits, weight], axis=1)
-
-
-def _slope_per_draw(slope: float, sums: SumsPerDraw) -> PerDraw:
-    """The slope in each resample, by one Newton step from that on all films; NaN where it cannot be told."""
-    missed_logits, missed, square, cross, weight = sums.T
-    determinant = square * weight - cross**2
-    step: PerDraw = np.divide(
-        weight * missed_logits - cross * missed,
-        determinant,
-        out=np.full(len(sums), np.nan),
-        where=determinant > 1e-12 * np.abs(square * weight),
-    )
-    return slope + step
-
-
-def _bin(
-    k: int,
-    count: int,
-    scores: Numbers,
-    place: Int[np.ndarray, " films"],
-    patients: Shaped[np.ndarray, " films"],
-    everything: Float64[np.ndarray, " columns"],
-    drawn: SumsPerDraw,
-) -> Bin:
-    here = place == k
-    films, positives, people = everything[k], everything[2 * count + k], len(np.unique(patients[here]))
-    return Bin(
-        lowest=float(scores[here].min()),
-        highest=float(scores[here].max()),
-        mean_score=float(scores[here].mean()),
-        present=share(positives, films, drawn[:, 2 * count + k], drawn[:, k], patients=people),
-        films=int(films),
-        patients=people,
-        positives=int(positives),
-    )
-
-
-class BinMeasured(NamedTuple):
-    """Films with neighbouring scores."""
-
-    lowest: float
-    highest: float
-    mean_score: float
-    present: Influenced  # proportion of its films with the finding
-    films: int
-    positives: int
-
-
-class CalibrationMeasured(NamedTuple):
-    """One finding's calibration. Fields as for `Calibration`; each `why` says why there is no interval.
-
-    The interval of `ece` is for the error of all such patients in these bins, which is smaller than the value on few
-    films, and may be 0.
-    """
-
-    ece: Estimate
-    ece_by_chance: Estimate
-    brier: Influenced
-    brier_skill: Influenced
-    excess: Estimate
-    slope: Influenced
-    bins: tuple[BinMeasured, ...]
-
-
-def measured_calibration(
-    scores: Numbers, labels: Numbers, patients: Shaped[np.ndarray, " films"], *, seed: int, bins: int = BINS
-) -> CalibrationMeasured:
-    """Measure one finding's calibration, with 95 % intervals in which patients are the units.
-
-    Args:
-        scores: in [0, 1].
-        labels: 1 present, 0 absent, NaN unknown (left out).
-        patients: whose film each is.
-        seed: of the noise by which the interval of `ece` is found.
-        bins: of equally many films; fewer where scores tie, since equal scores share a bin.
-
-    Raises:
-        ValueError: if a score is outside [0, 1] or bins is below 1.
-
-    Source: as for `calibration`; Cameron and Miller, "A practitioner's guide to cluster-robust inference", Journal of
-        Human Resources 50, 2015 (slope).
-    """
-    if not ((scores >= 0) & (scores <= 1)).all():
-        raise ValueError("scores must be in [0, 1] for calibration, got others")
-    if bins < 1:
-        raise ValueError(f"bins must be at least 1, got {bins}")
-    known = ~np.isnan(labels)
-    codes, people = patient_codes(patients)
-    codes, numbers, truth = codes[known], np.asarray(scores[known], np.float64), np.asarray(labels[known], np.float64)
-    why = too_few(len(np.unique(codes[truth == 1])), "with the finding") or too_few(
-        len(np.unique(codes[truth == 0])), "without the finding"
-    )
-    place = equal_bins(numbers, bins)
-    count = int(place.max(initial=-1)) + 1
-    films = np.bincount(place, minlength=count).astype(np.float64)
-    brier = _why(measured_mean((numbers - truth) ** 2, codes, people, scale="logit"), why)
-    by_chance = _by_chance(films, np.bincount(place, numbers, minlength=count).astype(np.float64), 1000, seed)
-    return CalibrationMeasured(
-        ece=_error(numbers - truth, place, codes, people, why, seed),
-        ece_by_chance=estimate(float(by_chance.mean()), by_chance),
-        brier=brier,
-        brier_skill=_skill(brier, truth, codes),
-        excess=_excess(numbers, truth, codes, people, why),
-        slope=_measured_slope(numbers, truth, codes, people, why),
-        bins=tuple(_measured_bin(numbers, truth, place == k, codes) for k in range(count)),
-    )
-
-
-def _why(measured: Influenced, why: str) -> Influenced:
+def _why(measured: Measured, why: str) -> Measured:
     return replace(measured, why=why or measured.why)
 
 
-def _measured_bin(
+def _bin(
     scores: Numbers, truth: Numbers, here: Shaped[np.ndarray, " films"], codes: Shaped[np.ndarray, " films"]
-) -> BinMeasured:
-    inside = scores[here]
-    present = measured_rate(truth, here, codes, "in this bin")
-    ends = float(inside.min()), float(inside.max()), float(inside.mean())
-    return BinMeasured(*ends, present, int(here.sum()), int(truth[here].sum()))
+) -> Bin:
+    inside, present = scores[here], truth[here] == 1
+    return Bin(
+        lowest=float(inside.min()),
+        highest=float(inside.max()),
+        mean_score=float(inside.mean()),
+        present=measured_rate(truth, here, codes, "in this bin"),
+        films=len(inside),
+        patients=len(np.unique(codes[here])),
+        positives=int(present.sum()),
+        positive_patients=len(np.unique(codes[here][present])),
+    )
 
 
-def _error(
-    gaps: Numbers,
+def _gaps(
+    distance: Numbers,
     place: Int[np.ndarray, " films"],
     codes: Int[np.ndarray, " films"],
     people: int,
+    patients: int,
     why: str,
-    seed: int,
-) -> Estimate:
+) -> Gaps:
+    """Of score minus label of each film, in bins; each patient is measured from the others."""
+    count = int(place.max(initial=-1)) + 1
+    if not count:
+        return Gaps(np.zeros(0), np.zeros((people, 0)), 0, "no film whose label is known")
+    found = np.bincount(place, distance, minlength=count) / len(distance)
+    films = np.bincount(codes, minlength=people)
+    sums = np.zeros((people, count))
+    np.add.at(sums, (codes, place), distance)
+    parts = sums - films[:, np.newaxis] * found
+    parts /= np.maximum(len(distance) - films, 1)[:, np.newaxis]
+    return Gaps(found, parts, patients, why)
+
+
+def _error(gaps: Gaps, seed: int) -> Estimate:
     """The calibration error, and between which errors of all patients it is neither too large nor too small by chance.
 
     Candidates: every bin's gap larger, or smaller, by the same number of its own errors. Noise: multivariate t, with
     the covariance that these patients show.
     """
-    if not len(gaps):
-        return Estimate(float("nan"), float("nan"), float("nan"), 0, "no film whose label is known")
-    count = int(place.max()) + 1
-    found = np.bincount(place, gaps, minlength=count) / len(gaps)
-    value = float(np.abs(found).sum())
-    if why:
-        return Estimate(value, float("nan"), float("nan"), 0, why)
-    films = np.bincount(codes, minlength=people)
-    sums = np.zeros((people, count))
-    np.add.at(sums, (codes, place), gaps)
-    centred = sums - films[:, np.newaxis] * found
-    centred /= (len(gaps) - films)[:, np.newaxis]  # each patient as if measured from the others
-    values, vectors = np.linalg.eigh(centred.T @ centred)
+    value, found = gaps.error, gaps.found
+    if gaps.why:
+        return Estimate(value, float("nan"), float("nan"), 0, gaps.why)
+    values, vectors = np.linalg.eigh(gaps.parts.T @ gaps.parts)
     generator = np.random.default_rng(seed)
-    normal = generator.normal(size=(_NOISE, count)) * np.sqrt(np.maximum(values, 0))
-    degrees = kurtosis_degrees(centred @ np.sign(found))
+    normal = generator.normal(size=(_NOISE, len(found))) * np.sqrt(np.maximum(values, 0))
+    degrees = kurtosis_degrees(gaps.parts @ np.sign(found))
     noise = (normal @ vectors.T) / np.sqrt(generator.chisquare(degrees, size=(_NOISE, 1)) / degrees)
-    own_errors = np.sqrt((centred**2).sum(axis=0))
+    own_errors = np.sqrt((gaps.parts**2).sum(axis=0))
 
     def moved(errors: float) -> Float64[np.ndarray, " bins"]:
         larger: Float64[np.ndarray, " bins"] = np.maximum(np.abs(found) + errors * own_errors, 0.0)
@@ -517,7 +418,7 @@ def _excess(scores: Numbers, truth: Numbers, codes: Int[np.ndarray, " films"], p
     return paired_by_intervals(_why(prevalence, why), _why(mean, why)).estimate
 
 
-def _skill(brier: Influenced, truth: Numbers, codes: Int[np.ndarray, " films"]) -> Influenced:
+def _skill(brier: Measured, truth: Numbers, codes: Int[np.ndarray, " films"]) -> Measured:
     """1 - Brier score / that of the prevalence for every film."""
     prevalence = float(truth.mean()) if len(truth) else float("nan")
     if not 0 < prevalence < 1:
@@ -530,7 +431,7 @@ def _skill(brier: Influenced, truth: Numbers, codes: Int[np.ndarray, " films"]) 
 
 def _measured_slope(
     scores: Numbers, truth: Numbers, codes: Int[np.ndarray, " films"], people: int, why: str
-) -> Influenced:
+) -> Measured:
     """The slope, with a variance that is robust to the films of a patient being alike."""
     present = truth == 1
     if present.all() or not present.any():
@@ -554,4 +455,4 @@ def _measured_slope(
     positives = np.bincount(codes[present])
     effective = float(positives.sum() ** 2 / (positives**2).sum())
     degrees = max(1.0, min(kurtosis_degrees(parts), effective - 1))
-    return Influenced(slope, parts, int((positives > 0).sum()), effective, degrees, "plain", why)
+    return Measured(slope, parts, int((positives > 0).sum()), effective, degrees, "plain", why)

@@ -8,8 +8,8 @@ from jaxtyping import Float64, Int, Shaped
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from hilum.metrics.bootstrap import bootstrap
-from hilum.metrics.ranking import PerFinding, Table, auroc_per_finding
+from hilum.metrics.influence import Measured, auroc_difference, measured_auroc, nothing, patient_codes
+from hilum.metrics.ranking import Table
 
 PSEUDO_FILMS = 1.0
 """How many films of the training prevalence are added to a patient's own."""
@@ -32,23 +32,22 @@ class Records:
 
 
 class Control(NamedTuple):
-    """A control's AUROC per finding, on the judged films and in each resample of their patients; NaN if undefined."""
+    """A control's AUROC per finding, and how far a system lies above it on the same films; NaN if undefined."""
 
-    auroc: PerFinding
-    per_draw: Float64[np.ndarray, "draws findings"]
+    auroc: tuple[Measured, ...]
+    ahead: tuple[Measured, ...]
 
 
-def run_controls(training: Records, judged: Records, *, draws: int, seed: int) -> dict[str, Control]:
+def run_controls(training: Records, judged: Records, system: Table) -> dict[str, Control]:
     """Both controls, learned from the training films and measured on the judged ones.
 
-    The resamples are those that `bootstrap` draws for the same patients with the same seed, so that a system's
-    differences to a control are paired. A finding that a control cannot learn is NaN.
+    A finding that a control cannot learn is NaN.
 
     Args:
-        draws: number of resamples.
+        system: scores of the judged films, which the controls are set against.
     """
     scores = {"identity": identity_scores(training, judged), "view_age_sex": view_age_sex_scores(training, judged)}
-    return {name: _measure(table, judged, draws, seed) for name, table in scores.items()}
+    return {name: _measure(table, judged, system) for name, table in scores.items()}
 
 
 def identity_scores(
@@ -145,11 +144,16 @@ def _distinct(
     return rows, codes.reshape(-1)
 
 
-def _measure(scores: Float64[np.ndarray, "films findings"], judged: Records, draws: int, seed: int) -> Control:
-    learned = ~np.isnan(scores).any(axis=0)
-    control = Control(np.full(len(learned), np.nan), np.full((draws, len(learned)), np.nan))
-    if learned.any():
-        numbers, labels = scores[:, learned], judged.labels[:, learned]
-        control.auroc[learned] = auroc_per_finding(numbers, labels)
-        control.per_draw[:, learned] = bootstrap(numbers, labels, judged.patients, draws=draws, seed=seed).auroc
-    return control
+def _measure(scores: Float64[np.ndarray, "films findings"], judged: Records, system: Table) -> Control:
+    codes, people = patient_codes(judged.patients)
+    auroc, ahead = [], []
+    for k, labels in enumerate(np.asarray(judged.labels, dtype=np.float64).T):
+        own = scores[:, k]
+        if np.isnan(own).any():
+            auroc.append(nothing(people))
+            ahead.append(nothing(people))
+        else:
+            theirs = np.asarray(system[:, k], dtype=np.float64)
+            auroc.append(measured_auroc(own, labels, codes, people))
+            ahead.append(auroc_difference([own], [theirs], labels, codes, people))
+    return Control(tuple(auroc), tuple(ahead))

@@ -10,7 +10,7 @@ from jaxtyping import Float64, Int, Shaped
 from scipy.special import betaincinv, expit, logit, stdtr, stdtrit
 
 from hilum.metrics.bootstrap import Estimate
-from hilum.metrics.ranking import Table, placements
+from hilum.metrics.ranking import Table, auroc, placements
 
 Numbers = Float64[np.ndarray, " films"]
 Codes = Int[np.ndarray, " films"]  # whose film each is, from 0
@@ -120,7 +120,7 @@ def measured_auroc(scores: Numbers, labels: Numbers, codes: Codes, patients: int
     """
     placed = placements(scores[:, np.newaxis], labels)
     return _two_kinds(
-        float(placed.auroc[0]), placed.present[:, 0], placed.absent[:, 0], labels, codes, patients, scale="auroc"
+        auroc(scores, labels), placed.present[:, 0], placed.absent[:, 0], labels, codes, patients, scale="auroc"
     )
 
 
@@ -238,6 +238,22 @@ def average(measured: Sequence[Measured]) -> Measured:
     return Measured(value, parts, most, max(one.effective for one in enough), degrees, scale, "", None, hidden)
 
 
+def minus(first: Measured, second: Measured) -> Measured:
+    """The first minus the second on the same patients as one measure, for the mean over the findings."""
+    present = None if first.present is None or second.present is None else first.present - second.present
+    return replace(
+        first,
+        value=first.value - second.value,
+        parts=first.parts - second.parts,
+        patients=min(first.patients, second.patients),
+        effective=min(first.effective, second.effective),
+        degrees=min(first.degrees, second.degrees),
+        scale="plain",
+        why=first.why or second.why,
+        present=present,
+    )
+
+
 def difference(first: Measured, second: Measured) -> Difference:
     """The first minus the second, of the same patients or others: those in both count for what they add to each."""
     value = first.value - second.value
@@ -263,11 +279,12 @@ def auroc_difference(
     """
     placed = placements(np.stack([*first, *second], axis=1), labels)
     signs = np.repeat([-1 / len(first), 1 / len(second)], [len(first), len(second)])
-    value = float(placed.auroc @ signs)
+    values = np.array([auroc(scores, labels) for scores in (*first, *second)])  # exact in every order of the films
+    value = float(values @ signs)
     result = _two_kinds(
         value, placed.present @ signs, placed.absent @ signs, labels, codes, patients, scale="plain", power=0.5
     )
-    if not result.why and bool(np.isin(placed.auroc, (0.0, 1.0)).all()):
+    if not result.why and bool(np.isin(values, (0.0, 1.0)).all()):
         return replace(result, why="both systems separate these films perfectly")
     return result
 

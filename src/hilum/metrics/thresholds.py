@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64, Shaped
-from scipy.special import betainc
+from scipy.special import betainc, expit
 
-from hilum.metrics.influence import Codes, effective_films, measured_mean, patient_codes, too_few
+from hilum.metrics.bootstrap import Estimate
+from hilum.metrics.influence import Codes, Measured, effective_films, measured_mean, patient_codes, too_few
 from hilum.metrics.operating_points import Rule
 
 Numbers = Float64[np.ndarray, " films"]
@@ -184,3 +185,63 @@ def predictive_values(
         whole = np.asarray(part + other)
         values.append(np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0))
     return values[0], values[1]
+
+
+def predictive_estimates(sensitivity: Measured, specificity: Measured, prevalence: float) -> tuple[Estimate, Estimate]:
+    """PPV and NPV at another prevalence, with 95 % intervals from both rates' own intervals and their correlation.
+
+    Where one of the two rates is 0 or 1, from the ends of both intervals at once, which is wider.
+
+    Raises:
+        ValueError: if prevalence is not in (0, 1).
+
+    Source: Zou and Donner, "Construction of confidence limits about effect measures", Statistics in Medicine 27, 2008
+        (limits of log sensitivity - log (1 - specificity), and of log specificity - log (1 - sensitivity)).
+    """
+    values = _predicted(sensitivity.value, specificity.value, prevalence)
+    why = sensitivity.why or specificity.why
+    if why or np.isnan([sensitivity.value, specificity.value]).any():
+        ppv, npv = (Estimate(value, float("nan"), float("nan"), 0, why) for value in values)
+        return ppv, npv
+    (low_1, high_1), (low_2, high_2) = sensitivity.interval(), specificity.interval()
+    lows, highs = _predicted(low_1, low_2, prevalence), _predicted(high_1, high_2, prevalence)
+    if sensitivity.unanimous or specificity.unanimous:
+        ppv, npv = (Estimate(*ends, 0) for ends in zip(values, lows, highs, strict=True))
+        return ppv, npv
+    norm = np.sqrt(sensitivity.variance * specificity.variance)
+    together = float(np.clip(sensitivity.parts @ specificity.parts / norm, -1, 1)) if norm > 0 else 0.0
+    rates = (sensitivity.value, low_1, high_1), (specificity.value, low_2, high_2)
+    odds = prevalence / (1 - prevalence)
+    return (
+        _of_odds(values[0], _log_ratio(rates[0], rates[1], together), odds),
+        _of_odds(values[1], _log_ratio(rates[1], rates[0], together), 1 / odds),
+    )
+
+
+def _predicted(sensitivity: float, specificity: float, prevalence: float) -> tuple[float, float]:
+    ppv, npv = predictive_values(np.array(sensitivity), np.array(specificity), prevalence)
+    return float(ppv), float(npv)
+
+
+def _log_ratio(
+    rate: tuple[float, float, float], other: tuple[float, float, float], together: float
+) -> tuple[float, float, float]:
+    """Log (rate / (1 - other)), and how far its lower and upper limit lie from it.
+
+    Args:
+        rate, other: value, low and high end of each.
+        together: correlation of the errors of the two.
+    """
+    value, low, high = np.log(rate)
+    wrong, wrong_high, wrong_low = np.log1p(-np.array(other))
+    below, above = (
+        float(np.sqrt(max(0.0, one**2 + two**2 + 2 * together * one * two)))
+        for one, two in ((value - low, wrong_high - wrong), (high - value, wrong - wrong_low))
+    )
+    return float(value - wrong), below, above
+
+
+def _of_odds(value: float, log_ratio: tuple[float, float, float], odds: float) -> Estimate:
+    ratio, below, above = log_ratio
+    low, high = expit(np.log(odds) + ratio + np.array([-below, above]))
+    return Estimate(value, min(value, float(low)), max(value, float(high)), 0)

@@ -15,11 +15,12 @@ from hilum.evaluation.curves import roc_png
 from hilum.evaluation.inputs import EvaluationSet, read_evaluation_set
 from hilum.evaluation.page import PROTOCOLS, page_environment
 from hilum.evaluation.published import ERRATA, MEAN, VALUES
-from hilum.evaluation.views import shown_p, signed_interval
+from hilum.evaluation.views import interval, shown_p, signed_interval
 from hilum.files import write_whole
 from hilum.findings import CHESTXRAY14
-from hilum.metrics.bootstrap import estimate_json
-from hilum.metrics.compare import SeedDifference, SeededSystem, seeded_systems
+from hilum.metrics.bootstrap import estimate_json, number_json
+from hilum.metrics.compare import PairedDifference, SystemMeasures, SystemPair, compare_systems, holm
+from hilum.metrics.ranking import PerFinding, auroc_per_finding
 from hilum.model.info import architecture_png
 from hilum.reproduction.plan import Plan, Run, not_the_papers
 
@@ -48,39 +49,50 @@ TABLES: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 
 class Claim(NamedTuple):
-    """What the paper says of two systems: the mean AUROC of `second` minus `first` lies on one side of 0."""
+    """What the paper says of two systems: the mean AUROC of `second` minus `first` lies above 0.
+
+    Nothing if `text` is empty; the two are then set side by side all the same.
+    """
 
     first: str
     second: str
     text: str
-    sign: int
 
 
 def claims_of(systems: Sequence[str]) -> list[Claim]:
     """The paper's claims that a suite of these systems can speak to."""
     claims = [
-        Claim("densenet", "am-densenet-bce", "attention raises the mean AUROC (tables 2 and 3)", 1),
-        Claim("am-densenet-bce", OURS, "focal loss raises the mean AUROC (table 3)", 1),
+        Claim("densenet", "am-densenet-bce", "attention raises the mean AUROC (tables 2 and 3)"),
+        Claim("am-densenet-bce", OURS, "focal loss raises the mean AUROC (table 3)"),
     ]
     claims += [
-        Claim(OURS, system, f"AM_DenseNet with focal loss is better than {PUBLISHED[system][-1]} (table 1)", -1)
+        Claim(system, OURS, f"AM_DenseNet with focal loss is better than {PUBLISHED[system][-1]} (table 1)")
         for system in ("wang-resnet50", "chestnet", "dnetloc")
     ]
     claims += [
-        Claim(OURS, system, "", 0) for system in systems if system not in PUBLISHED
+        Claim(system, OURS, "") for system in systems if system not in PUBLISHED
     ]  # the paper says nothing of them
     return [claim for claim in claims if claim.first in systems and claim.second in systems]
 
 
-def verdict(mean: SeedDifference, sign: int) -> str:
-    """Whether the measured difference supports that it lies on the side of `sign`.
+LEVEL = 0.05
+"""The p-value, corrected over the page, below which a difference speaks for or against a claim."""
 
-    Only where its interval lies wholly on one side of 0, and every single seed's difference too.
+
+def verdict(mean: dict[str, Any]) -> str:
+    """Whether a measured difference of means supports that it lies above 0.
+
+    Only where its corrected p-value is small, and its interval and every single seed's difference lie on one side.
+
+    Args:
+        mean: as in reproduce.json.
     """
-    low, high, _ = mean.auroc.low, mean.auroc.high, mean.auroc.undefined
-    if sign * low > 0 and sign * high > 0 and all(sign * seed > 0 for seed in mean.seeds):
+    auroc, seeds, p_value = mean["auroc"], mean["seeds"], mean["p_value_holm"]
+    if auroc["low"] is None or p_value is None or p_value >= LEVEL or None in seeds:
+        return "undecided"
+    if auroc["low"] > 0 and all(seed > 0 for seed in seeds):
         return "supported"
-    if sign * low < 0 and sign * high < 0 and all(sign * seed < 0 for seed in mean.seeds):
+    if auroc["high"] < 0 and all(seed < 0 for seed in seeds):
         return "not supported"
     return "undecided"
 
@@ -156,7 +168,8 @@ def claim_sentence(difference: dict[str, Any]) -> str:
         return f"{DASH} not trained yet: {claim}."
     names = f"{label(difference['second'])} minus {label(difference['first'])}"
     measured = (
-        f"{names}: {_signed(mean['auroc']['value'])} ({signed_interval(mean['auroc'])}, p {shown_p(mean['p_value'])})"
+        f"{names}: {_signed(mean['auroc']['value'])} ({signed_interval(mean['auroc'])}, p "
+        f"{shown_p(mean['p_value_holm'])} after Holm's correction)"
     )
     seeds = mean["seeds"]
     if len(seeds) > 1:
@@ -169,7 +182,7 @@ def claim_sentence(difference: dict[str, Any]) -> str:
     why = {
         "supported": "",
         "not supported": " The opposite was measured.",
-        "undecided": " The interval or the seeds leave both signs open.",
+        "undecided": " The test or the seeds leave both signs open.",
     }[difference["verdict"]]
     return f"{_VERDICTS[difference['verdict']]}: {claim}. {measured}; {luck}.{why}{paper}"
 
@@ -260,18 +273,13 @@ def _cell(column: dict[str, Any], finding: str) -> dict[str, Any]:
     auroc, deviation = measured["auroc"], measured["seed_deviation"]
     if auroc["value"] is None:
         return {"text": "undefined", "small": "", "grey": True}
-    small = "no interval" if auroc["low"] is None else f"{auroc['low']:.3f} to {auroc['high']:.3f}"
+    small = interval(auroc)
     spread = f"; seeds \N{PLUS-MINUS SIGN} {deviation:.3f}" if deviation is not None else ""
     return {"text": f"{auroc['value']:.3f}", "small": small + spread, "grey": False}
 
 
 def _signed(value: float | None) -> str:
     return "undefined" if value is None else f"{value:+.4f}"
-
-
-DRAWS = 2000
-SEED = 0
-"""Of the bootstrap samples."""
 
 
 @dataclass(frozen=True)
@@ -314,11 +322,10 @@ def write_reproduction(plan: Plan, out: Path, failed: dict[str, str]) -> dict[st
         "budget_minutes": plan.asked["budget_minutes"],
         "scale": plan.scale,
         "minutes": sum(minutes.values()),
-        "draws": DRAWS,
-        "bootstrap_seed": SEED,
         "errata": list(ERRATA),
         "protocols": [_protocol(plan, protocol, finished) for protocol in plan.recipes],
     }
+    _decide([pair for one in content["protocols"] for pair in one["differences"] if pair["mean"]])
     pictures = _pictures(plan, finished)
     page = render_reproduction(content, pictures)  # all is made before any is written
     write_whole(out / "reproduce.json", (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
@@ -347,14 +354,24 @@ def _protocol(plan: Plan, protocol: str, finished: dict[str, _Finished]) -> dict
     }
     done = {name: runs for name, runs in done.items() if runs}
     first = next(iter(done.values()))[0] if done else None
-    seeded: dict[str, SeededSystem] = {}
+    claims, names = claims_of(list(systems)), list(done)
+    seeded: dict[str, _Seeded] = {}
+    compared: dict[tuple[str, str], SystemPair] = {}
     if first:
         evaluated = first.evaluated
         tables = [[one.evaluated.numbers for one in runs] for runs in done.values()]
-        results = seeded_systems(tables, evaluated.labels, evaluated.patients, draws=DRAWS, seed=SEED)
-        seeded = dict(zip(done, results, strict=True))
+        pairs = [
+            (names.index(claim.first), names.index(claim.second))
+            for claim in claims
+            if claim.first in names and claim.second in names
+        ]
+        found = compare_systems(tables, evaluated.labels, evaluated.patients, pairs=pairs)
+        compared = {(names[pair.first], names[pair.second]): pair for pair in found.pairs}
+        for name, of_seeds, measures in zip(names, tables, found.systems, strict=True):
+            values = [auroc_per_finding(table, evaluated.labels) for table in of_seeds]
+            seeded[name] = _Seeded(measures, values)
     findings = list(first.evaluated.findings) if first else []
-    differences = [_difference(claim, seeded, findings) for claim in claims_of(list(systems))]
+    differences = [_difference(claim, compared.get((claim.first, claim.second)), seeded, findings) for claim in claims]
     return {
         "protocol": protocol,
         "films_fingerprint": plan.asked["films"][protocol],
@@ -362,7 +379,10 @@ def _protocol(plan: Plan, protocol: str, finished: dict[str, _Finished]) -> dict
         "patients": first.report["patients"] if first else None,
         "manifest_films": first.report["manifest_films"] if first else None,
         "findings": findings,
-        "positives": {name: first.report["findings"][name]["positives"] for name in findings} if first else {},
+        **{
+            count: {name: first.report["findings"][name][count] for name in findings} if first else {}
+            for count in ("positives", "positive_patients")
+        },
         "undefined_findings": first.report["undefined_findings"] if first else [],
         "incomparable": first.report["published_incomparable"] if first else "",
         "systems": {
@@ -381,16 +401,34 @@ def _protocol(plan: Plan, protocol: str, finished: dict[str, _Finished]) -> dict
     }
 
 
-def _system(system: SeededSystem | None, findings: Sequence[str]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Seeded:
+    """One system: its measures over all seeds, and each seed's AUROCs."""
+
+    measures: SystemMeasures
+    values: list[PerFinding]
+
+    @property
+    def seed_means(self) -> list[float]:
+        """For each seed the mean over the findings that are defined."""
+        return [_mean(values) for values in self.values]
+
+
+def _mean(values: PerFinding) -> float:
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else float("nan")
+
+
+def _system(system: _Seeded | None, findings: Sequence[str]) -> dict[str, Any]:
     if system is None:
         return {"trained_seeds": 0, "mean": None, "findings": {}}
-    means = system.seed_means
+    measures = system.measures
     return {
-        "trained_seeds": len(means),
-        "mean": {"auroc": estimate_json(system.mean()), **_spread(means)},
+        "trained_seeds": len(system.values),
+        "mean": {"auroc": estimate_json(measures.mean_auroc.estimate), **_spread(system.seed_means)},
         "findings": {
-            name: {"auroc": estimate_json(auroc), **_spread(system.values[:, i].tolist())}
-            for i, (name, auroc) in enumerate(zip(findings, system.findings(), strict=True))
+            name: {"auroc": estimate_json(auroc.estimate), **_spread([float(values[i]) for values in system.values])}
+            for i, (name, auroc) in enumerate(zip(findings, measures.auroc, strict=True))
         },
     }
 
@@ -402,33 +440,55 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
     return {"seeds": known, "seed_deviation": deviation}
 
 
-def _difference(claim: Claim, seeded: dict[str, SeededSystem], findings: Sequence[str]) -> dict[str, Any]:
-    """A claim, what was measured of it, and the verdict; null where a system is not trained yet."""
-    entry: dict[str, Any] = {"first": claim.first, "second": claim.second, "claim": claim.text, "sign": claim.sign}
-    entry["published"] = _published_difference(claim)
-    if claim.first not in seeded or claim.second not in seeded:
-        return {**entry, "mean": None, "findings": {}, "verdict": None}
-    per_finding, mean = seeded[claim.second].minus(seeded[claim.first])
-    return {
-        **entry,
-        "mean": _difference_json(mean),
-        "findings": {name: _difference_json(one) for name, one in zip(findings, per_finding, strict=True)},
-        "verdict": verdict(mean, claim.sign) if claim.sign else None,
+def _difference(
+    claim: Claim, pair: SystemPair | None, seeded: Mapping[str, _Seeded], findings: Sequence[str]
+) -> dict[str, Any]:
+    """A claim and what was measured of it; null where a system is not trained yet."""
+    entry: dict[str, Any] = {"first": claim.first, "second": claim.second, "claim": claim.text}
+    entry |= {"published": _published_difference(claim), "mean": None, "findings": {}, "verdict": None}
+    if pair is None:
+        return entry
+    first, second = seeded[claim.first].values, seeded[claim.second].values
+    by_seed = [after - before for after, before in zip(second, first, strict=False)]  # as far as both have them
+    return entry | {
+        "mean": _difference_json(pair.mean_auroc, [_mean(values) for values in by_seed]),
+        "findings": {
+            name: _difference_json(one, [float(values[i]) for values in by_seed])
+            for i, (name, one) in enumerate(zip(findings, pair.auroc, strict=True))
+        },
     }
 
 
-def _difference_json(one: SeedDifference) -> dict[str, Any]:
-    p_values = {"p_value": one.p_value, "p_value_holm": one.p_value_holm}
+def _decide(differences: Sequence[dict[str, Any]]) -> None:
+    """Correct p-values over all pairs of the page, the means' and the findings' each, and say what the claims come to.
+
+    Args:
+        differences: of all protocols, as far as they were measured.
+    """
+    _correct([pair["mean"] for pair in differences])
+    _correct([one for pair in differences for one in pair["findings"].values()])
+    for pair in differences:
+        pair["verdict"] = verdict(pair["mean"]) if pair["claim"] else None
+
+
+def _correct(tested: Sequence[dict[str, Any]]) -> None:
+    p_values = np.array([np.nan if one["p_value"] is None else one["p_value"] for one in tested], dtype=np.float64)
+    for one, corrected in zip(tested, holm(p_values), strict=True):
+        one["p_value_holm"] = number_json(float(corrected))
+
+
+def _difference_json(one: PairedDifference, by_seed: Sequence[float]) -> dict[str, Any]:
     return {
-        "auroc": estimate_json(one.auroc),
-        **{name: None if np.isnan(value) else value for name, value in p_values.items()},
-        **_spread(one.seeds),
+        "auroc": estimate_json(one.estimate),
+        "p_value": number_json(one.p_value),
+        "p_value_holm": None,
+        **_spread(by_seed),
     }
 
 
 def _published_difference(claim: Claim) -> float | None:
     """Of the printed means; None where the two protocols differ."""
-    if not claim.sign:
+    if not claim.text:
         return None
     first, second = (
         next(value for value in VALUES if value.system == PUBLISHED[name][-1] and value.finding == MEAN)

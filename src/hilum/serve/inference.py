@@ -387,7 +387,9 @@ def _limit(threshold: Threshold | None) -> Limit | None:
 
 def _auroc(report: dict[str, Any] | None, finding: str) -> Interval | None:
     one = {} if report is None else report["findings"].get(finding, {}).get("auroc", {})
-    return None if one.get("value") is None else Interval(value=one["value"], low=one["low"], high=one["high"])
+    if one.get("value") is None:
+        return None
+    return Interval(value=one["value"], low=one["low"], high=one["high"], why=one.get("why", ""))
 
 
 def _name(run: Path) -> str:

@@ -89,6 +89,7 @@ class ThresholdAnswer(BaseModel):
     value: float
     low: float
     high: float
+    why: str = Field(default="", description="why there is no narrower band, and every film is unsure; else empty")
 
 
 class HeatmapAnswer(BaseModel):
@@ -139,6 +140,7 @@ class Interval(BaseModel):
     value: float
     low: float | None
     high: float | None
+    why: str = Field(default="", description="why there is no interval, such as too few patients; else empty")
 
 
 class FindingFacts(BaseModel):

@@ -1,11 +1,11 @@
-"""The whole of `hilum evaluate predictions.csv` at full size: 22,433 films, 14 findings, 2,000 bootstrap samples.
+"""The whole of `hilum evaluate predictions.csv` at full size: 22,433 films, 14 findings.
 
 All sections of a table of scores are on: subgroups, a second opinion on 2,000 films, and a report on as many other
 films, with thresholds, to be set against. Once with the few patients of ChestX-ray14's test list, or as many
 simulated, who have most of the films, and once with a patient of its own for every film. Seconds and memory are of the
 command as a process of its own; processor seconds depend less on what else runs.
 
-Example: python benchmarks/judging.py --json
+Example: python benchmarks/evaluation.py --json
 """
 
 import argparse
@@ -67,23 +67,23 @@ def write_hospital(folder: Path, name: str, patients: Patients, generator: np.ra
 def report_elsewhere(folder: Path, patients: Patients, generator: np.random.Generator) -> Path:
     """A report on other films, with thresholds as if it were of a bundle."""
     films = write_hospital(folder, "elsewhere", patients, generator)
-    evaluate_to_folder(folder / "predictions.csv", films, folder / "report", draws=100)
+    evaluate_to_folder(folder / "predictions.csv", films, folder / "report")
     stored = read_report(folder / "report")
     points = OperatingPoints(
         "", {name: dict.fromkeys(CHESTXRAY14, Threshold(0.3, 0.28, 0.32)) for name in OPERATING_POINTS}
     )
-    calls = operating_section(stored.evaluated, points, prevalence={}, draws=100, seed=0)
+    calls = operating_section(stored.evaluated, points, prevalence={})
     path = folder / "report" / "report.json"
     path.write_text(json.dumps({**stored.content, "operating_points": calls}), encoding="utf-8")
     return folder / "report"
 
 
-def measure(folder: Path, patients: Patients, generator: np.random.Generator, *, draws: int) -> dict[str, Any]:
+def measure(folder: Path, patients: Patients, generator: np.random.Generator) -> dict[str, Any]:
     """Seconds, processor seconds and peak memory of the command."""
     earlier = report_elsewhere(folder / "elsewhere", patients, generator)
     write_hospital(folder / "here", "here", patients, generator)
     command = [sys.executable, "-m", "hilum", "evaluate", folder / "here" / "predictions.csv"]
-    command += ["--films", folder / "here" / "films.parquet", "--out", folder / "report", "--draws", draws]
+    command += ["--films", folder / "here" / "films.parquet", "--out", folder / "report"]
     command += ["--reference", folder / "here" / "readers.csv", "--against", earlier, "--json"]
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
@@ -91,7 +91,6 @@ def measure(folder: Path, patients: Patients, generator: np.random.Generator, *,
     return {
         "films": len(patients),
         "patients": len(np.unique(patients)),
-        "draws": draws,
         "seconds": round(seconds, 1),
         "processor_seconds": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1),
         "peak_memory_mib": after.ru_maxrss // 1024,
@@ -104,20 +103,19 @@ def main() -> int:
     """Print seconds and memory; exit code 1 if one of them is above what is promised."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--films", type=int, default=22_433)
-    parser.add_argument("--draws", type=int, default=2_000)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     generator = np.random.default_rng(0)
     results = []
     for patients in (official_patients(options.films, generator), np.arange(options.films)):
         with tempfile.TemporaryDirectory() as folder:
-            results.append(measure(Path(folder), patients, generator, draws=options.draws))
+            results.append(measure(Path(folder), patients, generator))
     if options.json:
         print(json.dumps(results))
     else:
         for one in results:
             print(
-                f"{one['films']} films of {one['patients']} patients, 14 findings, {one['draws']} draws: "
+                f"{one['films']} films of {one['patients']} patients, 14 findings: "
                 f"{one['seconds']} s (promised {MOST_SECONDS}), {one['processor_seconds']} s of processor, peak memory "
                 f"{one['peak_memory_mib']} MiB (promised {MOST_MIB})",
                 flush=True,
