@@ -5,7 +5,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.linear_model import LogisticRegression
 
-from hilum.metrics.calibration import calibration, fit_logistic, logit, platt_lines, smoothed, temperature_lines
+from hilum.metrics.calibration import (
+    fit_logistic,
+    logit,
+    measured_calibration,
+    platt_lines,
+    smoothed,
+    temperature_lines,
+)
 
 
 def some_logits(films: int, *, slope: float, intercept: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -28,8 +35,8 @@ def test_a_deliberately_miscalibrated_model_comes_back(slope: float, intercept: 
     patients = np.arange(8000)
     for k, line in enumerate(lines):
         scores = 1 / (1 + np.exp(-(line.slope * unseen[:, k] + line.intercept)))
-        after = calibration(scores, truth[:, k], patients, draws=200, seed=0)
-        before = calibration(1 / (1 + np.exp(-unseen[:, k])), truth[:, k], patients, draws=2, seed=0)
+        after = measured_calibration(scores, truth[:, k], patients, seed=0)
+        before = measured_calibration(1 / (1 + np.exp(-unseen[:, k])), truth[:, k], patients, seed=0)
         assert after.ece.value <= 1.5 * after.ece_by_chance.high
         assert after.slope.value == pytest.approx(1, abs=0.1)
         if (slope, intercept) != (1.0, 0.0):

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from hilum.cli import app
 from hilum.data.films import Films
 from hilum.errors import HilumError
-from hilum.metrics.calibration import calibration, logit
+from hilum.metrics.calibration import logit, measured_calibration
 from hilum.model.bundle import Bundle, load_bundle, save_bundle
 from hilum.model.calibrate import calibrate, calibration_method
 from hilum.model.engines import TorchEngine
@@ -81,7 +81,7 @@ def error_of(bundle: Bundle, films: Films) -> float:
     errors = []
     for name in films.findings:
         numbers, labels = (table[name].to_numpy(np.float64) for table in (scores, films.table))
-        errors.append(calibration(numbers, labels, patients, draws=2, seed=0, bins=4).ece.value)
+        errors.append(measured_calibration(numbers, labels, patients, seed=0, bins=4).ece.value)
     return float(np.mean(errors))
 
 

@@ -225,7 +225,7 @@ def test_a_film_that_does_not_fit_is_stored_as_not_analysed_and_known_again(tmp_
         for _ in range(2):
             server.got = []
             (again,) = rows(server, engine)
-            assert (again.fit, again.forced, np.isnan(again.scores).all()) == (why, False, True)
+            assert (again.fit, again.forced, bool(np.isnan(again.scores).all())) == (why, False, True)
             assert "1.2.3.2" not in server.got
         assert engine.films == 0
         for _ in range(2):  # the second is read from the server

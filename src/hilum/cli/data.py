@@ -71,7 +71,7 @@ def index(
             print_json({"map": str(written)})
         say(f"A draft is in {written}. Mend its guesses, then: hilum index csv {folder} --map {written} --out {out}")
         return
-    films = SOURCES[source].index(folder, Options(labels=labels, mapping=mapping))
+    films = SOURCES[source].read(folder, Options(labels=labels, mapping=mapping))
     if out.is_file():
         say(f"{out} was there and is written anew; a split that it held is gone.")
     write_films(films, out)

@@ -145,7 +145,8 @@ _HEADS = ("head.", "fc.", "classifier.", "last_linear.", "head_dist.", "fc_norm.
 def _normed(features: Tensor, pooled: Float[Tensor, "batch features"], norm: nn.LayerNorm) -> Tensor:
     """A layer norm of features, vector by vector or place by place, with the deviation of the pooled vector."""
     deviation = (pooled.var(1, unbiased=False, keepdim=True) + norm.eps).sqrt()
-    weight, bias = norm.weight, norm.bias
+    weight: Tensor = norm.weight
+    bias: Tensor = norm.bias
     if features.ndim == 4:
         deviation, weight, bias = (part[..., None, None] for part in (deviation, weight, bias))
     return (features - features.mean(1, keepdim=True)) / deviation * weight + bias
@@ -161,8 +162,9 @@ def _body(name: str, *, channels: int, size: int, drop_path: float) -> Any:
         raise ValueError(f"network must be a name of timm behind {PREFIX}, got {name!r}.{hint}")
     refused: TypeError | None = None
     for sized in ({"img_size": size, "global_pool": "avg"}, {}):  # most are made for no size
+        words: dict[str, Any] = {"num_classes": 0, "in_chans": channels, **options, **sized}
         try:
-            return timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels, **options, **sized)
+            return timm.create_model(name, pretrained=False, **words)
         except TypeError as error:
             refused = error
     raise ValueError(f"drop_path must be 0 for {name}, which does not take it, got {drop_path}") from refused

@@ -15,11 +15,11 @@ class Source(NamedTuple):
 
     Attributes:
         about: what the command line says of it, in a few words.
-        index: its reader, imported when it is called.
+        read: its reader, imported when it is called.
     """
 
     about: str
-    index: Callable[[Path, Options], "Films"]
+    read: Callable[[Path, Options], "Films"]
 
 
 def _nih(folder: Path, options: Options) -> "Films":
