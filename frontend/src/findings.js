@@ -2,7 +2,7 @@
 import { place, ticks } from "./scale.js";
 
 const words = (name) => name.replaceAll("_", " ");
-const RANK = { present: 0, unsure: 1, "no threshold": 2, absent: 3 };
+const RANK = { present: 0, indeterminate: 1, "no threshold": 2, absent: 3 };
 
 function element(tag, name, text) {
   const made = document.createElement(tag);
@@ -39,7 +39,7 @@ export function measured(facts, judged) {
 function limits({ value, low, high }) {
   const at = (share) => share.toFixed(3);
   if (low >= high) return `Present from ${at(value)} on.`;
-  return `Present from ${at(high)} on, absent below ${at(low)}, unsure between; the threshold is ${at(value)}.`;
+  return `Present from ${at(high)} on, absent below ${at(low)}, indeterminate between; the threshold is ${at(value)}.`;
 }
 
 function about(one, facts, model) {

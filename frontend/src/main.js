@@ -64,7 +64,7 @@ function drawFindings() {
   panes[active].viewer?.overlay(panes[active].shown === film ? heat : null, $("opacity").value / 100, $("outline").checked);
   const scale = model.calibrated ? "Scores are calibrated: probabilities for films like those of the calibration." : "Scores are not calibrated: they are no probabilities.";
   const learned = model.simulated ? `The model was ${model.learned_from}. ` : "";
-  $("legend").textContent = result?.findings.length ? `${learned}${scale} ${model.points.length ? "Line: threshold; hatched: unsure; the scale is of log-odds." : "This model has no thresholds, so there are no calls."}` : "";
+  $("legend").textContent = result?.findings.length ? `${learned}${scale} ${model.points.length ? "Line: threshold; hatched: indeterminate; the scale is of log-odds." : "This model has no thresholds, so there are no calls."}` : "";
 }
 
 function choose(finding) {

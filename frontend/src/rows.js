@@ -14,7 +14,7 @@ function note(film, calls) {
   if (misfit(film)) return film.result.forced ? `shown anyway, does not fit the model: ${kind(film)}` : `not analysed: ${kind(film)}`;
   if (film.state !== "done" || !calls) return "";
   const count = (call) => film.result.findings.filter((one) => one.call === call).length;
-  return `${count("present") || "none"} called${count("unsure") ? `, ${count("unsure")} unsure` : ""}`;
+  return `${count("present") || "none"} called${count("indeterminate") ? `, ${count("indeterminate")} indeterminate` : ""}`;
 }
 
 /** Bring the rows to what the films are; `calls` is whether the model has thresholds, `shown` which films are open. */

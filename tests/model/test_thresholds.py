@@ -25,10 +25,10 @@ from hilum.model.thresholds import OperatingPoints, call, choose_points, stated_
 from hilum.predict.scoring import score_films
 
 
-def test_calls_are_present_absent_unsure_or_none() -> None:
+def test_calls_are_present_absent_indeterminate_or_none() -> None:
     scores = [0.1, 0.3, 0.4, 0.5, 0.6, float("nan")]
     threshold = Threshold(0.4, 0.3, 0.5)
-    assert [call(score, threshold) for score in scores] == ["absent", "unsure", "unsure", "present", "present", ""]
+    assert [call(score, threshold) for score in scores] == ["absent", *2 * ["indeterminate"], "present", "present", ""]
     sure = Threshold(0.4, 0.4, 0.4)
     assert [call(score, sure) for score in scores] == ["absent", "absent", "present", "present", "present", ""]
     assert {call(score, None) for score in scores} == {"no threshold", ""}
@@ -101,7 +101,7 @@ def test_predict_adds_calls_only_if_asked(tiny_run: Path, phantom_films: Films, 
         called = [f"call_{name}" for name in findings] if calls else []
         assert list(table.columns) == ["film", *findings, *called, "fit"]
         assert set(read_predictions(out, CHESTXRAY14).columns) == {"film", *findings}  # no call is taken for a score
-    allowed = {"present", "absent", "unsure", "no threshold"}
+    allowed = {"present", "absent", "indeterminate", "no threshold"}
     assert set(table.filter(like="call_").to_numpy().ravel()) <= allowed
 
 

@@ -38,7 +38,7 @@ def test_findings_are_sorted_as_asked(page: Any) -> None:
         return [one.inner_text() for one in page.locator(f".finding .{part}").all()]
 
     calls = shown("call")
-    assert calls == sorted(calls, key=["present", "unsure", "absent"].index)
+    assert calls == sorted(calls, key=["present", "indeterminate", "absent"].index)
     page.locator("#sort").select_option("name")
     assert shown("name") == sorted(shown("name"))
     page.locator("#sort").select_option("score")

@@ -24,6 +24,7 @@ from hilum.predict.scoring import score_files
 from hilum.serve.client import Client
 from hilum.serve.schemas import KeptResults, ModelFacts, Prediction
 from hilum.serve.server import open_room
+from hilum.serve.storage import Kept
 
 DICOM = Path("dicom") / "RG1_J2KI.dcm"
 
@@ -155,6 +156,12 @@ def test_results_are_kept_only_if_asked_and_can_be_deleted(url: str, tmp_path: P
         with pytest.raises(HilumError, match="404"):
             room.delete(kept)
         assert room.delete().deleted == 0
+
+
+def test_what_an_earlier_release_kept_is_read_with_today_s_word(tmp_path: Path) -> None:
+    kept = Kept(tmp_path / "kept.db")
+    kept.add({"findings": [{"call": "unsure"}]})
+    assert kept.all(most=1, after=0)[0]["findings"] == [{"call": "indeterminate"}]
 
 
 def test_the_model_says_what_it_is(url: str) -> None:

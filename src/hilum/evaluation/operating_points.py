@@ -14,7 +14,7 @@ from hilum.metrics.bootstrap import Estimate, estimate_json
 from hilum.metrics.influence import Codes, measured_rate, patient_codes
 from hilum.metrics.operating_points import point_label
 from hilum.metrics.thresholds import Threshold, predictive_estimates
-from hilum.model.thresholds import OperatingPoints, unsure
+from hilum.model.thresholds import OperatingPoints, indeterminate
 
 key = "operating_points"
 
@@ -57,7 +57,7 @@ def _finding(
 ) -> dict[str, Any]:
     """Films whose label is unknown are left out."""
     present, absent, called = labels == 1, labels == 0, scores >= threshold.value
-    known, in_band = present | absent, unsure(scores, threshold)
+    known, in_band = present | absent, indeterminate(scores, threshold)
     rates = {
         name: measured_rate(what.astype(np.float64), among, codes, whose)
         for name, what, among, whose in (

@@ -14,7 +14,7 @@ from hilum.findings import resolve
 from hilum.metrics.operating_points import OPERATING_POINTS
 from hilum.metrics.thresholds import Threshold, choose
 
-PRESENT, ABSENT, UNSURE, NO_THRESHOLD = "present", "absent", "unsure", "no threshold"
+PRESENT, ABSENT, INDETERMINATE, NO_THRESHOLD = "present", "absent", "indeterminate", "no threshold"
 CALL = "call_"
 """What the names of columns with calls begin with, so that none is taken for a score."""
 
@@ -123,17 +123,17 @@ def _between(threshold: Threshold | None, scores: Float64[np.ndarray, " films"])
 
 
 def call(score: float, threshold: Threshold | None) -> str:
-    """Present, absent, unsure, or no threshold; empty where there is no score."""
+    """Present, absent, indeterminate, or no threshold; empty where there is no score."""
     if np.isnan(score):
         return ""
     if threshold is None:
         return NO_THRESHOLD
     if threshold.low <= score < threshold.high:
-        return UNSURE
+        return INDETERMINATE
     return PRESENT if score >= threshold.value else ABSENT
 
 
-def unsure(scores: Float64[np.ndarray, " films"], threshold: Threshold) -> Shaped[np.ndarray, " films"]:
+def indeterminate(scores: Float64[np.ndarray, " films"], threshold: Threshold) -> Shaped[np.ndarray, " films"]:
     """Which scores lie in the threshold's band."""
     return (scores >= threshold.low) & (scores < threshold.high)
 

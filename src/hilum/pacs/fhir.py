@@ -9,7 +9,7 @@ from typing import Any
 import hilum
 from hilum.files import write_whole
 from hilum.findings import PRIVATE, Code, codes_of
-from hilum.model.thresholds import ABSENT, PRESENT, UNSURE
+from hilum.model.thresholds import ABSENT, INDETERMINATE, PRESENT
 from hilum.pacs.results import ResultModel, reason_code, variant
 from hilum.predict.heatmaps import place_of
 from hilum.predict.scoring import Scored
@@ -24,7 +24,7 @@ _CHEST = Code("399208008", "SCT", "Plain chest X-ray")
 _RADIOGRAPHY = Code("RG", "DCM", "Radiographic imaging")
 _ABSENT = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
 _INTERPRETATION = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation"
-_ANSWERS = {PRESENT: ("POS", "Positive"), ABSENT: ("NEG", "Negative"), UNSURE: ("IND", "Indeterminate")}
+_ANSWERS = {PRESENT: ("POS", "Positive"), ABSENT: ("NEG", "Negative"), INDETERMINATE: ("IND", "Indeterminate")}
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:hilum:fhir")
 
 

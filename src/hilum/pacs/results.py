@@ -28,7 +28,7 @@ from hilum.messages import quiet_dicom
 from hilum.metrics.thresholds import Threshold
 from hilum.model.engines import file_sha256, is_export, read_exported
 from hilum.model.metadata import BUNDLE_JSON, Description, read_bundle_json, read_description
-from hilum.model.thresholds import ABSENT, NO_THRESHOLD, PRESENT, UNSURE, call
+from hilum.model.thresholds import ABSENT, INDETERMINATE, NO_THRESHOLD, PRESENT, call
 from hilum.predict.heatmaps import overlay, place_of, strength
 from hilum.predict.scoring import Scored
 
@@ -165,7 +165,7 @@ class ResultModel:
         return None if points is None or self.point is None else points.thresholds(self.point)[finding]
 
     def call(self, finding: str, score: float) -> str:
-        """Present, unsure or absent; empty where there is no threshold."""
+        """Present, indeterminate or absent; empty where there is no threshold."""
         word = call(score, self.threshold(finding))
         return "" if word == NO_THRESHOLD else word
 
@@ -210,7 +210,7 @@ _THRESHOLD = CodedConcept("122411", "DCM", "Threshold Value")
 _ANSWERS = {
     PRESENT: CodedConcept("52101004", "SCT", "Present"),
     ABSENT: CodedConcept("272519000", "SCT", "Absent"),
-    UNSURE: CodedConcept("82334004", "SCT", "Indeterminate"),
+    INDETERMINATE: CodedConcept("82334004", "SCT", "Indeterminate"),
 }
 _DIGITS = 9  # tell every float32, and fit into a decimal string
 

@@ -84,12 +84,12 @@ class Refusal(BaseModel):
 
 
 class ThresholdAnswer(BaseModel):
-    """A film is called from `value` on, and unsure from `low` to below `high`."""
+    """A film is called from `value` on, and indeterminate from `low` to below `high`."""
 
     value: float
     low: float
     high: float
-    why: str = Field(default="", description="why there is no narrower band, and every film is unsure; else empty")
+    why: str = Field(default="", description="why the band is no narrower and every film indeterminate")
 
 
 class HeatmapAnswer(BaseModel):
@@ -108,7 +108,7 @@ class FindingAnswer(BaseModel):
 
     finding: str
     score: float = Field(description="0 to 1; a probability only for films like those that it was calibrated on")
-    call: Literal["present", "absent", "unsure", "no threshold"]
+    call: Literal["present", "absent", "indeterminate", "no threshold"]
     threshold: ThresholdAnswer | None
     heatmap: HeatmapAnswer | None = Field(default=None, description="if asked for; never for an absent finding")
 

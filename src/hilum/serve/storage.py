@@ -56,6 +56,12 @@ class Counts:
         return "\n".join([*lines, "# TYPE hilum_films_waiting gauge", f"hilum_films_waiting {waiting}", ""])
 
 
+def _read(content: str) -> dict[str, Any]:
+    """A kept result; those of earlier releases say `unsure` for indeterminate."""
+    result: dict[str, Any] = json.loads(content.replace('"call": "unsure"', '"call": "indeterminate"'))
+    return result
+
+
 class Kept:
     """The file of kept results: names and scores, never pixels.
 
@@ -89,7 +95,7 @@ class Kept:
             rows = cursor.execute(
                 "SELECT id, kept, content FROM results ORDER BY rowid DESC LIMIT ? OFFSET ?", (most, after)
             ).fetchall()
-        return [{"id": name, "kept": kept, **json.loads(content)} for name, kept, content in rows]
+        return [{"id": name, "kept": kept, **_read(content)} for name, kept, content in rows]
 
     def delete(self, name: str | None) -> int:
         """Delete one result, or all if none is named; return how many there were."""
