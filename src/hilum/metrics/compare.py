@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Shaped
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 
 from hilum.metrics.bootstrap import Estimate
 from hilum.metrics.influence import (
@@ -159,7 +159,7 @@ def independent_difference(first: Estimate, second: Estimate) -> tuple[Estimate,
     below = float(np.hypot(second.value - second.low, first.high - first.value))
     above = float(np.hypot(second.high - second.value, first.value - first.low))
     towards_zero = below if value > 0 else above
-    p = float(2 * norm.sf(norm.ppf(0.975) * abs(value) / towards_zero)) if towards_zero > 0 else float("nan")
+    p = float(2 * ndtr(-ndtri(0.975) * abs(value) / towards_zero)) if towards_zero > 0 else float("nan")
     return Estimate(value, value - below, value + above, first.undefined + second.undefined), p
 
 

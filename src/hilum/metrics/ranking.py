@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Shaped
-from scipy.stats import norm, rankdata
+from scipy.special import ndtr
 
 # Scores and labels leave their sizes open ("_"): unequal ones get a ValueError in the caller's words.
 Values = Shaped[np.ndarray, " _"] | Sequence[float | int | bool]  # a value per film
@@ -185,7 +185,7 @@ class Placements:
         gained = Placements(*(part[:, [second]] - part[:, [first]] for part in (self.present, self.absent)))
         difference, error = float(gained.auroc[0]), float(np.sqrt(gained.covariance[0, 0]))
         if error > 0:
-            return DelongTest(difference, error, float(2 * norm.sf(abs(difference) / error)))
+            return DelongTest(difference, error, float(2 * ndtr(-abs(difference) / error)))
         return DelongTest(difference, error, 1.0 if error == 0 and difference == 0 else float("nan"))
 
 
@@ -208,6 +208,8 @@ def placements(scores: Table, labels: Values) -> Placements:
     if not np.isfinite(scores).all():
         raise ValueError("scores must be finite, got NaN or an infinite one")
     present, absent = (np.asarray(scores, dtype=np.float64)[truth == value] for value in (1, 0))
+    from scipy.stats import rankdata  # here, because it takes a second to import and scoring films needs none of it
+
     of_all = rankdata(np.concatenate([present, absent]), axis=0)
     below_present = of_all[: len(present)] - rankdata(present, axis=0)  # films without the finding below each with it
     below_absent = of_all[len(present) :] - rankdata(absent, axis=0)
