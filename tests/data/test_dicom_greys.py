@@ -150,7 +150,7 @@ def test_a_dicom_film_and_its_png_have_the_same_scores(tiny_run: Path, tmp_path:
     Image.fromarray(np.rint((1 - shown) * 65535).astype(np.uint16)).save(tmp_path / "film.png")
     np.testing.assert_array_equal(read_grey(tmp_path / "film.dcm"), read_grey(tmp_path / "film.png"))
     engine = open_engine(tiny_run, engine="torch")
-    one, other = score_files(engine, [tmp_path / "film.dcm", tmp_path / "film.png"])
+    one, other = score_files(engine, [tmp_path / "film.dcm", tmp_path / "film.png"], force=True)
     assert one.scores is not None
     assert other.scores is not None
     np.testing.assert_allclose(one.scores, other.scores, rtol=0, atol=1e-6)

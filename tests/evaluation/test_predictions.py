@@ -106,3 +106,14 @@ def test_excel_s_line_about_the_separator_is_no_header(tmp_path: Path, start: st
     plain.write_text(HEADER + "a,0.1,0.2\n")
     one, other = (read_predictions(file, ("Mass", "Nodule")).reset_index(drop=True) for file in (path, plain))
     assert one.equals(other)
+
+
+def test_films_that_predict_did_not_score_count_as_films_without_scores(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.csv"
+    path.write_text("film,error,fit,Mass\na,,ok,0.5\nb,film must be whole,,\nc,,lateral: seen from the side,\n")
+    table = read_predictions(path, ("Mass",))
+    assert table["film"].tolist() == ["a"]
+    assert table.attrs["unscored"] == {"b": "film must be whole", "c": "lateral: seen from the side"}
+    path.write_text("film,error,fit,Mass\na,,ok,0.5\nb,,ok,\n")
+    with pytest.raises(PredictionsError, match=r"got nothing in .*row 3, column 'Mass'"):
+        read_predictions(path, ("Mass",))

@@ -104,12 +104,16 @@ def test_validation_auc_is_that_of_the_weights_that_are_kept(
 
 def test_best_takes_the_best_checkpoint(trains: Trains) -> None:
     changes = ("training.epochs=4", "training.ema_decay=none", "optimizer.lr=4e-2", "schedule.name=constant")
-    best, last = trains("best", *changes, "training.keep=best"), trains("last", *changes)
+    for seed in range(8):  # which of them has its best epoch before the last depends on the processor
+        best = trains(f"best-{seed}", *changes, f"seed={seed}", "training.keep=best")
+        if load_bundle(best).training["kept_epoch"] < 4:
+            break
+    last = trains("last", *changes, f"seed={seed}")
     kept = torch.load(best / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
     state = load_file(best / "weights.safetensors")
     assert all(torch.equal(state[key], kept[f"model.{key}"]) for key in state)
     told = [load_bundle(run).training for run in (best, last)]
-    assert told[0]["kept_epoch"] < told[1]["kept_epoch"] == 4, "choose a seed with which the last epoch is not the best"
+    assert told[0]["kept_epoch"] < told[1]["kept_epoch"] == 4
     assert told[0]["val_auroc"] > told[1]["val_auroc"]
     assert weights(best) != weights(last)
 

@@ -1,18 +1,11 @@
-"""Anyone's table of scores: read from CSV or Parquet, checked cell by cell, and matched with a manifest's films.
-
-The films of a split that a system has scored, with their truth: what is evaluated, and what two reports compare.
-
-A second opinion on some films, such as radiologists' labels: read from CSV or Parquet, checked cell by cell.
-
-A report that was written before, with the scores and the truth that it was made from.
-"""
+"""What is evaluated: anyone's scores matched with a manifest's films, second opinions, and reports of before."""
 
 import json
 import re
 import reprlib
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +15,7 @@ import pyarrow as pa
 from jaxtyping import Float64, Shaped
 
 from hilum.data.films import Films
+from hilum.data.quality import OK
 from hilum.data.tables import EXAMPLE, Cells, read_cells
 from hilum.errors import HilumError, PredictionsError
 from hilum.files import unfinished
@@ -53,8 +47,9 @@ _IMAGE_SUFFIX = re.compile(r"\.(png|jpe?g|dcm|dicom|tiff?|bmp|webp)$", re.IGNORE
 def read_predictions(path: Path, findings: Sequence[str]) -> pd.DataFrame:
     """A column `film`, then a float column per finding; the index is the file's row, in CSV the header being row 1.
 
-    Columns may come in any order and share a prefix or suffix (prob_Effusion, Effusion_score). `attrs` says what was
-    done: "file", "affix" (such as "prob_*") and "ignored_columns".
+    Columns may come in any order and share a prefix or suffix (prob_Effusion, Effusion_score). A row without any score
+    is left out where its column `error` or `fit` says why, as in the tables of `hilum predict`. `attrs` says what was
+    done: "file", "affix" (such as "prob_*"), "ignored_columns" and "unscored", the reason by film.
 
     Args:
         findings: those that are evaluated, by the manifest or the report; a column may have a synonym's name.
@@ -70,13 +65,35 @@ def read_predictions(path: Path, findings: Sequence[str]) -> pd.DataFrame:
         )
     films_at = film_column(cells)
     affix, chosen = _score_columns(cells, findings)
+    cells, unscored = _scored_rows(cells, films_at, list(chosen.values()))
     films = film_ids(cells, films_at)
     scores = {finding: _numbers(cells, column, films) for finding, column in chosen.items()}
     table = pd.DataFrame({"film": films, **scores}, index=pd.Index(cells.rows, name="row"))
     used = {films_at, *chosen.values()}
     ignored = [name or "(no name)" for i, name in enumerate(cells.names) if i not in used]
-    table.attrs = {"file": str(path), "affix": affix, "ignored_columns": ignored}
+    table.attrs = {"file": str(path), "affix": affix, "ignored_columns": ignored, "unscored": unscored}
     return table
+
+
+def _scored_rows(cells: Cells, films_at: int, scores_at: Sequence[int]) -> tuple[Cells, dict[str, str]]:
+    """The rows that have scores, and why the others have none; a row that does not say why stays, and is refused."""
+    reasons = [cells.columns[cells.names.index(name)] for name in ("error", "fit") if name in cells.names]
+    unscored: dict[int, str] = {}
+    for row in range(len(cells.rows)) if reasons else ():
+        if all(_blank(cells.columns[column][row]) for column in scores_at):
+            why = next((str(reason[row]) for reason in reasons if not _blank(reason[row]) and reason[row] != OK), "")
+            if why:
+                unscored[row] = why
+    if not unscored:
+        return cells, {}
+    kept = [row for row in range(len(cells.rows)) if row not in unscored]
+    columns: list[Sequence[object]] = [[column[row] for row in kept] for column in cells.columns]
+    named = {str(cells.columns[films_at][row]): why for row, why in unscored.items()}
+    return replace(cells, columns=columns, rows=[cells.rows[row] for row in kept]), named
+
+
+def _blank(value: object) -> bool:
+    return value is None or bool(pd.isna(value)) or (isinstance(value, str) and not value.strip())
 
 
 def match(films: Films, scores: pd.DataFrame, *, allow_unknown: bool = False) -> pd.DataFrame:
@@ -326,6 +343,9 @@ def evaluation_set(
     missing = tuple(chosen.table["film"][~present])
     if missing and not (allow_missing and present.any()):
         remedy = "Evaluate the others with --allow-missing." if present.any() else "Check the column 'film'."
+        why = next(iter(scores.attrs.get("unscored", {}).values()), "")
+        if why:
+            remedy = f"{remedy} Some were not scored ({why}): hilum predict --force scores films that do not fit."
         raise PredictionsError(
             f"scores must cover every film of the split {split}, got none for {len(missing):,} of {len(chosen):,}, the "
             f"first of which is {missing[0]!r}, in {where}. Add them. {remedy}"

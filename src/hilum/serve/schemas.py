@@ -18,7 +18,7 @@ _EXAMPLE: dict[str, Any] = {
                     "finding": "Effusion",
                     "score": 0.71,
                     "call": "present",
-                    "threshold": {"value": 0.31, "low": 0.24, "high": 0.36},
+                    "threshold": {"value": 0.31, "low": 0.24, "high": 0.36, "why": ""},
                     "heatmap": None,
                 }
             ],
@@ -66,8 +66,8 @@ _MODEL_EXAMPLE: dict[str, Any] = {
             "finding": "Effusion",
             "words": "Fluid between lung and chest wall.",
             "urgency": 2,
-            "auroc": {"value": 0.78, "low": 0.72, "high": 0.83},
-            "thresholds": {"youden": {"value": 0.31, "low": 0.24, "high": 0.36}},
+            "auroc": {"value": 0.78, "low": 0.72, "high": 0.83, "why": ""},
+            "thresholds": {"youden": {"value": 0.31, "low": 0.24, "high": 0.36, "why": ""}},
         }
     ],
     "films_per_request": 100,
