@@ -1,6 +1,7 @@
 """What is evaluated: anyone's scores matched with a manifest's films, second opinions, and reports of before."""
 
 import json
+import math
 import re
 import reprlib
 from collections import defaultdict
@@ -93,7 +94,11 @@ def _scored_rows(cells: Cells, films_at: int, scores_at: Sequence[int]) -> tuple
 
 
 def _blank(value: object) -> bool:
-    return value is None or bool(pd.isna(value)) or (isinstance(value, str) and not value.strip())
+    return (
+        value is None
+        or (isinstance(value, float) and math.isnan(value))
+        or (isinstance(value, str) and not value.strip())
+    )
 
 
 def match(films: Films, scores: pd.DataFrame, *, allow_unknown: bool = False) -> pd.DataFrame:
