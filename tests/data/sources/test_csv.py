@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from dicom_files import written
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -176,10 +177,9 @@ def test_films_are_found_by_path_stem_and_name(tmp_path: Path) -> None:
 
 
 def test_dicom_films_are_found_by_a_tag(tmp_path: Path) -> None:
-    dicom_files = pytest.importorskip("dicom_files")
     pixels = np.zeros((70, 90), np.uint8)
     for number in ("1", "2"):
-        dicom_files.written(tmp_path / f"{number}.dcm", pixels, AccessionNumber=f"A-{number}")
+        written(tmp_path / f"{number}.dcm", pixels, AccessionNumber=f"A-{number}")
     mapping = BASE.replace('"file" }', '"file", match = "dicom:AccessionNumber" }') + WIDE
     mapping += '[boxes]\ntable = "boxes.csv"\n'
     (tmp_path / "boxes.csv").write_text("film,finding,x,y,width,height\nA-2,MASS,9,7,45,35\n")
