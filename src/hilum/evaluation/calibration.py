@@ -10,6 +10,7 @@ from hilum.evaluation.views import (
     FigureView,
     TableView,
     View,
+    axis,
     cell,
     decimal,
     interval,
@@ -147,7 +148,7 @@ def view(report: dict[str, Any]) -> View:
         figures=tuple(_figure(name, one) for name, one in findings.items() if one["reliability"]),
         legend=(
             "Reliability. Across: the mean score of a tenth of the films; up: the proportion of them with the finding, "
-            "with its 95 % interval. Both run from 0 to the number given; calibrated scores lie on the diagonal. "
+            "with its 95 % interval; calibrated scores lie on the diagonal. "
             "Calibration error: the distance from it, averaged over films; on few films it is never 0, so compare it "
             "with the column By chance, which calibrated scores would show on as many independent films. Its interval "
             "is for all such patients, whose error is smaller and may be 0. Brier skill: "
@@ -185,6 +186,8 @@ def _figure(name: str, finding: dict[str, Any]) -> FigureView:
         title=words(name),
         value=decimal(finding["ece"]["value"]),
         small=f"0 to {limit:.1f}",
+        across=axis("mean score", 0, limit),
+        up=axis("proportion with the finding", 0, limit, upright=True),
         label=f"Reliability of {words(name)}, mean score: proportion of films with the finding: {pairs}",
         points=tuple((100 * x, *(100 * (1 - y) for y in ups)) for x, *ups in points),
     )

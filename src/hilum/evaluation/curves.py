@@ -2,26 +2,68 @@
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float64
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from hilum.evaluation.case import Case, FindingReport
-from hilum.evaluation.views import Block, View, decimal, interval, svg_path, words
+from hilum.evaluation.views import (
+    Block,
+    FigureView,
+    LineView,
+    View,
+    axis,
+    band_path,
+    decimal,
+    interval,
+    svg_path,
+    words,
+)
 from hilum.findings import drawn
 from hilum.metrics.bootstrap import estimate_json
+from hilum.metrics.influence import FEWEST_PATIENTS, Codes, measured_rate, patient_codes
 from hilum.metrics.operating_points import DEFAULT_POINT
 from hilum.metrics.ranking import RocCurve
 
 key = "findings"
 
+Numbers = Float64[np.ndarray, " films"]
+
 
 def measure(case: Case) -> dict[str, Any]:
     """AUROC, average precision, counts and curve of each finding; the curve of an undefined finding is empty."""
-    return {name: _finding_json(finding) for name, finding in case.ranking.findings.items()}
+    evaluated, (codes, _) = case.evaluated, patient_codes(case.evaluated.patients)
+    return {
+        name: _finding_json(finding)
+        | {"band": band_json(evaluated.numbers[:, k], evaluated.labels[:, k], codes, finding.curve)}
+        for k, (name, finding) in enumerate(case.ranking.findings.items())
+    }
+
+
+def band_json(scores: Numbers, labels: Numbers, codes: Codes, curve: RocCurve) -> dict[str, list[float | None]]:
+    """95 % intervals of the sensitivity and of the precision at some of a curve's thresholds; empty if there are none.
+
+    Those of the precision are null where fewer than 10 patients are called.
+
+    Args:
+        codes: whose film each is, from 0.
+    """
+    present, absent = labels == 1, labels == 0
+    rows: list[list[float]] = []
+    if all(len(np.unique(codes[kind])) >= FEWEST_PATIENTS for kind in (present, absent)):
+        finite = curve.thresholds[np.isfinite(curve.thresholds)]
+        places = np.unique(np.linspace(0, len(finite) - 1, BAND_POINTS).round().astype(int))
+        for threshold in finite[places]:
+            called = scores >= threshold
+            sensitivity = measured_rate(called.astype(np.float64), present, codes, "with the finding")
+            precision = measured_rate(present.astype(np.float64), (present | absent) & called, codes, "called")
+            ends = [*sensitivity.interval(), precision.estimate.low, precision.estimate.high]
+            rows.append([float(called[absent].mean()), sensitivity.value, *ends])
+    return {name: [None if math.isnan(row[i]) else round(row[i], 6) for row in rows] for i, name in enumerate(_BAND)}
 
 
 def _finding_json(finding: FindingReport) -> dict[str, Any]:
@@ -71,6 +113,10 @@ TABLED_SENSITIVITY = 0.9
 """The sensitivity whose threshold stands in the table that is read where scripts do not run."""
 
 
+BAND_POINTS = 24
+"""At so many thresholds a curve has an interval."""
+
+
 class CurveView(NamedTuple):
     """Both curves of a finding as SVG paths."""
 
@@ -80,6 +126,8 @@ class CurveView(NamedTuple):
     prevalence: float  # what guessing reaches
     auroc: dict[str, Any]
     average_precision: dict[str, Any]
+    roc_figure: FigureView
+    precision_figure: FigureView
 
 
 class Step(NamedTuple):
@@ -105,17 +153,70 @@ def curve_views(report: dict[str, Any]) -> list[CurveView]:
             continue
         pairs = zip(curve["true_positive_rate"], curve["precision"], strict=True)
         recall, precision = zip(*((r, p) for r, p in pairs if p is not None), strict=True)
+        roc = svg_path(curve["false_positive_rate"], curve["true_positive_rate"])
+        upper, prevalence = svg_path(recall, precision), finding["positives"] / finding["films"]
+        point = ((report["operating_points"] or {}).get(DEFAULT_POINT) or {}).get(name)
+        figures = _figures(words(name), finding, roc, upper, prevalence, point)
         views.append(
-            CurveView(
-                words(name),
-                svg_path(curve["false_positive_rate"], curve["true_positive_rate"]),
-                svg_path(recall, precision),
-                finding["positives"] / finding["films"],
-                finding["auroc"],
-                finding["average_precision"],
-            )
+            CurveView(words(name), roc, upper, prevalence, finding["auroc"], finding["average_precision"], *figures)
         )
     return views
+
+
+def _figures(
+    name: str, finding: dict[str, Any], roc: str, upper: str, prevalence: float, point: dict[str, Any] | None
+) -> tuple[FigureView, FigureView]:
+    """Both plots of a finding, with bands (absent from reports of earlier versions) and the operating point."""
+    band = finding.get("band") or {column: [] for column in _BAND}
+    auroc, average = decimal(finding["auroc"]["value"]), decimal(finding["average_precision"]["value"])
+    chance = svg_path([0.0, 1.0], [prevalence, prevalence])
+    return (
+        FigureView(
+            name,
+            auroc,
+            "",
+            f"ROC curve of {name}, AUROC {auroc}",
+            ROC_AXES[0],
+            ROC_AXES[1],
+            points=_point(point, across=lambda one: 1 - float(one["specificity"]["value"]), up="sensitivity"),
+            band=_band(band, "false_positive_rate", "sensitivity"),
+            lines=(LineView("M0.0 100.0 L100.0 0.0", "chance"), LineView(roc)),
+        ),
+        FigureView(
+            name,
+            average,
+            "",
+            f"Precision-recall curve of {name}, average precision {average}; guessing reaches {decimal(prevalence)}",
+            axis("recall", 0, 1),
+            axis("precision", 0, 1, upright=True),
+            points=_point(point, across=lambda one: float(one["sensitivity"]["value"]), up="ppv"),
+            band=_band(band, "true_positive_rate", "precision"),
+            lines=(LineView(chance, "chance"), LineView(upper)),
+        ),
+    )
+
+
+def _band(band: dict[str, list[float | None]], across: str, up: str) -> str:
+    """The path around the intervals that exist."""
+    columns = (band[name] for name in (across, f"{up}_low", f"{up}_high"))
+    rows = [(x, low, high) for x, low, high in zip(*columns, strict=True) if low is not None and high is not None]
+    return band_path([float(x or 0.0) for x, _, _ in rows], [low for _, low, _ in rows], [high for *_, high in rows])
+
+
+def _point(
+    point: dict[str, Any] | None, *, across: Callable[[dict[str, Any]], float], up: str
+) -> tuple[tuple[float, float, float, float], ...]:
+    """The operating point in a plot, with the interval of what goes up; none where a rate does not exist."""
+    if point is None or None in (point[name]["value"] for name in ("sensitivity", "specificity", up)):
+        return ()
+    value, low, high = (point[up][key] for key in ("value", "low", "high"))
+    ends = (value, value if low is None else low, value if high is None else high)
+    return ((100 * across(point), *(100 * (1 - one) for one in ends)),)
+
+
+ROC_AXES = (axis("false positive rate", 0, 1), axis("true positive rate", 0, 1, upright=True))
+_BAND = ("false_positive_rate", "true_positive_rate", "sensitivity_low", "sensitivity_high")
+_BAND += ("precision_low", "precision_high")
 
 
 def steps(finding: dict[str, Any]) -> list[Step]:
@@ -148,7 +249,10 @@ def threshold_view(report: dict[str, Any]) -> dict[str, Any]:
         }
         reached = next(step for step in found if step.true_positives >= TABLED_SENSITIVITY * finding["positives"])
         rows.append({"name": words(name), **rates(reached, finding["positives"], absent)})
-    return {"findings": data, "rows": rows, "sensitivity": TABLED_SENSITIVITY, "chosen": bool(points)}
+    return {"findings": data, "rows": rows, "sensitivity": TABLED_SENSITIVITY, "chosen": bool(points)} | {
+        "across": ROC_AXES[0],
+        "up": ROC_AXES[1],
+    }
 
 
 def _youden(found: list[Step], positives: int, absent: int) -> float:

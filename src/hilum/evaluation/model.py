@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from hilum.evaluation.case import Case
-from hilum.evaluation.views import Block, View, scaled, svg_path, words
+from hilum.evaluation.views import Block, FigureView, LineView, View, axis, scaled, svg_path, words
 
 key = "model"
 
@@ -96,7 +96,16 @@ def training_charts(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
         charts.append(
             {
                 "name": words(name),
-                "path": svg_path(across, scaled(ups, min(ups), max(ups))),
+                "path": (path := svg_path(across, scaled(ups, min(ups), max(ups)))),
+                "figure": FigureView(
+                    words(name),
+                    f"{ups[-1]:.4g}",
+                    "",
+                    f"{words(name)} over {len(history)} epochs, from {min(ups):.4g} to {max(ups):.4g}",
+                    axis("epoch", 1, len(history), steps=1),
+                    axis(words(name), min(ups), max(ups), upright=True),
+                    lines=(LineView(path),),
+                ),
                 "low": min(ups),
                 "high": max(ups),
                 "last": ups[-1],

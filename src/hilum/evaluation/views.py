@@ -83,15 +83,55 @@ class TableView:
     rows: tuple[tuple[Cell, ...], ...]
 
 
+class Axis(NamedTuple):
+    """What an axis measures, and its ticks: a place from 0 to 100, from the left or from above, and a number."""
+
+    name: str
+    ticks: tuple[tuple[float, str], ...]
+
+
+class LineView(NamedTuple):
+    """A line of a plot: the `d` of an SVG path, and how it is drawn: curve, chance (dotted) or other (thin)."""
+
+    path: str
+    kind: str = "curve"
+
+
 @dataclass(frozen=True)
 class FigureView:
-    """A square plot: points with upright intervals, in 0 to 100 from the upper left, and what it says in words."""
+    """A square plot with axes, in 0 to 100 from the upper left, and what it says in words.
+
+    Attributes:
+        points: across, up, and the two ends of an upright interval.
+        band: the `d` of an SVG path around the intervals of a curve, or empty.
+        lines: from the back to the front.
+    """
 
     title: str
     value: str
     small: str
     label: str
-    points: tuple[tuple[float, float, float, float], ...]  # across, up, and the interval's two ends
+    across: Axis
+    up: Axis
+    points: tuple[tuple[float, float, float, float], ...] = ()
+    band: str = ""
+    lines: tuple[LineView, ...] = (LineView("M0.0 100.0 L100.0 0.0", "chance"),)
+
+
+def axis(name: str, low: float | int, high: float | int, *, upright: bool = False, steps: int = 2) -> Axis:
+    """An axis from `low` to `high` with equal steps; upright ones count their places from above."""
+    ticks = []
+    for step in range(steps + 1):
+        place = 100 * step / steps
+        ticks.append((100 - place if upright else place, f"{low + (high - low) * step / steps:.3g}"))
+    return Axis(name, tuple(ticks))
+
+
+def band_path(across: Sequence[float], lows: Sequence[float], highs: Sequence[float]) -> str:
+    """The `d` of an SVG path around the intervals of a curve, all in the unit square; empty without points."""
+    if not across:
+        return ""
+    return svg_path([*across, *reversed(across)], [*lows, *reversed(highs)]) + " Z"
 
 
 class Marks(NamedTuple):

@@ -44,7 +44,7 @@ const panel = document.getElementById("slider");
 if (panel) {
   const data = JSON.parse(document.getElementById("steps").textContent);
   const finding = panel.querySelector("select"), range = panel.querySelector("input");
-  const path = panel.querySelector("path"), dot = panel.querySelector("ellipse");
+  const path = panel.querySelector("path.curve"), dot = panel.querySelector("ellipse");
   const at = (step, one) => [step[2] / one.negatives, step[1] / one.positives];
   const proportion = (part, whole) => (whole ? (part / whole).toFixed(3) : "undefined");
 
