@@ -185,7 +185,7 @@ def _figure(name: str, finding: dict[str, Any]) -> FigureView:
     return FigureView(
         title=words(name),
         value=decimal(finding["ece"]["value"]),
-        small=f"0 to {limit:.1f}",
+        small="calibration error",
         across=axis("mean score", 0, limit),
         up=axis("proportion with the finding", 0, limit, upright=True),
         label=f"Reliability of {words(name)}, mean score: proportion of films with the finding: {pairs}",
