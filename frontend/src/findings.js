@@ -31,13 +31,14 @@ function bar(one) {
 
 export function measured(facts, judged) {
   if (!facts?.auroc) return "How well the model finds it was not measured.";
-  const { value, low, high } = facts.auroc;
-  const range = low === null ? "" : ` [${low.toFixed(2)}, ${high.toFixed(2)}]`;
+  const { value, low, high, why } = facts.auroc;
+  const range = low === null ? (why ? ` (${why})` : "") : ` [${low.toFixed(2)}, ${high.toFixed(2)}]`;
   return `Measured: AUROC ${value.toFixed(2)}${range} on ${judged} films.`;
 }
 
-function limits({ value, low, high }) {
+function limits({ value, low, high, why }) {
   const at = (share) => share.toFixed(3);
+  if (why && low < high) return `The threshold is ${at(value)}, but it has no interval (${why}), so every score is indeterminate.`;
   if (low >= high) return `Present from ${at(value)} on.`;
   return `Present from ${at(high)} on, absent below ${at(low)}, indeterminate between; the threshold is ${at(value)}.`;
 }

@@ -57,6 +57,13 @@ def shifted(now: StoredReport, there: StoredReport) -> dict[str, Any]:
     section = shift(now.content, now.evaluated, there)
     assert json.loads(json.dumps(section, allow_nan=False)) == section
     view = shown(external, {"shift": section})
+    for table in view.tables:
+        assert table.header[-1] == "With the finding"
+        counted = section["with_finding"]["Mass"]
+        assert (
+            table.rows[0][-1].text == f"{counted['positives_there']} \N{RIGHTWARDS ARROW} {counted['positives_here']}"
+        )
+        assert table.rows[0][-1].small.endswith(f"{counted['positive_patients_here']} patients")
     assert all(len(row) == len(table.header) for table in view.tables for row in table.rows)
     return section
 

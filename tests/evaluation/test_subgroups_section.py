@@ -91,7 +91,7 @@ def test_too_small_groups_say_so_instead_of_a_number() -> None:
     assert seen["group"]["value"] > 0.5
     view = shown(subgroups, {"subgroups": section})
     row = next(row for row in view.tables[0].rows if row[0].text == "unknown" and row[0].small == "view")
-    assert [cell.text for cell in row[2:]] == ["too small", ""] * 4
+    assert [cell.text for cell in row[2:]] == ["too small", ""] * 5
     assert "Too small to be evaluated: age unknown and view unknown." in view.sentences
     assert all(len(row) == len(table.header) for table in view.tables for row in table.rows)
 
@@ -100,7 +100,7 @@ def test_what_cannot_be_measured_has_no_column() -> None:
     evaluated = some_evaluation_set()
     logits = replace(evaluated, scores=evaluated.scores.assign(Mass=evaluated.scores["Mass"] * 9))
     section = subgroups_section(logits, None)
-    assert set(section["not_measured"]) == {"excess", "missed", "undiagnosed"}
+    assert set(section["not_measured"]) == {"excess", "missed", "needless", "undiagnosed"}
     assert section["operating_point"] is None
     view = shown(subgroups, {"subgroups": section})
     assert view.tables[0].header == ("Subgroup", "Films", "AUROC", "minus the rest")
@@ -113,3 +113,25 @@ def test_a_finding_without_threshold_is_not_counted_as_missed(missing: str) -> N
     women = by_name(subgroups_section(some_evaluation_set(), points))["sex", "F"]
     assert women["missed"]["findings"] == 1
     assert women["findings"][missing]["missed"]["group"]["value"] is None
+
+
+def test_intersections_are_the_films_of_both_and_only_where_they_are_many() -> None:
+    evaluated = some_evaluation_set(people=600, worse_for="F")
+    section = subgroups_section(evaluated, POINTS)
+    truth = evaluated.truth
+    found = {(one["attribute"], one["name"]): one for one in section["intersections"]}
+    assert set(found) == {
+        ("sex+age", f"{sex}, {age}") for sex in "FM" for age in ("20 to 39 years", "40 to 59 years", "60 to 79 years")
+    }  # nearly all films are PA, so that a sex in this view is that sex
+    one = found["sex+age", "F, 40 to 59 years"]
+    films = (truth["sex"] == "F") & truth["age"].between(40, 59.9)
+    assert one["films"] == films.sum()
+    scores, labels = evaluated.numbers[films, 0], evaluated.labels[films, 0]
+    assert one["findings"]["Mass"]["needless"]["group"]["value"] == pytest.approx((scores >= 0.3)[labels == 0].mean())
+    assert one["findings"]["Mass"]["missed"]["group"]["value"] == pytest.approx((scores < 0.3)[labels == 1].mean())
+    view = shown(subgroups, {"subgroups": section})
+    assert any(table.title.startswith("Intersections of two subgroups") for table in view.tables)
+    assert any("these differ from the rest by more than chance: sex and age F" in text for text in view.sentences)
+    older = {**section}
+    del older["intersections"]
+    assert shown(subgroups, {"subgroups": older}).tables

@@ -47,6 +47,8 @@ def test_every_number_is_that_of_a_slow_count() -> None:
         assert group.findings[k]["auroc"].group.value == pytest.approx(aurocs[-1])
         assert group.findings[k]["excess"].group.value == pytest.approx(excesses[-1])
         assert group.findings[k]["missed"].group.value == pytest.approx(sum(s < 0.3 for s in ill) / len(ill))
+        well = [score for score, label in zip(scores, labels, strict=True) if label == 0]
+        assert group.findings[k]["needless"].group.value == pytest.approx(sum(s >= 0.3 for s in well) / len(well))
     assert group.overall["auroc"].group.value == pytest.approx(np.mean(aurocs))
     assert group.overall["excess"].group.value == pytest.approx(np.mean(excesses))
     ill_films = [i for i in np.flatnonzero(films.members) if 1 in films.labels[i]]

@@ -35,6 +35,14 @@ def evaluate(
         Path | None,
         typer.Option(metavar="REPORT", help="Folder of this model's report on other films, to compare with."),
     ] = None,
+    validation: Annotated[
+        Path | None,
+        typer.Option(help="Scores of the same system on validation films of FILMS: thresholds are chosen on them."),
+    ] = None,
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option(help="Evaluate calls at this threshold: 0.3, or Mass=0.3; may be repeated."),
+    ] = None,
     gallery: Annotated[
         bool, typer.Option(help="Put some films with heatmaps and true boxes on the page and into report.json.")
     ] = True,
@@ -64,6 +72,8 @@ def evaluate(
         reference=reference,
         against=against,
         gallery=gallery,
+        validation=validation,
+        thresholds=threshold or [],
     )
     if as_json:
         print_json(report)

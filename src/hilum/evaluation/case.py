@@ -10,12 +10,13 @@ import pandas as pd
 from jaxtyping import Float32, Shaped
 
 from hilum.data.films import PATIENTS_ARE_FILMS, Films
-from hilum.evaluation.inputs import EvaluationSet, Reference, StoredReport, evaluation_set
+from hilum.errors import PredictionsError
+from hilum.evaluation.inputs import EvaluationSet, Reference, StoredReport, evaluation_set, validation_set
 from hilum.findings import SIMULATED
 from hilum.metrics.bootstrap import Estimate
 from hilum.metrics.influence import average, measured_per_finding
 from hilum.metrics.ranking import RocCurve, roc_curve, thin
-from hilum.model.thresholds import OperatingPoints
+from hilum.model.thresholds import OperatingPoints, choose_points
 from hilum.predict.scoring import Scored, score_films
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ class Case:
         reference: a second opinion on some of the films.
         earlier: report of the same model on other films.
         gallery: whether films may be shown.
+        thresholds: for scores of a table; a model has its own.
+        thresholds_from: where they come from, a sentence; empty for a model's own.
         ranking: AUROC and average precision, which several sections build on.
         notes: sentences about the scores that a reader should know; a section says here why it was not measured.
         report: report.json as far as it is measured, section by section in their order.
@@ -106,6 +109,8 @@ class Case:
     reference: Reference | None = None
     earlier: StoredReport | None = None
     gallery: bool = True
+    thresholds: OperatingPoints | None = None
+    thresholds_from: str = ""
     notes: list[str] = field(default_factory=list)
     report: dict[str, Any] = field(default_factory=dict)
 
@@ -127,8 +132,8 @@ class Case:
 
     @property
     def points(self) -> OperatingPoints | None:
-        """The model's thresholds, if it has some."""
-        return self.model.bundle.thresholds if self.model else None
+        """The thresholds that were given, else the model's, if it has some."""
+        return self.thresholds or (self.model.bundle.thresholds if self.model else None)
 
 
 def prepare(
@@ -146,10 +151,15 @@ def prepare(
     reference: Reference | None = None,
     earlier: StoredReport | None = None,
     gallery: bool = True,
+    validation: pd.DataFrame | None = None,
+    thresholds: OperatingPoints | None = None,
 ) -> Case:
     """Match scores with films, rank them, and note what is unusual.
 
     Arguments are those of Case, and of `hilum.evaluation.inputs.evaluation_set`.
+
+    Args:
+        validation: scores of the same system on validation films of the manifest, to choose thresholds on.
 
     Raises:
         FilmsError: if the manifest has no such split.
@@ -157,6 +167,9 @@ def prepare(
     """
     evaluated = evaluation_set(films, scores, split=split, allow_missing=allow_missing, allow_unknown=allow_unknown)
     ranking, unfit = rank(evaluated), scores.attrs.get("unfit")
+    origin = "They were stated by whoever ran the evaluation." if thresholds else ""
+    if validation is not None:
+        thresholds, origin = _chosen(films, validation, evaluated, split)
     notes = [PATIENTS_ARE_FILMS] if films.notes.get("patients_are_films") else []
     notes += _score_notes(scores, evaluated, ranking, split)
     if model:
@@ -175,8 +188,40 @@ def prepare(
         reference=reference,
         earlier=earlier,
         gallery=gallery,
+        thresholds=thresholds,
+        thresholds_from=origin,
         notes=notes,
     )
+
+
+def _chosen(
+    films: Films, validation: pd.DataFrame, evaluated: EvaluationSet, split: str
+) -> tuple[OperatingPoints, str]:
+    """Thresholds chosen on validation films, and a sentence on these.
+
+    Raises:
+        PredictionsError: if such films are evaluated, or not all findings have scores there.
+    """
+    unseen, where = validation_set(films, validation, split), str(validation.attrs.get("file", "the validation scores"))
+    lacking = [name for name in evaluated.findings if name not in unseen.findings]
+    if lacking:
+        raise PredictionsError(
+            f"validation scores must have a column for each evaluated finding, got none for {lacking[0]} in {where}. "
+            "Score the same findings."
+        )
+    columns = [unseen.findings.index(name) for name in evaluated.findings]
+    scores, both = unseen.numbers[:, columns], np.concatenate([unseen.numbers[:, columns], evaluated.numbers])
+    inside = bool(((both >= 0) & (both <= 1)).all())
+    bounds = (0.0, 1.0) if inside else (float(both.min()), float(np.nextafter(both.max(), np.inf)))
+    points = choose_points(scores, unseen.labels[:, columns], unseen.patients, evaluated.findings, bounds=bounds)
+    people = set(unseen.patients.tolist())
+    shared = len(people & set(evaluated.patients.tolist()))
+    told = (
+        f"They were chosen on {len(unseen.truth):,} validation films of {len(people):,} patients ({Path(where).name})."
+    )
+    if shared:
+        told += f" {shared:,} of these patients are evaluated too, so what thresholds reach here is flattered."
+    return OperatingPoints("", points), told
 
 
 class ScoredFilms(NamedTuple):

@@ -25,7 +25,8 @@ def confusions_section(evaluated: EvaluationSet, points: OperatingPoints) -> dic
     so that findings which occur together are no confusion; `called` of them were called all the same. Where both
     are one finding, the films are those with it. Findings without a threshold are not called.
     """
-    labels, thresholds = evaluated.labels, points.thresholds(DEFAULT_POINT)
+    point = points.nearest(DEFAULT_POINT)
+    labels, thresholds = evaluated.labels, points.thresholds(point)
     called = {
         name: evaluated.numbers[:, k] >= threshold.value
         for k, name in enumerate(evaluated.findings)
@@ -38,7 +39,7 @@ def confusions_section(evaluated: EvaluationSet, points: OperatingPoints) -> dic
         for name, calls in called.items():
             among = present if name == true else present & (labels[:, evaluated.findings.index(name)] == 0)
             rows[true][name] = {"films": int(np.sum(among)), "called": int(np.sum(among & calls))}
-    return {"point": DEFAULT_POINT, "true": rows}
+    return {"point": point, "true": rows}
 
 
 _FEWEST = 10

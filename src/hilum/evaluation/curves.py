@@ -215,8 +215,14 @@ def _point(
 
 
 ROC_AXES = (axis("false positive rate", 0, 1), axis("true positive rate", 0, 1, upright=True))
-_BAND = ("false_positive_rate", "true_positive_rate", "sensitivity_low", "sensitivity_high")
-_BAND += ("precision_low", "precision_high")
+_BAND = (
+    "false_positive_rate",
+    "true_positive_rate",
+    "sensitivity_low",
+    "sensitivity_high",
+    "precision_low",
+    "precision_high",
+)
 
 
 def steps(finding: dict[str, Any]) -> list[Step]:

@@ -101,8 +101,8 @@ def view(report: dict[str, Any]) -> View | None:
         return View("decisions", title, (section["undefined"],))
     findings = section["findings"]
     sentences = [
-        "Net benefit: true calls per film, less the needless calls, each of which costs the odds of the threshold. At a "
-        "tenth, a needless call costs a ninth of a missed finding. Which threshold is right depends on what a call "
+        "Net benefit: true calls per film, less the needless calls, each of which costs the odds of the threshold. At "
+        "a tenth, a needless call costs a ninth of a missed finding. Which threshold is right depends on what a call "
         "leads to, not of statistics.",
     ]
     clear = [name for name, one in findings.items() if any(one["beats_both"])]

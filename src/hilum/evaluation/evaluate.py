@@ -22,6 +22,7 @@ from hilum.files import write_whole
 from hilum.findings import CHESTXRAY14
 from hilum.messages import messages
 from hilum.metrics.bootstrap import Estimate, estimate_json
+from hilum.model.thresholds import stated_thresholds
 
 if TYPE_CHECKING:
     from hilum.model.bundle import Bundle
@@ -136,6 +137,8 @@ def evaluate_to_folder(
     reference: Path | None = None,
     against: Path | None = None,
     gallery: bool = True,
+    validation: Path | None = None,
+    thresholds: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Evaluate a bundle or a file of scores, write the report, and return what report.json holds.
 
@@ -147,6 +150,8 @@ def evaluate_to_folder(
         reference: table of labels of some of these films.
         against: folder of a report of the same model on other films, to say what changed since.
         gallery: show some films, with their heatmaps and boxes, on the page and in report.json.
+        validation: table of scores of the same system on validation films, to choose thresholds on.
+        thresholds: stated ones, 0.3 or Mass=0.3, instead.
 
     Raises:
         FilmsError: if the manifest has no such split.
@@ -160,6 +165,13 @@ def evaluate_to_folder(
     labels = None if reference is None else read_reference(reference, films.findings)
     earlier = None if against is None else read_report(against)
     bundle = _bundle(model, films.findings)
+    if validation is not None and (bundle or thresholds):
+        other = (
+            "thresholds are stated" if thresholds else f"{model} is a bundle, whose thresholds hilum calibrate chooses"
+        )
+        raise HilumError(f"validation must go with a table of scores alone, got it where {other}. Leave one out.")
+    unseen = None if validation is None else read_predictions(validation, films.findings)
+    stated = stated_thresholds(thresholds, films.findings) if thresholds else None
     if labels is not None:
         labels.of(films.select(split).table["film"].tolist())  # refused before films are scored
     if earlier is not None:
@@ -184,6 +196,8 @@ def evaluate_to_folder(
         reference=labels,
         earlier=earlier,
         gallery=gallery,
+        validation=unseen,
+        thresholds=stated,
     )
     report = measure(case, f"{bundle.recipe.name} ({model.name})" if bundle else model.name)
     report.save(out)
@@ -228,6 +242,7 @@ def _heading(case: Case, system: str) -> dict[str, Any]:
         "shared_patients": len(in_training & patients),
         "films_with_siblings_in_training": int(truth["patient"].isin(in_training).sum()),
         "unfit_films": case.unfit,
+        "thresholds_from": case.thresholds_from,
         "disclaimer": DISCLAIMER,
         "simulated": case.simulated,
         "learned_from": case.model.bundle.description.learned_from if case.model else "",

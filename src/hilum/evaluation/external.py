@@ -46,6 +46,7 @@ def shift_section(
         notes: [sentence]    what a reader should know about the comparison
         mean: {auroc, findings: [FINDING]}, calibration: {ece, brier}    CHANGES, over findings that both define
         findings: {FINDING: {auroc, prevalence, ece, brier, excess, slope: CHANGE}}
+        with_finding: {FINDING: {positives_there, positive_patients_there, positives_here, positive_patients_here}}
         operating_points: {POINT: {FINDING: {threshold, sensitivity, specificity, ppv, npv, alarms_per_100: CHANGE}}}
             at the other report's thresholds; empty if they are not these scores'
         CHANGE: {there, here, difference: ESTIMATE, p_value, p_value_holm (for the findings together; null for means)}
@@ -96,6 +97,7 @@ def shift_section(
         "mean": {"auroc": _change(*means), "findings": defined},
         "calibration": _calibration_means(before, here) if both_calibrated else {},
         "findings": findings,
+        "with_finding": {name: _positives(name, there.evaluated, evaluated) for name in names},
         "operating_points": points,
     }
 
@@ -211,6 +213,16 @@ def _prevalences(evaluated: EvaluationSet, names: Sequence[str]) -> dict[str, di
     return found
 
 
+def _positives(name: str, there: EvaluationSet, here: EvaluationSet) -> dict[str, int]:
+    """Films and patients with a finding in both reports."""
+    counts = {}
+    for place, evaluated in (("there", there), ("here", here)):
+        present = evaluated.labels[:, evaluated.findings.index(name)] == 1
+        counts[f"positives_{place}"] = int(present.sum())
+        counts[f"positive_patients_{place}"] = len(set(evaluated.patients[present]))
+    return counts
+
+
 def _calibration_means(before: dict[str, Any], here: dict[str, Any]) -> dict[str, Any]:
     """Changes of the reports' own means, where both are over the same findings."""
     if list(before["calibration"]["findings"]) != list(here["calibration"]["findings"]):
@@ -320,11 +332,12 @@ def view(report: dict[str, Any]) -> View | None:
             if clear
             else f"No finding's {name} changed by more than chance explains."
         )
-    tables = [_table("Ranking", findings, {"prevalence": "Proportion of films with it", "auroc": "AUROC"})]
+    counted = section.get("with_finding", {})
+    tables = [_table("Ranking", findings, {"prevalence": "Proportion of films with it", "auroc": "AUROC"}, counted)]
     if all(measure in one for one in findings.values() for measure in _CALIBRATION):
-        tables.append(_table("Calibration", findings, _CALIBRATION))
+        tables.append(_table("Calibration", findings, _CALIBRATION, counted))
     tables += [
-        _table(f"At the other report's thresholds: {point_label(name)}", point, _RATES)
+        _table(f"At the other report's thresholds: {point_label(name)}", point, _RATES, counted)
         for name, point in section["operating_points"].items()
     ]
     return View(
@@ -357,9 +370,31 @@ def shift_table(section: dict[str, Any]) -> tuple[str, list[str], list[list[str]
     )
 
 
-def _table(title: str, findings: dict[str, dict[str, Any]], measures: dict[str, str]) -> TableView:
-    rows = tuple((Cell(words(name)), *(_cell(one[measure]) for measure in measures)) for name, one in findings.items())
-    return TableView(title, ("Finding", *measures.values()), rows)
+def _table(
+    title: str, rows: dict[str, dict[str, Any]], measures: dict[str, str], counted: dict[str, dict[str, int]]
+) -> TableView:
+    """Changes by finding; the last column counts who has it (absent from reports of earlier versions)."""
+    known = all(name in counted for name in rows)
+    lines = tuple(
+        (
+            Cell(words(name)),
+            *(_cell(one[measure]) for measure in measures),
+            *([_counts(counted[name])] if known else []),
+        )
+        for name, one in rows.items()
+    )
+    return TableView(title, ("Finding", *measures.values(), *(["With the finding"] if known else [])), lines)
+
+
+def _counts(finding: dict[str, int]) -> Cell:
+    films, patients = (
+        f"{finding[f'{what}_there']:,} {_ARROW} {finding[f'{what}_here']:,}"
+        for what in ("positives", "positive_patients")
+    )
+    return Cell(films, f"{patients} patients")
+
+
+_ARROW = "\N{RIGHTWARDS ARROW}"
 
 
 def _cell(change: dict[str, Any]) -> Cell:
@@ -369,7 +404,7 @@ def _cell(change: dict[str, Any]) -> Cell:
 
 
 def _arrow(change: dict[str, Any]) -> str:
-    return f"{decimal(change['there']['value'])} \N{RIGHTWARDS ARROW} {decimal(change['here']['value'])}"
+    return f"{decimal(change['there']['value'])} {_ARROW} {decimal(change['here']['value'])}"
 
 
 def _gap(change: dict[str, Any]) -> str:

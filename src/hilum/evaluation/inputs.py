@@ -361,6 +361,33 @@ def evaluation_set(
     return EvaluationSet(truth, kept, findings, missing)
 
 
+def validation_set(films: Films, scores: pd.DataFrame, split: str) -> EvaluationSet:
+    """The scored films of the split val; of a manifest without one, all scored films.
+
+    Args:
+        split: which is evaluated, none of whose films may be among them.
+
+    Raises:
+        PredictionsError: if there is no such film, or one that is evaluated.
+    """
+    matched, where = match(films, scores, allow_unknown=True), str(scores.attrs.get("file", "the validation scores"))
+    splits = films.table["split"]
+    scored = films.table["film"].isin(set(matched["film"])).to_numpy(dtype=bool)
+    if split != "val" and (splits == "val").any():
+        scored = scored & (splits == "val").to_numpy(dtype=bool)
+    wrong = int((scored & (splits == split).to_numpy(dtype=bool)).sum())
+    if wrong or not scored.any():
+        got = f"{wrong:,} of the split {split}, which is evaluated" if wrong else "none that the manifest has as such"
+        raise PredictionsError(
+            f"validation scores must be of other films than are evaluated, got {got}, in {where}. Score the films of "
+            "the split val."
+        )
+    findings = tuple(finding for finding in films.findings if finding in matched.columns)
+    truth = films.table[scored].reset_index(drop=True)
+    kept = matched.set_index("film").loc[truth["film"], list(findings)].reset_index()
+    return EvaluationSet(truth, kept, findings)
+
+
 def read_evaluation_set(folder: Path, findings: Sequence[str]) -> EvaluationSet:
     """What `EvaluationSet.write` wrote into a report's folder, in the order of the films' names.
 

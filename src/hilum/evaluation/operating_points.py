@@ -12,7 +12,7 @@ from hilum.evaluation.inputs import EvaluationSet
 from hilum.evaluation.views import Block, Cell, TableView, View, cell, positives_cell, words
 from hilum.metrics.bootstrap import Estimate, estimate_json
 from hilum.metrics.influence import Codes, measured_rate, patient_codes
-from hilum.metrics.operating_points import point_label
+from hilum.metrics.operating_points import STATED, point_label
 from hilum.metrics.thresholds import Threshold, predictive_estimates
 from hilum.model.thresholds import OperatingPoints, indeterminate
 
@@ -116,25 +116,43 @@ def view(report: dict[str, Any]) -> View:
     data = threshold_view(report)
     slider = (Block("thresholds.html", data),) if data["rows"] else ()
     if not points:
-        nothing = "No thresholds came with these scores, so there are no calls to evaluate."
+        nothing = (
+            "No thresholds came with these scores, so there are no calls to evaluate. Scores on validation films "
+            "(`--validation`) or stated thresholds (`--threshold`) would give some."
+        )
         return View("calls", title, (nothing,), blocks=slider)
+    origin = report.get("thresholds_from")  # absent from reports of earlier versions
+    if list(points) == [STATED]:
+        return View(
+            "calls",
+            "Calls: what the stated thresholds do here",
+            (f"A film is called if its score is at least the threshold. {origin}", _PREDICTIVE),
+            tables=_tables(points, report["findings"]),
+            blocks=slider,
+        )
     sentences = [
         "A film is called if its score is at least the threshold. Thresholds were chosen on validation films and are "
         "used here as they were: what they reach here may miss what they were chosen for.",
+        *([origin] if origin else []),
         "A score is indeterminate in the threshold's 95 % interval, which stands below it: other validation patients "
         "could have given a threshold on the other side. The rates count such films by the chosen threshold. Where too "
         "few validation patients had the finding for an interval, every score is indeterminate.",
-        "PPV and NPV hold for the prevalence in these films, and change with it.",
+        _PREDICTIVE,
     ]
     return View(
         "calls",
         title,
         tuple(sentences),
-        tables=tuple(
-            TableView(point_label(name), *_rows(point, report["findings"])) for name, point in points.items() if point
-        ),
+        tables=_tables(points, report["findings"]),
         blocks=slider,
     )
+
+
+_PREDICTIVE = "PPV and NPV hold for the prevalence in these films, and change with it."
+
+
+def _tables(points: dict[str, Any], findings: dict[str, Any]) -> tuple[TableView, ...]:
+    return tuple(TableView(point_label(name), *_rows(point, findings)) for name, point in points.items() if point)
 
 
 def _rows(point: dict[str, Any], findings: dict[str, Any]) -> tuple[tuple[str, ...], tuple[tuple[Cell, ...], ...]]:

@@ -57,10 +57,12 @@ def subgroups_section(evaluated: EvaluationSet, points: OperatingPoints | None) 
         single: {ATTRIBUTE: value}    what all films have in common, so that it cannot be evaluated
         groups: [{attribute, name, films, patients, MEASURE: CONTRAST, findings: {FINDING: {films, patients, positives,
             positive_patients, MEASURE: CONTRAST}}}]    undiagnosed only for the group
+        intersections: [the same]    of two attributes; only those large enough for an AUROC, corrected among themselves
         CONTRAST: {group: ESTIMATE, rest: ESTIMATE, difference: ESTIMATE (group minus rest), p_value, p_value_holm,
             findings (that the mean is over), too_small (why there is no number, or empty)}
 
-    ATTRIBUTE is sex, age, view, films_per_patient or source; every film is in one group of each.
+    ATTRIBUTE is sex, age, view, films_per_patient or source; every film is in one group of each. Of intersections it is
+    two names with `+` between them, as in sex+age.
 
     Args:
         evaluated: with the manifest's columns in its truth.
@@ -76,29 +78,64 @@ def subgroups_section(evaluated: EvaluationSet, points: OperatingPoints | None) 
         if attribute not in single
         for value in _in_order(attribute, texts)
     }
-    found = subgroups(
-        numbers,
-        labels,
-        patients,
-        None if points is None else _called(evaluated, points),
-        {"\0".join(key): films for key, films in members.items()},
-        probabilities=probabilities,
+    called = None if points is None else _called(evaluated, points)
+    both = _intersections(members, patients)
+    found, crossed = (
+        subgroups(
+            numbers,
+            labels,
+            patients,
+            called,
+            {"\0".join(key): films for key, films in those.items()},
+            probabilities=probabilities,
+        )
+        for those in (members, both)
     )
     not_measured = {}
     if not probabilities:
         not_measured["excess"] = "Scores outside [0, 1] are no probabilities, so their calibration cannot be evaluated."
     if points is None:
         without = "No thresholds came with these scores, so missed findings cannot be counted."
-        not_measured |= {"missed": without, UNDIAGNOSED: without}
+        not_measured |= {"missed": without, "needless": without, UNDIAGNOSED: without}
     return {
         "fewest_patients": FEWEST_PATIENTS,
-        "operating_point": None if points is None else POINT,
+        "operating_point": None if points is None else points.nearest(POINT),
         "not_measured": not_measured,
         "single": single,
         "groups": [
             _group_json(key, members[key], group, evaluated) for key, group in zip(members, found.values(), strict=True)
         ],
+        "intersections": [
+            _group_json(key, both[key], group, evaluated) for key, group in zip(both, crossed.values(), strict=True)
+        ],
     }
+
+
+CROSSED = (("sex", "age"), ("sex", "view"), ("age", "view"))
+"""Attributes whose intersections are measured."""
+
+_LARGE = 5 * FEWEST_PATIENTS
+"""Patients that an intersection must have, and must leave to the rest, to be measured at all."""
+
+
+def _intersections(
+    members: dict[tuple[str, str], Members], patients: Shaped[np.ndarray, " films"]
+) -> dict[tuple[str, str], Members]:
+    """The films of two groups at once, where those are many and neither whole group; of what is unknown, none."""
+    found = {}
+    for one, other in CROSSED:
+        for (attribute, name), films in members.items():
+            for (second, value), others in members.items():
+                both = films & others
+                if (attribute, second) != (one, other) or "unknown" in (name, value):
+                    continue
+                beside = (len(set(patients[one_of_them & ~both])) for one_of_them in (films, others))
+                if (
+                    min(len(set(patients[both])), len(set(patients[~both]))) >= _LARGE
+                    and min(beside) >= FEWEST_PATIENTS
+                ):
+                    found[f"{one}+{other}", f"{name}, {value}"] = both
+    return found
 
 
 def _attributes(truth: pd.DataFrame) -> dict[str, Texts]:
@@ -128,7 +165,7 @@ def _in_order(attribute: str, values: Texts) -> list[str]:
 
 def _called(evaluated: EvaluationSet, points: OperatingPoints) -> Float64[np.ndarray, "films findings"]:
     """1 where a score reaches its threshold, 0 where not, NaN in columns without one."""
-    thresholds = [points.thresholds(POINT)[finding] for finding in evaluated.findings]
+    thresholds = [points.thresholds(points.nearest(POINT))[finding] for finding in evaluated.findings]
     values = np.array([np.nan if one is None else one.value for one in thresholds], dtype=np.float64)
     return np.where(np.isnan(values), np.nan, evaluated.numbers >= values)
 
@@ -178,6 +215,7 @@ ATTRIBUTES = {
     "view": "view",
     "films_per_patient": "films per patient",
     "source": "source",
+    **{f"{one}+{other}": f"{one} and {other}" for one, other in CROSSED},
 }
 """What each attribute is called."""
 
@@ -185,6 +223,7 @@ MEASURE_WORDS = {
     "auroc": "AUROC",
     "excess": "Mean score minus proportion",
     "missed": "Missed findings",
+    "needless": "Needless calls",
     "undiagnosed": "Undiagnosed films",
 }
 """What each measure is called."""
@@ -208,7 +247,7 @@ def view(report: dict[str, Any]) -> View | None:
         f"{_name(group)}: {MEASURE_WORDS[measure]} {group[measure]['difference']['value']:+.3f}"
         for group in groups
         for measure in MEASURE_WORDS
-        if _below(group[measure]["p_value_holm"])
+        if measure in group and _below(group[measure]["p_value_holm"])
     ]
     tested = [group for group in groups if _is_tested(group)]
     said = "Of the subgroups that are large enough to be tested, none" if len(tested) < len(groups) else "No subgroup"
@@ -232,11 +271,25 @@ def view(report: dict[str, Any]) -> View | None:
     alone = [_name(group) for group in groups if not _is_tested(group) and _name(group) not in small]
     if alone:
         sentences.append(f"Not tested, because the rest of the films is too small: {listed(alone)}.")
-    measures = [name for name in MEASURE_WORDS if name not in section["not_measured"]]
+    measures = [
+        name for name in MEASURE_WORDS if name not in section["not_measured"] and name in groups[0]
+    ]  # reports of earlier versions have fewer
     tables = [TableView("Each subgroup beside the rest of the films", *_table(groups, measures))]
+    crossed = section.get("intersections", [])
+    if crossed:
+        differing = [group for group in crossed if any(_below(group[one]["p_value_holm"]) for one in measures)]
+        sentences.append(
+            f"Of {plural(len(crossed), 'intersection')} of two attributes that are large enough, these differ from the "
+            f"rest by more than chance: {listed([_name(group) for group in differing])}."
+            if differing
+            else f"Of {plural(len(crossed), 'intersection')} of two attributes that are large enough, none differs "
+            "from the rest by more than chance explains."
+        )
     found = _single_findings(groups, measures)
     if found:
         tables.append(TableView("Single findings in which a subgroup differs", _FINDING_HEADER, found))
+    if crossed:
+        tables.append(TableView("Intersections of two subgroups, beside all other films", *_table(crossed, measures)))
     return View(
         "subgroups",
         title,
@@ -323,8 +376,9 @@ def _single_findings(groups: list[dict[str, Any]], measures: list[str]) -> tuple
 def _legend(section: dict[str, Any]) -> str:
     fewest, point = section["fewest_patients"], section["operating_point"]
     missed = (
-        " Missed findings: the proportion of films with a finding in which it is not called, a mean over findings; "
-        "undiagnosed films: the proportion of films with any finding in which none is called; both at "
+        " Missed findings: the proportion of films with a finding in which it is not called (false negative rate); "
+        "needless calls: of films without it in which it is (false positive rate); both are means over findings. "
+        "Undiagnosed films: the proportion of films with any finding in which none is called. All at "
         f"{point_label(point).lower()}."
         if point
         else ""
@@ -334,7 +388,7 @@ def _legend(section: dict[str, Any]) -> str:
         f"{fewest} patients have, and {fewest} do not, in the subgroup and in the rest; so subgroups compare "
         f"with their rest, not with each other. Above 0 the scores are too high for the subgroup.{missed} "
         "Intervals and p-values take patients, not films, as independent; p is corrected (Holm) for all subgroups, "
-        "measure by measure, and "
+        "measure by measure, for all intersections in the same way, and "
         f"in the table of single findings, which shows the {_SHOWN_FINDINGS} clearest, for all subgroups and findings. "
         "A subgroup may differ because its films are harder, not because the system performs worse for it."
     )
@@ -342,7 +396,7 @@ def _legend(section: dict[str, Any]) -> str:
 
 def _is_tested(group: dict[str, Any]) -> bool:
     """Whether any of its differences has a test."""
-    return any(group[measure]["p_value"] is not None for measure in MEASURE_WORDS)
+    return any(group[measure]["p_value"] is not None for measure in MEASURE_WORDS if measure in group)
 
 
 def _name(group: dict[str, Any]) -> str:

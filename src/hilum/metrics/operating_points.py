@@ -54,10 +54,15 @@ OPERATING_POINTS: dict[str, OperatingPoint] = {
 DEFAULT_POINT = "youden"
 """Where calls are wanted and no operating point is named: the one that asks for no number of anybody."""
 
+STATED = "stated"
+"""Thresholds that somebody wrote down, by no rule."""
+
 POINT_NAMES = f"{', '.join([*OPERATING_POINTS][:-1])} or {[*OPERATING_POINTS][-1]}"
 """All names, for help and messages."""
 
 
 def point_label(name: str) -> str:
     """What pages call an operating point; its name if it is of a bundle of another version."""
+    if name == STATED:
+        return "Thresholds that were stated"
     return OPERATING_POINTS[name].label if name in OPERATING_POINTS else name

@@ -21,7 +21,7 @@ from hilum.metrics.influence import (
 )
 from hilum.metrics.ranking import Table
 
-MEASURES = ("auroc", "excess", "missed")
+MEASURES = ("auroc", "excess", "missed", "needless")
 """Of a finding; over all findings, their means."""
 
 UNDIAGNOSED = "undiagnosed"
@@ -75,7 +75,8 @@ def subgroups(
     """Each group of films beside the rest of the films, with intervals and tests in which patients are the units.
 
     Measures: `auroc`; `excess`, mean score minus share of films with the finding; `missed`, the share of films with a
-    finding in which it is not called; `undiagnosed`, the share of films with any finding in which none is called.
+    finding in which it is not called (false negative rate); `needless`, the share of films without it in which it is
+    called (false positive rate); `undiagnosed`, the share of films with any finding in which none is called.
     Means over findings are over those that both sides define, so that a group is never compared on other findings
     than its rest; where the rest defines none, over the group's own. P-values are corrected measure by measure: for
     all groups together, and the findings' for all groups and findings.
@@ -151,6 +152,7 @@ def _per_finding(films: _Films, side: Members, probabilities: bool) -> list[dict
                 measures["excess"] = measured_mean(scores - truth, codes, films.patients, scale="plain")
         if films.called is not None and not np.isnan(films.called[:, k]).any():
             measures["missed"] = _missed(films, here & (films.labels[:, k] == 1), films.called[:, k] == 0)
+            measures["needless"] = _missed(films, here & (films.labels[:, k] == 0), films.called[:, k] == 1)
         found.append(measures)
     return found
 
@@ -165,6 +167,7 @@ def _undiagnosed(films: _Films, side: Members) -> Measured:
 
 
 def _missed(films: _Films, here: Members, missed: Members) -> Measured:
+    """The proportion of these films that are called wrongly."""
     codes = films.codes[here]
     if len(np.unique(codes)) < FEWEST_PATIENTS:
         return nothing(films.patients)

@@ -11,7 +11,7 @@ from jaxtyping import Float64, Shaped
 
 from hilum.errors import HilumError
 from hilum.findings import resolve
-from hilum.metrics.operating_points import OPERATING_POINTS
+from hilum.metrics.operating_points import OPERATING_POINTS, STATED
 from hilum.metrics.thresholds import Threshold, choose
 
 PRESENT, ABSENT, INDETERMINATE, NO_THRESHOLD = "present", "absent", "indeterminate", "no threshold"
@@ -66,6 +66,10 @@ class OperatingPoints:
             raise HilumError(f"operating point must be one of {', '.join(self.points)}, got {name!r}")
         return self.points[name]
 
+    def nearest(self, name: str) -> str:
+        """The operating point of that name; where there is none, the first."""
+        return name if name in self.points else next(iter(self.points))
+
 
 def binding(weights_sha256: str, preprocessing: Mapping[str, Any], calibration: object, calibration_films: str) -> str:
     """SHA-256 over all that a threshold holds for: with another of these, a score means something else."""
@@ -94,6 +98,8 @@ def choose_points(
     labels: Float64[np.ndarray, "films findings"],
     patients: Shaped[np.ndarray, " films"],
     findings: Sequence[str],
+    *,
+    bounds: tuple[float, float] = (0.0, 1.0),
 ) -> dict[str, dict[str, Threshold | None]]:
     """All operating points of all findings, chosen on validation films.
 
@@ -101,25 +107,55 @@ def choose_points(
     are the same, and stay so when another engine, or another batch, computes the score anew and a millionth lower.
 
     Args:
-        scores: calibrated, in [0, 1].
+        scores: within the bounds.
+        bounds: the lowest and the highest score that there may be: where a band without an end on one side ends.
     """
     return {
         name: {
-            finding: _between(choose(scores[:, k], labels[:, k], patients, point.rule), scores[:, k])
+            finding: _between(choose(scores[:, k], labels[:, k], patients, point.rule), scores[:, k], bounds)
             for k, finding in enumerate(findings)
         }
         for name, point in OPERATING_POINTS.items()
     }
 
 
-def _between(threshold: Threshold | None, scores: Float64[np.ndarray, " films"]) -> Threshold | None:
-    """The threshold halfway to the next lower score; where it lies on no film, as it is. Its band ends at 0 and 1."""
+def _between(
+    threshold: Threshold | None, scores: Float64[np.ndarray, " films"], bounds: tuple[float, float]
+) -> Threshold | None:
+    """The threshold halfway to the next lower score; where it lies on no film, as it is. Bands end at the bounds."""
     if threshold is None:
         return None
-    value, low, high = threshold.value, max(threshold.low, 0.0), threshold.high
+    value, low, high = threshold.value, max(threshold.low, bounds[0]), threshold.high
     if value in scores:
-        value = (value + float(scores[scores < value].max(initial=0.0))) / 2
-    return Threshold(value, min(low, value), max(min(high, 1.0), value), threshold.why)
+        value = (value + float(scores[scores < value].max(initial=bounds[0]))) / 2
+    return Threshold(value, min(low, value), max(min(high, bounds[1]), value), threshold.why)
+
+
+def stated_thresholds(texts: Sequence[str], findings: Sequence[str]) -> OperatingPoints:
+    """One operating point, `stated`, of what a user writes: 0.3 for all findings, or Mass=0.3 for one; later ones win.
+
+    Raises:
+        HilumError: if a text is neither, or names an unknown finding.
+    """
+    stated: dict[str, Threshold | None] = dict.fromkeys(findings)
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            value = float("nan")
+        finding = resolve(name, findings) if name else None
+        if not np.isfinite(value) or (name and finding is None):
+            raise HilumError(
+                f"threshold must be a number such as 0.3, or one of a finding such as {findings[0]}=0.3, got {text!r}. "
+                f"The findings are {', '.join(findings)}."
+            )
+        stated |= dict.fromkeys([finding] if finding else findings, Threshold(value, value, value, NOT_CHOSEN))
+    return OperatingPoints("", {STATED: stated})
+
+
+NOT_CHOSEN = "stated, so without an interval"
+"""Why a stated threshold has no band."""
 
 
 def call(score: float, threshold: Threshold | None) -> str:
