@@ -5,9 +5,11 @@ Which findings a film, a model or a report has is told by its manifest, its bund
 
 import hashlib
 import re
+import tomllib
 import unicodedata
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 from hilum.errors import FilmsError
@@ -33,10 +35,57 @@ CHESTXRAY14: tuple[str, ...] = (
 NO_FINDING = "No Finding"
 """The word that ChestX-ray14 writes for a film with none of the findings: the all-zero target, never a class."""
 
+
+class Known(NamedTuple):
+    """A finding of vocabulary.toml.
+
+    Attributes:
+        aliases: other names; case, spaces, underscores and hyphens do not matter.
+        contested: what readers disagree about, or what a mapping loses.
+        sources: for each source its words, each behind its sign: "=" the same, "<" narrower, ">" broader.
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    contested: str
+    sources: dict[str, tuple[tuple[str, str], ...]]
+
+
+class Vocabulary(NamedTuple):
+    """The content of vocabulary.toml: the findings by name, and for each source what is said of it."""
+
+    findings: dict[str, Known]
+    sources: dict[str, dict[str, str]]
+
+
+@cache
+def vocabulary() -> Vocabulary:
+    """The findings that Hilum knows by name, and what the words of data sets mean for them."""
+    content = tomllib.loads((Path(__file__).parent / "data" / "vocabulary.toml").read_text(encoding="utf-8"))
+    known = [
+        Known(
+            said["name"],
+            tuple(said.get("aliases", ())),
+            said["contested"],
+            {
+                source: tuple((sign, word) for sign, *words in lists for word in words)
+                for source, lists in said["sources"].items()
+            },
+        )
+        for said in content["finding"]
+    ]
+    return Vocabulary({finding.name: finding for finding in known}, content["source"])
+
+
 SIMULATED = "phantom"
 """The source of films that were drawn and not taken, as manifests and bundles have it."""
 SIMULATED_JSON = "phantom.json"
 """The file beside a label file that says so."""
+
+
+def is_simulated(source: str) -> bool:
+    """Whether films of this source were drawn: `phantom`, or `phantom-chexpert` for another set's layout."""
+    return source == SIMULATED or source.startswith(f"{SIMULATED}-")
 
 
 class Code(NamedTuple):
@@ -114,7 +163,7 @@ def codes_of(findings: tuple[str, ...]) -> dict[str, tuple[Code, ...]]:
     known: dict[str, str] = {}
     for name in sorted(findings, key=lambda name: name not in CODES):  # a synonym comes after the name itself
         finding = known_as(name)
-        if finding is not None and finding not in known.values():
+        if finding in CODES and finding not in known.values():
             known[name] = finding
     codes = {name: (CODES[one], *([RADLEX[one]] if one in RADLEX else [])) for name, one in known.items()}
     taken = {code.value for code, *_ in codes.values()}
@@ -133,13 +182,6 @@ def _private_value(name: str, taken: set[str]) -> str:
     start = re.sub(r"[^A-Za-z0-9]+", "", unicodedata.normalize("NFKD", name))[:7] or "finding"
     return f"{start}-{digest[: _LONGEST_CODE - len(start) - 1][:8]}"
 
-
-SYNONYMS: dict[str, tuple[str, ...]] = {
-    "Infiltration": ("Infiltrate",),  # BBox_List_2017.csv
-    "Effusion": ("Pleural Effusion", "PleuralEffusion"),
-    "Pleural_Thickening": ("PleuralThickening",),
-}
-"""Other names of known findings; case, spaces, underscores and hyphens do not matter."""
 
 COMPOSITES: dict[str, tuple[str, ...]] = {
     "Nodule or mass": ("Nodule", "Mass"),
@@ -203,12 +245,15 @@ def folded(name: str) -> str:
     return re.sub(r"(?<=\S)[\s_-]+(?=\S)", " ", unicodedata.normalize("NFC", name).strip()).casefold()
 
 
-_KNOWN = {folded(name): known for known in CODES for name in (known, *SYNONYMS.get(known, ()))}
-
-
 def known_as(name: str) -> str | None:
-    """The known finding of this name or synonym; None if there is none."""
-    return _KNOWN.get(folded(name))
+    """The finding of the vocabulary that has this name or synonym; None if there is none."""
+    return _known_names().get(folded(name))
+
+
+@cache
+def _known_names() -> dict[str, str]:
+    known = vocabulary().findings.values()
+    return {folded(name): finding.name for finding in known for name in (finding.name, *finding.aliases)}
 
 
 def resolve(name: str, findings: Sequence[str]) -> str | None:

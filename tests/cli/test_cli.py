@@ -207,7 +207,7 @@ FILMS, OUT = "{films}", "{out}"
         (["audit", "{m}/notes.txt"], "films must be a Parquet manifest"),
         (["index", "nih", "{m}/missing"], ""),
         (["index", "nih", "{m}/full"], ""),
-        (["index", "elsewhere", "{m}"], "source must be one of nih, csv, got 'elsewhere'"),
+        (["index", "elsewhere", "{m}"], "source must be one of auto, nih, csv, "),
         (["split", FILMS, "--protocol", "coin"], "protocol must be one of"),
         (["split", FILMS, "--protocol", "patient", "--fractions", 0.5, 0.5, 0.5], "fractions must be three numbers"),
         (["split", FILMS, "--protocol", "patient", "--seed", "-1"], "'--seed'"),

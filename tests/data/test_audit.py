@@ -46,7 +46,7 @@ def test_everything_is_counted_and_named(films: Films, capsys: pytest.CaptureFix
     assert found.same_name == ("more/00000000_000.png",)
     assert found.unlisted == ("images/unlisted.png",)
     assert found.age == ("00000004_000.png",)
-    assert found.official == {"official_train_val": None, "official_test": None}
+    assert found.official == {}
     assert found.protocol is None
     printed = capsys.readouterr()
     assert printed.out == ""

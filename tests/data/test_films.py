@@ -1,5 +1,6 @@
 import contextlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,7 @@ def test_fingerprint_stays() -> None:
         ("age", 0, -1.0, "age must be from 0"),
         ("age", 0, "58", "age must be a column of floats"),
         ("Mass", 3, 0.5, "Mass must be 0 .* got .*0.5.* in f.parquet, row 4, film '00000003_000.png'"),
-        ("Mass", 3, -1.0, "Mass must be 0"),
+        ("Mass", 3, -2.0, "Mass must be 0"),
         ("Hernia", 3, np.inf, "Hernia must be 0"),
         ("Hernia", 3, "yes", "Hernia must be a column of floats"),
     ],
@@ -226,3 +227,55 @@ def test_no_damage_to_a_manifest_gives_a_traceback(tmp_path: Path, data: st.Data
     path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
     with contextlib.suppress(FilmsError):
         read_films(path)
+
+
+def test_uncertain_labels_are_kept_and_unknown_to_evaluation(tmp_path: Path) -> None:
+    films = some_films()
+    before = films.fingerprint()
+    films.table.loc[[0, 2], "Mass"] = -1.0
+    place = films.findings.index("Mass")
+    write_films(films, tmp_path / "films.parquet")
+    again = read_films(tmp_path / "films.parquet")
+    assert again.table["Mass"].tolist()[:3:2] == [-1, -1]
+    assert np.isnan(again.all_labels[[0, 2], place]).all()
+    assert np.isnan(again.labels(0)[place])
+    assert again.fingerprint() == films.fingerprint() != before
+    unknown = some_films()
+    unknown.table.loc[[0, 2], "Mass"] = np.nan
+    assert unknown.fingerprint() != films.fingerprint()
+
+
+def test_policies_give_targets_for_uncertain_labels_alone() -> None:
+    films = some_films()
+    films.table.loc[[0, 2], "Mass"] = -1.0
+    place = films.findings.index("Mass")
+    certain = films.all_labels
+    for policy, value in (("zeros", 0.0), ("ones", 1.0), ("ignore", np.nan)):
+        targets = films.targets({"Mass": policy}, seed=0)  # type: ignore[dict-item]
+        np.testing.assert_array_equal(targets[[0, 2], place], [value, value])
+        certain[[0, 2], place] = value
+        np.testing.assert_array_equal(targets, certain)
+    soft = films.targets({"Mass": "soft"}, seed=0)[[0, 2], place]
+    assert ((soft >= 0.55) & (soft <= 0.85)).all()
+    assert soft[0] != soft[1]
+    backwards = replace(films, table=films.table[::-1].reset_index(drop=True)).targets({"Mass": "soft"}, seed=0)
+    np.testing.assert_array_equal(backwards[::-1][[0, 2], place], soft)
+
+
+def test_each_source_may_have_its_own_folder(tmp_path: Path) -> None:
+    films = replace(some_films(), roots={"nih": tmp_path / "elsewhere"})
+    write_films(films, tmp_path / "films.parquet")
+    again = read_films(tmp_path / "films.parquet")
+    assert again.path(0) == tmp_path / "elsewhere" / films.table["path"][0]
+    assert again.roots == films.roots
+
+
+def test_manifests_of_the_format_before_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "films.parquet"
+    write_films(some_films(), path)
+    stored = pq.read_table(path)
+    header = json.loads(stored.schema.metadata[b"hilum"])
+    del header["roots"]
+    stored = stored.replace_schema_metadata({b"hilum": json.dumps({**header, "format": 1}).encode()})
+    pq.write_table(stored, path)
+    assert read_films(path).fingerprint() == some_films().fingerprint()

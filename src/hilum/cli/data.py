@@ -2,12 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
 from hilum.cli.console import FilmsArgument, Json, Seed, print_json, print_table, say
-from hilum.data.sources import SOURCES
+from hilum.data.sources import AUTO, SOURCES, read_source
 from hilum.errors import HilumError
 
 _SOURCES = ", ".join(f"{name} ({source.about})" for name, source in SOURCES.items())
@@ -40,7 +40,9 @@ def phantom(
 
 
 def index(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help=f"Whose layout the folder has: {_SOURCES}.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help=f"Whose layout the folder has: {_SOURCES}; auto finds out.")
+    ],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder with images and label files.")],
     out: Annotated[Path, typer.Option(help="The manifest to write.")] = Path("films.parquet"),
     labels: Annotated[Path | None, typer.Option(help="The label file, where DIR has none or several.")] = None,
@@ -50,6 +52,15 @@ def index(
     draft: Annotated[
         bool, typer.Option("--draft", help="csv: guess the map from table and images, and write it for you to mend.")
     ] = False,
+    vocabulary: Annotated[
+        str,
+        typer.Option(help="Findings: own (the source's), nih (14), chexpert (13) or union (all 27 that Hilum knows)."),
+    ] = "own",
+    blank: Annotated[
+        str | None, typer.Option(help="What a finding means that a row does not mention: absent (usual) or unknown.")
+    ] = None,
+    labeller: Annotated[str, typer.Option(help="mimic: whose labels, chexpert or negbio.")] = "chexpert",
+    votes: Annotated[int, typer.Option(min=1, max=3, help="vindr: readers of three that must see a finding.")] = 2,
     as_json: Json = False,
 ) -> None:
     """List a folder's films, labels and patients in one manifest. No image is opened.
@@ -59,8 +70,10 @@ def index(
     from hilum.data.films import PATIENTS_ARE_FILMS, write_films
     from hilum.data.sources.reading import Options
 
-    if source not in SOURCES:
-        raise HilumError(f"source must be one of {', '.join(SOURCES)}, got {source!r}")
+    if source not in (AUTO, *SOURCES):
+        raise HilumError(f"source must be one of {', '.join([AUTO, *SOURCES])}, got {source!r}")
+    if blank not in (None, "absent", "unknown"):
+        raise HilumError(f"--blank must be absent or unknown, got {blank!r}")
     if source != "csv" and (draft or mapping is not None):
         raise HilumError(f"--map and --draft must be left out for {source}. They are for csv, a table of your own")
     if draft:
@@ -71,7 +84,10 @@ def index(
             print_json({"map": str(written)})
         say(f"A draft is in {written}. Mend its guesses, then: hilum index csv {folder} --map {written} --out {out}")
         return
-    films = SOURCES[source].read(folder, Options(labels=labels, mapping=mapping))
+    options = Options(labels, mapping, cast(Any, blank), labeller, votes, cast(Any, vocabulary))
+    found, films = read_source(source, folder, options)
+    if source == AUTO:
+        say(f"{folder} has the layout of {found} ({SOURCES[found].about}).")
     if out.is_file():
         say(f"{out} was there and is written anew; a split that it held is gone.")
     write_films(films, out)

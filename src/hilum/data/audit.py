@@ -4,13 +4,13 @@ import contextlib
 import hashlib
 import math
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hilum.data.films import PATIENTS_ARE_FILMS, Films
+from hilum.data.films import PATIENTS_ARE_FILMS, Films, official_splits
 from hilum.data.images import read_grey
 from hilum.data.splits import shared_patients, split_summary
 from hilum.errors import ImageError
@@ -35,7 +35,7 @@ class Audit:
         protocol: how the films were split, or None.
         shared_patients: patients with films in both splits, by pair.
         summary: one row for each split: films, patients, views, positives and prevalence.
-        official: films in each of NIH's lists; None for a list that was not found.
+        official: films in each of the publisher's lists (train, val, test, train_val).
         boxes: boxes on these films.
         patients_are_films: the label file names no patients, so each film counts as one.
     """
@@ -53,7 +53,7 @@ class Audit:
     protocol: str | None
     shared_patients: dict[tuple[str, str], int]
     summary: tuple[dict[str, Any], ...]
-    official: dict[str, int | None]
+    official: dict[str, int]
     boxes: int
     patients_are_films: bool
 
@@ -150,7 +150,7 @@ def audit(films: Films, *, read_files: bool = True) -> Audit:
         summary=tuple(
             {str(name): value for name, value in row.items()} for row in split_summary(films).to_dict("records")
         ),
-        official={name: _length(films.notes.get(name)) for name in ("official_train_val", "official_test")},
+        official=dict(Counter(official_splits(films.notes).values())),
         boxes=len(films.notes.get("boxes", ())),
         patients_are_films=bool(films.notes.get("patients_are_films")),
     )
@@ -176,10 +176,6 @@ def same_files(films: Films) -> list[tuple[str, ...]]:
                 by_content[hashlib.sha256(file.read(_LOOKED_AT)).digest()].append(names[index])
         found += [tuple(group) for group in by_content.values() if len(group) > 1]
     return found
-
-
-def _length(names: list[str] | None) -> int | None:
-    return None if names is None else len(names)
 
 
 class _Look(NamedTuple):

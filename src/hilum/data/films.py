@@ -4,8 +4,9 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeGuard, get_args
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 
 from hilum.errors import FilmsError, HilumError
 from hilum.files import unfinished
@@ -33,6 +34,15 @@ PATIENTS_ARE_FILMS = (
 )
 """What must be said of films whose notes hold `patients_are_films`."""
 
+UNCERTAIN = -1.0
+"""The label of a finding that its reader was uncertain of: kept by a manifest, and unknown to every evaluation."""
+Policy = Literal["ignore", "zeros", "ones", "soft"]
+"""What training takes an uncertain label for: unknown, absent, present, or a target drawn from SOFT.
+
+Source: Irvin et al., "CheXpert", AAAI 2019, section 3; `soft`: Pham et al., Neurocomputing 437, 2021 (label smoothing).
+"""
+SOFT = (0.55, 0.85)
+
 Protocol = Literal["official", "patient", "image"]
 Fractions = tuple[float, float, float]
 
@@ -40,10 +50,11 @@ PATIENT_FRACTIONS: Fractions = (0.7, 0.1, 0.2)
 IMAGE_FRACTIONS: Fractions = (0.7, 0.0, 0.3)
 """The paper's: 70 % of the images for training, 30 % for test, none for validation."""
 OFFICIAL_FRACTIONS: Fractions = (7 / 8, 1 / 8, 0.0)
-"""Of the patients of NIH's train_val list; NIH's test list is the test split as it stands."""
+"""Of the patients of an official list for training and validation; the official test list stands as it is."""
 
 _KEY = b"hilum"
-_FORMAT = 1
+_FORMAT = 2
+"""2 keeps uncertain labels and a folder for each source; 1 had neither, and is read."""
 _REMEDY = "Make the manifest anew with: hilum index SOURCE DIR --out films.parquet"
 _MEND_FRAME = "Mend the table and call Films.from_frame again"
 
@@ -53,12 +64,14 @@ class Films:
     """One table of films, the folder that its paths start from, and notes on where it came from.
 
     `notes` is plain JSON: what was indexed, its problems by name, the split's protocol and seed, boxes as fractions.
+    `roots`, of films of several sources: the folder that the paths of each source start from.
     """
 
     table: pd.DataFrame
     root: Path
     findings: tuple[str, ...]
     notes: dict[str, Any]
+    roots: dict[str, Path] = field(default_factory=dict)
 
     @classmethod
     def from_frame(
@@ -66,9 +79,9 @@ class Films:
     ) -> "Films":
         """Films from a table of your own: columns `path`, `patient`, and one per finding; other columns are optional.
 
-        Labels are 1 (present), 0 (absent) or NaN (unknown). If they are missing, `film` is the path, `study` the film,
-        `view` and `sex` are unknown, `age` is NaN, `source` is "frame" and `split` is empty. Further columns are left
-        out.
+        Labels are 1 (present), 0 (absent), -1 (uncertain) or NaN (unknown). If they are missing, `film` is the path,
+        `study` the film, `view` and `sex` are unknown, `age` is NaN, `source` is "frame" and `split` is empty. Further
+        columns are left out.
 
         Args:
             frame: a row for each film.
@@ -137,10 +150,11 @@ class Films:
 
     def path(self, index: int) -> Path:
         """The image file of the film in row `index`."""
-        return self.root / str(self.table["path"].iloc[index])
+        root = self.roots.get(str(self.table["source"].iloc[index]), self.root) if self.roots else self.root
+        return root / str(self.table["path"].iloc[index])
 
     def labels(self, index: int) -> Float32[np.ndarray, " findings"]:
-        """The truth of one film: 1 present, 0 absent, NaN unknown, in the order of `findings`."""
+        """The truth of one film: 1 present, 0 absent, NaN unknown or uncertain, in the order of `findings`."""
         row: Float32[np.ndarray, " findings"] = self._labels[index].copy()
         return row
 
@@ -151,7 +165,41 @@ class Films:
 
     @cached_property
     def _labels(self) -> Float32[np.ndarray, "films findings"]:
-        return self.table[list(self.findings)].to_numpy(dtype=np.float32)
+        said = self.table[list(self.findings)].to_numpy(dtype=np.float32)
+        return np.where(said == UNCERTAIN, np.float32(np.nan), said)
+
+    @property
+    def certain(self) -> pd.DataFrame:
+        """The table with uncertain labels as unknown: what may be counted and evaluated by."""
+        labels = pd.DataFrame(self._labels, columns=list(self.findings), index=self.table.index)
+        return self.table.assign(**{finding: labels[finding] for finding in self.findings})
+
+    @property
+    def uncertain(self) -> Bool[np.ndarray, "films findings"]:
+        """Which labels are uncertain."""
+        said: Bool[np.ndarray, "films findings"] = self.table[list(self.findings)].to_numpy() == UNCERTAIN
+        return said
+
+    def targets(self, policies: Mapping[str, Policy], *, seed: int) -> Float32[np.ndarray, "films findings"]:
+        """What to train towards: the truth, with each finding's uncertain labels as its policy takes them.
+
+        Args:
+            policies: by finding; `ignore` where there is none.
+            seed: of `soft`, whose targets depend on it and on the names of film and finding alone.
+        """
+        targets, films = self.all_labels, self.table["film"].tolist()
+        for place, finding in enumerate(self.findings):
+            rows = np.flatnonzero(self.uncertain[:, place])
+            match policies.get(finding, "ignore"):
+                case "zeros":
+                    targets[rows, place] = 0
+                case "ones":
+                    targets[rows, place] = 1
+                case "soft":
+                    low, high = SOFT
+                    drawn = [_uniform(f"{seed}:{films[row]}:{finding}") for row in rows]
+                    targets[rows, place] = low + (high - low) * np.array(drawn, dtype=np.float32)
+        return targets
 
     def select(self, split: str) -> "Films":
         """The films of one split.
@@ -181,13 +229,14 @@ class Films:
         whatever the order of the rows, the machine, or the version of NumPy.
 
         Args:
-            protocol: `official`: NIH's two lists, with 1/8 of train_val's patients as val; films in neither list stay
-                without a split and are named in `notes["problems"]["unsplit"]`. `patient`: fractions of the patients.
+            protocol: `official`: as the publisher split them; where films are for training and validation together, as
+                NIH's train_val, 1/8 of their patients become val. Films that the publisher did not split stay without a
+                split and are named in `notes["problems"]["unsplit"]`. `patient`: fractions of the patients.
                 `image`: fractions of the images, as the paper does it; films of one patient then stand on both sides.
             fractions: of train, val and test; 0 leaves a split empty. Not for `official`.
 
         Raises:
-            FilmsError: if protocol, seed or fractions cannot be, NIH's lists are not known, or the films are too few.
+            FilmsError: if protocol, seed or fractions cannot be, no official split is known, or the films are too few.
         """
         if protocol not in get_args(Protocol):
             raise FilmsError(
@@ -199,7 +248,9 @@ class Films:
         unsplit: list[str] = []
         if protocol == "official":
             if fractions is not None:
-                raise FilmsError("fractions must be left out with protocol official, got some. NIH's lists decide.")
+                raise FilmsError(
+                    "fractions must be left out with protocol official, got some. The publisher's lists decide."
+                )
             fractions, of_film = OFFICIAL_FRACTIONS, _official(self, seed)
             unsplit = [film for film in table["film"] if film not in of_film]
         elif protocol == "patient":
@@ -226,7 +277,8 @@ class Films:
         labels = table[list(self.findings)].to_numpy(dtype=np.float32)
         columns = [_texts(table[name]) for name in ("film", "patient", "split")]
         digest = hashlib.sha256(json.dumps([list(self.findings), *columns]).encode())
-        digest.update(np.where(np.isnan(labels), -1, labels).astype(np.int8).tobytes())
+        coded = np.where(np.isnan(labels), -1, np.where(labels == UNCERTAIN, 2, labels))  # as before -1 was a label
+        digest.update(coded.astype(np.int8).tobytes())
         return digest.hexdigest()
 
 
@@ -265,8 +317,8 @@ def validate(table: pd.DataFrame, findings: Sequence[str], where: str | Path, *,
     _refuse(table, "age", ~believed, f"be from 0 to {OLDEST_YEARS} years, or NaN if unknown", where, remedy)
     for finding in findings:
         _check_numeric(table, finding, where, remedy)
-        known = table[finding].isna() | table[finding].isin((0.0, 1.0))
-        _refuse(table, finding, ~known, "be 0 (absent), 1 (present) or NaN (unknown)", where, remedy)
+        known = table[finding].isna() | table[finding].isin((0.0, 1.0, UNCERTAIN))
+        _refuse(table, finding, ~known, "be 0 (absent), 1 (present), -1 (uncertain) or NaN (unknown)", where, remedy)
 
 
 def _check_columns(table: pd.DataFrame, findings: Sequence[str], where: str | Path, remedy: str) -> None:
@@ -346,22 +398,36 @@ def _numbers(frame: pd.DataFrame, name: str) -> "pd.Series[Any]":
     return pd.Series(numbers, index=frame.index, dtype=np.float64)
 
 
+def official_splits(notes: Mapping[str, Any]) -> dict[str, str]:
+    """The split that the publisher gave each film: train, val, test, or train_val for the first two together."""
+    before = {
+        film: split
+        for split, name in (("train_val", "official_train_val"), ("test", "official_test"))
+        for film in notes.get(name) or ()
+    }
+    return before | (notes.get("official") or {})
+
+
 def _official(films: Films, seed: int) -> dict[str, str]:
-    """The split of every film in NIH's lists."""
-    lists = [films.notes.get(name) for name in ("official_train_val", "official_test")]
-    train_val, test = (set(listed or ()) & set(films.table["film"]) for listed in lists)
-    if None in lists or not train_val or not test:
-        counts = ", ".join(
-            "no list" if listed is None else f"{len(found)} films"
-            for listed, found in zip(lists, (train_val, test), strict=True)
-        )
-        raise FilmsError(
-            f"official split must know films of train_val_list.txt and of test_list.txt, got {counts}. "
-            "Put NIH's two lists into the source folder and index again, or split with --protocol patient."
-        )
+    """The split of every film that its publisher split."""
     patients = dict(zip(films.table["film"], films.table["patient"], strict=True))
-    of_patient = _cut((patients[film] for film in train_val), OFFICIAL_FRACTIONS, seed, "train_val patients")
-    return {**{film: of_patient[patients[film]] for film in train_val}, **dict.fromkeys(test, "test")}
+    given = {film: split for film, split in official_splits(films.notes).items() if film in patients}
+    counts = Counter(given.values())
+    if not counts["test"] or not counts["train"] + counts["train_val"]:
+        got = ", ".join(f"{number:,} of {split}" for split, number in sorted(counts.items())) or "none"
+        raise FilmsError(
+            f"official split must know films for training and for test, got {got}. Put the publisher's lists (of NIH: "
+            "train_val_list.txt and test_list.txt) into the source folder and index again, or split with "
+            "--protocol patient."
+        )
+    shared = {patients[film] for film, split in given.items() if split == "train_val"}
+    of_patient = _cut(shared, OFFICIAL_FRACTIONS, seed, "train_val patients") if shared else {}
+    return {film: of_patient[patients[film]] if split == "train_val" else split for film, split in given.items()}
+
+
+def _uniform(name: str) -> float:
+    """A number from 0 to 1 that depends on the name alone."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
 
 
 def _checked(fractions: Fractions) -> Fractions:
@@ -396,11 +462,14 @@ def write_films(films: Films, path: Path) -> None:
     """
     validate(films.table, films.findings, path)
     folder = path.resolve().parent
-    try:
-        root = Path(os.path.relpath(films.root.resolve(), folder)).as_posix()
-    except ValueError:  # another drive, on Windows
-        root = films.root.resolve().as_posix()
-    header = {"format": _FORMAT, "root": root, "findings": list(films.findings), "notes": films.notes}
+    roots = {source: _relative(root, folder) for source, root in films.roots.items()}
+    header = {
+        "format": _FORMAT,
+        "root": _relative(films.root, folder),
+        "roots": roots,
+        "findings": list(films.findings),
+        "notes": films.notes,
+    }
     try:
         table = pa.Table.from_pandas(films.table, preserve_index=False)
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), _KEY: json.dumps(header).encode()})
@@ -408,6 +477,13 @@ def write_films(films: Films, path: Path) -> None:
             pq.write_table(table, beside, compression="zstd")
     except (HilumError, OSError, pa.ArrowException, UnicodeError) as error:
         raise FilmsError(f"{path} must be a file that can be written, got: {_first_line(error)}") from error
+
+
+def _relative(root: Path, folder: Path) -> str:
+    try:
+        return Path(os.path.relpath(root.resolve(), folder)).as_posix()
+    except ValueError:  # another drive, on Windows
+        return root.resolve().as_posix()
 
 
 def read_films(path: Path) -> Films:
@@ -427,22 +503,23 @@ def read_films(path: Path) -> Films:
         raise FilmsError(f"films must be a Parquet manifest, got {path}: {_first_line(error)}. {_REMEDY}") from error
     if not _is_header(header):
         raise FilmsError(
-            f"films must be a manifest of Hilum (format {_FORMAT}), got another table in {path}. {_REMEDY}"
+            f"films must be a manifest of Hilum (format 1 or {_FORMAT}), got another table in {path}. {_REMEDY}"
         )
     findings = tuple(header["findings"])
     validate(table, findings, path)
     kinds = {"age": np.float64, **dict.fromkeys(findings, np.float32)}
     table = table.reset_index(drop=True).astype(kinds)
-    root = path.resolve().parent / header["root"]
-    return Films(table, root.resolve(), findings, header["notes"])
+    folder = path.resolve().parent
+    roots = {source: (folder / root).resolve() for source, root in header.get("roots", {}).items()}
+    return Films(table, (folder / header["root"]).resolve(), findings, header["notes"], roots)
 
 
 def _is_header(header: object) -> TypeGuard[dict[str, Any]]:
     return (
         isinstance(header, dict)
-        and header.get("format") == _FORMAT
-        and isinstance(header.get("root"), str)
-        and "\0" not in header["root"]
+        and header.get("format") in (1, _FORMAT)
+        and isinstance(roots := header.get("roots", {}), dict)
+        and all(isinstance(root, str) and "\0" not in root for root in (header.get("root"), *roots.values()))
         and isinstance(header.get("notes"), dict)
         and isinstance(header.get("findings"), list)
         and all(isinstance(name, str) for name in header["findings"])

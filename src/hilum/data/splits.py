@@ -20,10 +20,11 @@ def split_summary(films: Films) -> pd.DataFrame:
     Columns: split, films, patients, then the proportion of each view (`view PA`, ...), then for each finding its
     positive films (`Mass positives`) and their proportion of the films with a known label (`Mass prevalence`).
     """
-    of_film = films.table["split"].astype(object).where(films.table["split"].notna(), "none")
+    table = films.certain
+    of_film = table["split"].astype(object).where(table["split"].notna(), "none")
     rows = []
     for split in (*SPLITS, "none"):
-        part = films.table[of_film == split]
+        part = table[of_film == split]
         if not part.empty:
             rows.append(_summary(split, part, films.findings))
     return pd.DataFrame(rows)

@@ -8,9 +8,10 @@ import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from itertools import chain
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -107,14 +108,15 @@ def read_text(path: Path, *, encoding: str | None = None) -> str:
 def read_header(path: Path) -> list[str]:
     """The names in a CSV file's first row, as far as they can be told; for looking around, so nothing is an error."""
     try:
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        zipped = path.suffix.lower() == ".gz"
+        with (gzip.open if zipped else open)(path, "rt", encoding="utf-8-sig", errors="replace", newline="") as file:
             text = file.readline(1 << 16)
             if separator_line(text):
                 text += file.readline(1 << 16)
         lines, delimiter = _lines(text)
         rows = csv.reader(lines, delimiter=delimiter)
         return [name.strip() for name in next((row for row in rows if row), [])]
-    except (OSError, csv.Error):
+    except (OSError, EOFError, zlib.error, csv.Error):
         return []
 
 
@@ -149,31 +151,36 @@ def read_table(path: Path, wanted: Sequence[str], *, other_names: dict[str, str]
     Raises:
         FilmsError: if the file is no CSV, lacks a wanted column, or has a row of another length, naming the row.
     """
-    numbered: list[tuple[int, list[str]]] = []
     lines, delimiter = _lines(read_text(path))
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    header: list[str] = []
+    places: list[int] = []
+    longest = 0
+    columns: list[list[str]] = [[] for _ in wanted]
+    rows: list[int] = []
     try:
         for number, fields in enumerate(reader, start=1):
-            if any(field.strip() for field in fields):
-                numbered.append((number, fields))
+            if not any(field and not field.isspace() for field in fields):
+                continue
+            if not header:
+                header = [name.strip() for name in fields]
+                places = [_place(path, header, name, (other_names or {}).get(name, name)) for name in wanted]
+                longest = max(places)
+                continue
+            if len(fields) <= longest or any(field.strip() for field in fields[len(header) :]):
+                raise FilmsError(
+                    f"row must have {len(header)} fields as the header has, got {len(fields)} in {path}, row {number}. "
+                    "Mend the row: quote values that hold commas."
+                )
+            rows.append(number)
+            for column, place in zip(columns, places, strict=True):
+                column.append(fields[place].strip())
     except csv.Error as error:
-        place = f"{path}, row {reader.line_num}"
-        raise FilmsError(f"row must be comma-separated values, got: {error} in {place}. {_SAVE_AGAIN}.") from error
-    if not numbered:
+        where = f"{path}, row {reader.line_num}"
+        raise FilmsError(f"row must be comma-separated values, got: {error} in {where}. {_SAVE_AGAIN}.") from error
+    if not header:
         raise FilmsError(f"table must have a header row, got an empty file {path}. {_SAVE_AGAIN}.")
-    header = [name.strip() for name in numbered[0][1]]
-    places = {name: _place(path, header, name, (other_names or {}).get(name, name)) for name in wanted}
-    rows, kept = [], []
-    for number, fields in numbered[1:]:
-        if len(fields) <= max(places.values()) or any(field.strip() for field in fields[len(header) :]):
-            raise FilmsError(
-                f"row must have {len(header)} fields as the header has, got {len(fields)} in {path}, row {number}. "
-                "Mend the row: quote values that hold commas."
-            )
-        rows.append(number)
-        kept.append(fields)
-    columns = {name: [fields[place].strip() for fields in kept] for name, place in places.items()}
-    return TextTable(path, columns, rows)
+    return TextTable(path, dict(zip(wanted, columns, strict=True)), rows)
 
 
 def _place(path: Path, header: list[str], name: str, other_name: str) -> int:
@@ -280,16 +287,22 @@ IMAGE_ENDINGS = (".png", ".jpg", ".jpeg")
 FILM_ENDINGS = (*IMAGE_ENDINGS, ".dcm", ".dicom")
 
 
+Match = Literal["name", "path"]
+"""What a row and its image share: the base name, or the whole path below the folder; neither with its ending."""
+_TABLES = (".csv", ".tsv", ".txt", ".json", ".xml", ".xlsx", ".gz")
+
+
 @dataclass(frozen=True)
 class SourceFolder:
     """What lies below a folder.
 
     Attributes:
-        images: for each film's key the path of its image, relative to the folder; of several with one base name the
+        images: for each film's key the path of its image, relative to the folder; of several with one key the
             shallowest, then the alphabetically first.
         same_name: the paths of the others.
-        texts: CSV and text files, shallowest first.
+        texts: CSV, JSON, XML and text files, gzipped ones too, shallowest first.
         system_files: how many files of macOS and Windows were left out.
+        match: what is a film's key.
     """
 
     folder: Path
@@ -297,10 +310,19 @@ class SourceFolder:
     same_name: list[str]
     texts: list[Path]
     system_files: int = 0
+    match: Match = "name"
+    endings: tuple[str, ...] = IMAGE_ENDINGS
 
     @classmethod
-    def below(cls, folder: Path) -> "SourceFolder":
+    def below(
+        cls, folder: Path, *, match: Match = "name", endings: tuple[str, ...] = IMAGE_ENDINGS, need_images: bool = True
+    ) -> "SourceFolder":
         """Look through a folder once.
+
+        Args:
+            match: whether films are told apart by base name or by path.
+            endings: of images, in lower case.
+            need_images: refuse a folder without images.
 
         Raises:
             FilmsError: if it is no folder, cannot be read or holds no image.
@@ -315,22 +337,44 @@ class SourceFolder:
                 system_files += 1
                 continue
             ending = os.path.splitext(path)[1].lower()  # noqa: PTH122 - pathlib takes seconds for 112,120 names
-            if ending in IMAGE_ENDINGS:
-                key = film_key(path.rpartition("/")[2])
+            if ending in endings:
+                key = _key(path, match, endings)
                 if images.setdefault(key, path) != path:
                     same_name.append(path)
-            elif ending in (".csv", ".txt"):
+            elif ending in _TABLES:
                 texts.append(folder / path)
-        if not images:
-            raise FilmsError(
-                f"folder must hold PNG or JPEG images, got none in {folder}. Check the path, or unpack them."
+        if not images and need_images:
+            kinds = " or ".join(
+                {".png": "PNG", ".jpg": "JPEG", ".dcm": "DICOM"}.get(ending, ending)
+                for ending in endings
+                if ending not in (".jpeg", ".dicom")
             )
-        return cls(folder, images, same_name, texts, system_files)
+            raise FilmsError(f"folder must hold {kinds} images, got none in {folder}. Check the path, or unpack them.")
+        return cls(folder, images, same_name, texts, system_files, match, endings)
+
+    def image(self, name: str) -> str | None:
+        """The path below the folder of the image that a row names, or None."""
+        return self.images.get(_key(name, self.match, self.endings))
 
     def file(self, name: str, *elsewhere: Path) -> Path | None:
-        """A file by its name: below the folder, in its parent, or in one of the other folders."""
-        near = [parent / name for parent in (self.folder.parent, *elsewhere)]
-        return next((path for path in (*self.texts, *near) if path.name == name and path.is_file()), None)
+        """A file by its name, whatever its case, or gzipped: below the folder, in its parent, or in another folder."""
+        wanted = (name.lower(), name.lower() + ".gz")
+        for path in self.texts:
+            if path.name.lower() in wanted:
+                return path
+        near = (parent / (name + ending) for parent in (self.folder.parent, *elsewhere) for ending in ("", ".gz"))
+        return next((path for path in near if path.is_file()), None)
+
+    def files_like(self, pattern: str) -> list[Path]:
+        """Tables below the folder whose path fits a pattern with * and ?, whatever the case; gzipped ones too."""
+        forms = [f"*/{pattern.lower()}{ending}" for ending in ("", ".gz")]
+        return [path for path in self.texts if any(fnmatchcase(path.as_posix().lower(), form) for form in forms)]
+
+
+def _key(name: str, match: Match, endings: tuple[str, ...]) -> str:
+    name = name.replace("\\", "/").removeprefix("./").lower()
+    stem, dot, ending = (name if match == "path" else name.rpartition("/")[2]).rpartition(".")
+    return stem if f".{ending}" in endings and dot and stem else f"{stem}{dot}{ending}"
 
 
 def files_below(folder: Path) -> Iterator[str]:

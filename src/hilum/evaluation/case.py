@@ -12,7 +12,7 @@ from jaxtyping import Float32, Shaped
 from hilum.data.films import PATIENTS_ARE_FILMS, Films
 from hilum.errors import PredictionsError
 from hilum.evaluation.inputs import EvaluationSet, Reference, StoredReport, evaluation_set, validation_set
-from hilum.findings import SIMULATED
+from hilum.findings import is_simulated
 from hilum.metrics.bootstrap import Estimate
 from hilum.metrics.influence import average, measured_per_finding
 from hilum.metrics.ranking import RocCurve, roc_curve, thin
@@ -118,7 +118,8 @@ class Case:
     def simulated(self) -> bool:
         """Whether the evaluated films are simulated, all of them: no value says anything of patients."""
         evaluated = self.films.table["film"].isin(self.evaluated.truth["film"])
-        return set(self.films.table["source"][evaluated]) == {SIMULATED}
+        sources = set(self.films.table["source"][evaluated])
+        return bool(sources) and all(map(is_simulated, sources))
 
     @property
     def has_peers(self) -> bool:

@@ -28,7 +28,7 @@ def manifest_section(films: Films, *, look: bool) -> dict[str, Any]:
     Args:
         look: whether the files are there to be looked at for copies.
     """
-    table, problems = films.table, films.notes.get("problems", {})
+    table, problems = films.certain, films.notes.get("problems", {})
     copies = same_files(films) if look else None
     return {
         "films": len(films),

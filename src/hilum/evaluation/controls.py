@@ -38,7 +38,7 @@ def measure(case: Case) -> dict[str, Any]:
     In the form of report.json: {CONTROL: {mean: {auroc, difference: ESTIMATE (system minus control, paired, over the
     findings that both define)}, findings: {FINDING: {auroc}}, undefined_findings}}.
     """
-    table = case.films.table
+    table = case.films.certain
     training = table[table["split"] == "train"]
     if case.split == "train" or not len(training):
         return {}

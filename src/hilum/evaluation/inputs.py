@@ -355,7 +355,7 @@ def evaluation_set(
             f"scores must cover every film of the split {split}, got none for {len(missing):,} of {len(chosen):,}, the "
             f"first of which is {missing[0]!r}, in {where}. Add them. {remedy}"
         )
-    truth = chosen.table[present].reset_index(drop=True)
+    truth = chosen.certain[present].reset_index(drop=True)
     kept = matched.set_index("film").loc[truth["film"], list(findings)].reset_index()
     kept.attrs = dict(matched.attrs)
     return EvaluationSet(truth, kept, findings, missing)
@@ -383,7 +383,7 @@ def validation_set(films: Films, scores: pd.DataFrame, split: str) -> Evaluation
             "the split val."
         )
     findings = tuple(finding for finding in films.findings if finding in matched.columns)
-    truth = films.table[scored].reset_index(drop=True)
+    truth = films.certain[scored].reset_index(drop=True)
     kept = matched.set_index("film").loc[truth["film"], list(findings)].reset_index()
     return EvaluationSet(truth, kept, findings)
 

@@ -13,7 +13,7 @@ from jaxtyping import Float32
 from hilum.data.images import Preprocessing
 from hilum.data.quality import QualityCheck
 from hilum.errors import BundleError, HilumError
-from hilum.findings import SIMULATED, name_fault
+from hilum.findings import is_simulated, name_fault
 from hilum.metrics.thresholds import Threshold
 from hilum.model.thresholds import OperatingPoints, binding, check_keys, findings_sha256
 
@@ -38,14 +38,14 @@ class Description:
     @property
     def simulated(self) -> bool:
         """Whether the model learned from simulated films alone."""
-        return self.sources == (SIMULATED,)
+        return bool(self.sources) and all(map(is_simulated, self.sources))
 
     @property
     def learned_from(self) -> str:
         """What the model learned from, in words that stand beside its scores; empty if the bundle does not say."""
         if self.simulated:
             return "trained on simulated films only: real films do not fit, and its scores say nothing of patients"
-        names = ["simulated films" if name == SIMULATED else name for name in self.sources]
+        names = ["simulated films" if is_simulated(name) else name for name in self.sources]
         return f"trained on films of {', '.join(names)}" if names else ""
 
     def to_dict(self) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def test_lists_that_were_written_anew_name_the_same_films(tmp_path: Path, form: 
     (folder / "train_val_list.txt").write_text("\r\n".join(form.format(film) for film in films[1:]))
     (folder / "test_list.txt").write_text(form.format(films[0]))
     notes = index_nih(folder).notes
-    assert (notes["official_train_val"], notes["official_test"]) == (films[1:], films[:1])
+    assert notes["official"] == {films[0]: "test", **dict.fromkeys(films[1:], "train_val")}
 
 
 def test_lists_of_other_films_are_no_lists(tmp_path: Path) -> None:
@@ -289,11 +289,11 @@ def test_wrong_boxes_are_named(tmp_path: Path, row: str, message: str) -> None:
 
 def test_official_lists(tmp_path: Path) -> None:
     folder = folder_with(tmp_path / "nih", *ROWS)
-    assert "official_test" not in index_nih(folder).notes
+    assert "official" not in index_nih(folder).notes
     (folder / "test_list.txt").write_bytes(b"00000002_000.png\r\n\r\n00000055_000.png")
     (folder / "train_val_list.txt").write_text("00000001_000.png\n")
     notes = index_nih(folder).notes
-    assert (notes["official_train_val"], notes["official_test"]) == (["00000001_000.png"], ["00000002_000.png"])
+    assert notes["official"] == {"00000001_000.png": "train_val", "00000002_000.png": "test"}
     (folder / "train_val_list.txt").write_text("00000001_000.png\n00000002_000.png\n")
     with pytest.raises(
         FilmsError, match=r"got '00000002_000' in test_list\.txt, row 1 and in train_val_list\.txt, row 2"

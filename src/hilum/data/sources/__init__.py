@@ -4,10 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from hilum.data.sources.reading import Options
-
 if TYPE_CHECKING:
     from hilum.data.films import Films
+    from hilum.data.sources.reading import Options
 
 
 class Source(NamedTuple):
@@ -16,26 +15,78 @@ class Source(NamedTuple):
     Attributes:
         about: what the command line says of it, in a few words.
         read: its reader, imported when it is called.
+        marks: how `auto` tells the layout: the pattern of a file's path below the folder, in lower case, and a column
+            that the file's header must have, or None.
+        group: sources of one group share patients; its own name if empty.
     """
 
     about: str
-    read: Callable[[Path, Options], "Films"]
+    read: Callable[[Path, "Options"], "Films"]
+    marks: tuple[tuple[str, str | None], ...] = ()
+    group: str = ""
 
 
-def _nih(folder: Path, options: Options) -> "Films":
+def _nih(folder: Path, options: "Options") -> "Films":
     from hilum.data.sources.nih import index_nih
 
-    return index_nih(folder, labels=options.labels)
+    return index_nih(folder, labels=options.labels, vocabulary=options.vocabulary)
 
 
-def _csv(folder: Path, options: Options) -> "Films":
+def _csv(folder: Path, options: "Options") -> "Films":
     from hilum.data.sources.csv import index_csv
 
     return index_csv(folder, options)
 
 
 SOURCES = {
-    "nih": Source("ChestX-ray14", _nih),
-    "csv": Source("a table of your own", _csv),
+    "nih": Source("ChestX-ray14", _nih, marks=(("*.csv", "Finding Labels"),), group="nih"),
+    "csv": Source("a table of your own", _csv, marks=(("map.toml", None),)),
 }
 """Each source under its name on the command line."""
+AUTO = "auto"
+"""In place of a source's name: tell it by the folder's files."""
+
+
+def read_source(name: str, folder: Path, options: "Options") -> tuple[str, "Films"]:
+    """The films of a folder, and whose layout it has.
+
+    Args:
+        name: a source, or `auto`.
+
+    Raises:
+        FilmsError: if there is no such source, or `auto` finds none or several.
+    """
+    from hilum.errors import FilmsError
+
+    if name == AUTO:
+        found = detect(folder)
+        if len(found) != 1:
+            got = " and ".join(f"{source} ({file})" for source, file in found.items()) or "none"
+            raise FilmsError(
+                f"folder must have the layout of one source, got {got} in {folder}. Name it: {', '.join(SOURCES)}."
+            )
+        name = next(iter(found))
+    if name not in SOURCES:
+        raise FilmsError(f"source must be one of {', '.join([AUTO, *SOURCES])}, got {name!r}")
+    return name, SOURCES[name].read(folder, options)
+
+
+def detect(folder: Path) -> dict[str, str]:
+    """The sources whose layout a folder may have, each with the file that tells."""
+    from fnmatch import fnmatchcase
+
+    from hilum.data.tables import files_below, read_header
+
+    found: dict[str, str] = {}
+    headers: dict[str, set[str]] = {}
+    for path in files_below(folder):
+        lower = f"/{path.lower()}".removesuffix(".gz")
+        for name, source in SOURCES.items():
+            for pattern, column in source.marks if name not in found else ():
+                if not fnmatchcase(lower, f"*/{pattern}"):
+                    continue
+                if column is not None and path not in headers:
+                    headers[path] = {cell.strip() for cell in read_header(folder / path)}
+                if column is None or column in headers[path]:
+                    found[name] = path
+    return found

@@ -4,16 +4,12 @@ Source: Wang et al., "ChestX-ray8", CVPR 2017. https://nihcc.app.box.com/v/Chest
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-from jaxtyping import Float32
-
-from hilum.data.films import OLDEST_YEARS, Films, validate
-from hilum.data.sources.reading import SEXES, VIEWS, years
+from hilum.data.films import Films
+from hilum.data.sources.reading import SEXES, VIEWS, Options, Row, films_of, years
 from hilum.data.tables import (
     SourceFolder,
     TextTable,
@@ -25,8 +21,9 @@ from hilum.data.tables import (
     shown,
     was_rounded,
 )
+from hilum.data.vocabulary import Chosen
 from hilum.errors import FilmsError
-from hilum.findings import CHESTXRAY14, NO_FINDING, SIMULATED, SIMULATED_JSON, canonical
+from hilum.findings import CHESTXRAY14, NO_FINDING, canonical
 
 BOXES_SIDE = 1024.0
 """BBox_List_2017.csv counts in pixels of the films as NIH published them: 1024 a side."""
@@ -46,7 +43,7 @@ _NUMBER = re.compile(r"([0-9]{1,20})(?:\.0)?")
 _MEND = "Mend the row in the label file"
 
 
-def index_nih(folder: Path, *, labels: Path | None = None) -> Films:
+def index_nih(folder: Path, *, labels: Path | None = None, vocabulary: Chosen = "own") -> Films:
     """List the films of a folder that a label file describes; no image is opened.
 
     Images are found by base name, wherever they lie below the folder and whatever case their ending has. Of two with
@@ -55,6 +52,7 @@ def index_nih(folder: Path, *, labels: Path | None = None) -> Films:
 
     Args:
         labels: the label file; found in the folder or its parent where it is not given.
+        vocabulary: which findings the manifest gets.
 
     Raises:
         FilmsError: if there is no image, no label file, or a value in a file that cannot be right, by row and column.
@@ -62,39 +60,18 @@ def index_nih(folder: Path, *, labels: Path | None = None) -> Films:
     found = SourceFolder.below(folder)
     label_file = labels if labels is not None else _find_labels(found)
     entries = read_table(label_file, _LABEL_COLUMNS, other_names={"Patient Gender": "Patient Sex"})
-    table = _entries(entries)
-    keys = [film_key(film) for film in table["film"]]
-    table.insert(1, "path", [found.images.get(key) for key in keys])
-    listed = set(keys)
-    problems = {
-        "missing": table["film"][table["path"].isna()].tolist(),
-        "unlisted": [path for key, path in found.images.items() if key not in listed],
-        "same_name": found.same_name,
-    }
-    if len(problems["missing"]) == len(table):
-        raise FilmsError(
-            f"folder must hold images that {label_file} lists, got {len(found.images)} others in {found.folder}, "
-            f"for example {next(iter(found.images.values()))!r}. Give the label file of these images with --labels."
-        )
-    table = table[table["path"].notna()].reset_index(drop=True)
-    simulated = (label_file.parent / SIMULATED_JSON).is_file()
-    if simulated:
-        table["source"] = SIMULATED
-    too_old = table["age"] > OLDEST_YEARS
-    problems["age"] = table["film"][too_old].tolist()
-    table.loc[too_old, "age"] = np.nan
-    notes = {
-        "source": f"{'simulated films' if simulated else 'NIH ChestX-ray14'} in {found.folder}",
-        "labels": str(label_file),
-        "rows": len(entries.rows),
-        "problems": problems,
-        "protocol": None,
-        "split_seed": None,
-        **({"system_files": found.system_files} if found.system_files else {}),
-        **_companions(found, label_file, {film_key(film): film for film in table["film"]}),
-    }
-    validate(table, CHESTXRAY14, label_file)
-    return Films(table, found.folder, CHESTXRAY14, notes)
+    rows = list(_rows(entries, found))
+    official, notes = _companions(found, label_file, {film_key(row.film): row.film for row in rows if row.path})
+    return films_of(
+        rows,
+        "nih",
+        found,
+        table=label_file,
+        options=Options(vocabulary=vocabulary),
+        about="NIH ChestX-ray14",
+        official=official,
+        **notes,
+    )
 
 
 def _find_labels(found: SourceFolder) -> Path:
@@ -122,30 +99,21 @@ def _is_label_file(path: Path) -> bool:
     return {"Image Index", "Finding Labels"} <= set(read_header(path))
 
 
-def _entries(entries: TextTable) -> pd.DataFrame:
-    """The rows of a label file as a manifest's columns, without paths."""
+def _rows(entries: TextTable, found: SourceFolder) -> Iterator[Row]:
+    """The rows of a label file."""
     if not entries.rows:
         raise FilmsError(f"label file must list at least one film, got only a header in {entries.path}. {_MEND}.")
     _refuse_bad_names(entries)
     _refuse_rounded(entries)
+    films = entries.columns["Image Index"]
     patients = entries.parse("Patient ID", _identity, "not be empty", _MEND)
     follow_ups = entries.parse("Follow-up #", _number, "be a whole number", _MEND)
     views = entries.parse("View Position", lambda text: VIEWS.get(text.lower()), "be PA, AP, LATERAL or empty", _MEND)
     sexes = entries.parse("Patient Gender", lambda text: SEXES.get(text.lower()), "be M, F or empty", _MEND)
     ages = entries.parse("Patient Age", years, "be years such as 58 or 058Y, or empty", _MEND)
-    table = pd.DataFrame(
-        {
-            "film": entries.columns["Image Index"],
-            "source": "nih",
-            "patient": patients,
-            "study": [f"{patient}_{number}" for patient, number in zip(patients, follow_ups, strict=True)],
-            "view": views,
-            "age": np.array(ages, dtype=np.float64),
-            "sex": sexes,
-            "split": pd.Series([None] * len(patients), dtype="str"),
-        }
-    )
-    return pd.concat([table, pd.DataFrame(_labels(entries), columns=list(CHESTXRAY14))], axis="columns")
+    columns = zip(films, patients, follow_ups, views, sexes, ages, _said(entries), strict=True)
+    for film, patient, number, view, sex, age, said in columns:
+        yield Row(film, found.image(film), patient, f"{patient}_{number}", said, view, age, sex)
 
 
 def _refuse_bad_names(entries: TextTable) -> None:
@@ -172,23 +140,20 @@ def _refuse_rounded(entries: TextTable) -> None:
             )
 
 
-def _labels(entries: TextTable) -> Float32[np.ndarray, "films findings"]:
-    """1 for every finding that a row names; `No Finding` is a row of zeros."""
+def _said(entries: TextTable) -> list[dict[str, float]]:
+    """The findings that a row names; `No Finding` is a row of none."""
     texts = entries.columns["Finding Labels"]
-    codes = {text: code for code, text in enumerate(dict.fromkeys(texts))}
-    rows = np.zeros((len(codes), len(CHESTXRAY14)), dtype=np.float32)
-    for text, code in codes.items():
+    said: dict[str, dict[str, float]] = {}
+    for text in dict.fromkeys(texts):
         words = [word.strip() for word in text.split("|")]
-        if words == [NO_FINDING]:
-            continue
-        for word in words:
-            try:
-                rows[code, CHESTXRAY14.index(canonical(word))] = 1
-            except FilmsError:
-                rule = f"be {NO_FINDING!r} alone or findings joined by '|' ({shown(word)} is none)"
-                remedy = f"The findings are {', '.join(CHESTXRAY14)}"
-                raise entries.fault("Finding Labels", texts.index(text), rule, remedy) from None
-    return rows[[codes[text] for text in texts]]
+        try:
+            said[text] = {NO_FINDING: 1.0} if words == [NO_FINDING] else {canonical(word): 1.0 for word in words}
+        except FilmsError:
+            wrong = next(word for word in words if _finding(word) is None)
+            rule = f"be {NO_FINDING!r} alone or findings joined by '|' ({shown(wrong)} is none)"
+            remedy = f"The findings are {', '.join(CHESTXRAY14)}"
+            raise entries.fault("Finding Labels", texts.index(text), rule, remedy) from None
+    return [said[text] for text in texts]
 
 
 def _identity(text: str) -> str | None:
@@ -201,23 +166,25 @@ def _number(text: str) -> str | None:
     return (match[1].lstrip("0") or "0") if match else None
 
 
-def _companions(found: SourceFolder, label_file: Path, films: dict[str, str]) -> dict[str, Any]:
-    """What the boxes file and NIH's two lists, where there are any, say about the films that were found."""
-    notes: dict[str, Any] = {"boxes": [], "boxes_file": None, "boxes_listed": 0}
+def _companions(
+    found: SourceFolder, label_file: Path, films: dict[str, str]
+) -> tuple[dict[str, str] | None, dict[str, Any]]:
+    """What NIH's two lists and the boxes file, where there are any, say about the films that were found."""
+    notes: dict[str, Any] = {}
     box_file = found.file("BBox_List_2017.csv", label_file.parent)
     if box_file is not None:
         listed = _boxes(box_file)
         boxes = [{**box, "film": films[film_key(box["film"])]} for box in listed if film_key(box["film"]) in films]
-        notes |= {"boxes": boxes, "boxes_file": str(box_file), "boxes_listed": len(listed)}
+        notes = {"boxes": boxes, "boxes_file": box_file, "boxes_listed": len(listed)}
     lists: dict[str, dict[str, int]] = {}
-    for note, name in (("official_train_val", "train_val_list.txt"), ("official_test", "test_list.txt")):
+    for split, name in (("train_val", "train_val_list.txt"), ("test", "test_list.txt")):
         list_file = found.file(name, label_file.parent)
         if list_file is not None:
-            lists[note] = _list(list_file)
-            notes[note] = [film for key, film in films.items() if key in lists[note]]
+            lists[split] = _list(list_file)
+    official = {film: split for split, names in lists.items() for key, film in films.items() if key in names}
     if len(lists) == 2:
         train_val, test = lists.values()
-        if not (notes["official_train_val"] or notes["official_test"]) and (train_val or test):
+        if not official and (train_val or test):
             example = next(iter(train_val or test))
             raise FilmsError(
                 f"lists must name films of the label file, got none of its {len(films)} among the {len(train_val)} of "
@@ -230,7 +197,7 @@ def _companions(found: SourceFolder, label_file: Path, films: dict[str, str]) ->
                 f"film must be in one of NIH's two lists, got {both!r} in test_list.txt, row {test[both]} and in "
                 f"train_val_list.txt, row {train_val[both]}. Download NIH's lists again."
             )
-    return notes
+    return official, notes
 
 
 def _boxes(path: Path) -> list[dict[str, Any]]:
