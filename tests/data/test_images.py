@@ -267,3 +267,22 @@ def with_right_checksums(content: bytes) -> bytearray:
 def test_text_for_a_path_is_the_caller_s_slip_and_no_damaged_film() -> None:
     with pytest.raises(TypeError):  # of jaxtyping's hook, where it is on
         read_grey("film.png")  # type: ignore[arg-type]
+
+
+def test_raw_films_of_jsrt_are_turned_and_have_a_full_scale(tmp_path: Path) -> None:
+    values = np.zeros((2048, 2048), dtype=">u2")
+    values[5, 7], values[0, 1] = 4095, 0x0100
+    (tmp_path / "JPCLN001.IMG").write_bytes(values.tobytes())
+    pixels = read_grey(tmp_path / "JPCLN001.IMG")
+    assert pixels.dtype == np.uint16
+    assert pixels.shape == (2048, 2048)
+    assert pixels[5, 7] == 0
+    assert pixels[0, 0] == 65535
+    assert pixels[0, 1] == round((4095 - 256) * 65535 / 4095)
+    (tmp_path / "JPCLN001.IMG").write_bytes(values.tobytes()[:-2])
+    with pytest.raises(ImageError, match="8388608 bytes as each of JSRT's raw films"):
+        read_grey(tmp_path / "JPCLN001.IMG")
+    values[0, 0] = 4096
+    (tmp_path / "JPCLN001.IMG").write_bytes(values.tobytes())
+    with pytest.raises(ImageError, match="values of 0 to 4095"):
+        read_grey(tmp_path / "JPCLN001.IMG")

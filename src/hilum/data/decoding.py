@@ -29,6 +29,13 @@ SAVE_AGAIN = "Save it as an 8- or 16-bit grey PNG"
 GET_AGAIN = "Download or copy the file again"
 
 
+JSRT_SIDE = 2048
+"""Pixels a side of the JSRT database's films."""
+JSRT_BYTES = 2 * JSRT_SIDE**2
+"""How long each of them is: 16 bits a pixel, without a header."""
+_JSRT_BLACK = 4095
+
+
 class Film(NamedTuple):
     """A film as its file holds it.
 
@@ -106,6 +113,20 @@ def grey_pixels(film: Image.Image, size: tuple[int, int]) -> GreyPixels:
             return pixels.astype(np.uint16, copy=False)
         case mode:
             raise FaultError(f"be grey or RGB, got Pillow's mode {mode!r}", SAVE_AGAIN)
+
+
+def read_jsrt(content: bytes) -> UInt16[np.ndarray, "height width"]:
+    """A raw film of the JSRT database: big-endian, 12 bits, which grow with the film's blackness, so they are inverted.
+
+    Source: Shiraishi et al., "Development of a digital image database for chest radiographs with and without a lung
+    nodule", American Journal of Roentgenology 174, 2000. https://doi.org/10.2214/ajr.174.1.1740071
+    """
+    if len(content) != JSRT_BYTES:
+        raise FaultError(f"be {JSRT_BYTES} bytes as each of JSRT's raw films is, got {len(content)}", GET_AGAIN)
+    values = np.frombuffer(content, dtype=">u2").reshape(JSRT_SIDE, JSRT_SIDE)
+    if values.max() > _JSRT_BLACK:
+        raise FaultError(f"have values of 0 to {_JSRT_BLACK} as JSRT's raw films have, got {values.max()}", GET_AGAIN)
+    return np.rint((_JSRT_BLACK - values.astype(np.float64)) * (65535 / _JSRT_BLACK)).astype(np.uint16)
 
 
 def array_pixels(array: np.ndarray) -> GreyPixels:

@@ -25,6 +25,7 @@ from hilum.data.decoding import (
     check_size,
     grey_pixels,
     read_jpeg,
+    read_jsrt,
     read_png,
     unused_bits,
 )
@@ -90,6 +91,7 @@ ModelInput = Float32[np.ndarray, "channels size size"]
 LARGEST_FILE_BYTES = 1 << 30
 
 _DICOM_SUFFIXES = (".dcm", ".dicom")
+_JSRT_SUFFIX = ".img"
 
 
 class InMemory(NamedTuple):
@@ -111,7 +113,8 @@ def read_grey(film: Path | InMemory, *, bits: int | None = None) -> GreyPixels:
 def read(film: Path | InMemory, *, bits: int | None = None) -> Film:
     """Read a film: PNG, JPEG or DICOM, or one that is in memory.
 
-    What a file is, is told by its content, never by its name. Colour becomes grey by the ITU-R 601 weights.
+    What a file is, is told by its content, never by its name; JSRT's raw films alone, which have no header, by `.IMG`.
+    Colour becomes grey by the ITU-R 601 weights.
 
     Args:
         bits: how many bits the values have where the format has room for more and nothing in the file says it: in a
@@ -160,6 +163,8 @@ def _decoded(content: bytes, suffix: str, bits: int | None) -> Film:
         from hilum.data.dicom import read_dicom
 
         return read_dicom(content, bits=bits)
+    if suffix.lower() == _JSRT_SUFFIX:
+        return Film(read_jsrt(content))
     raise FaultError("be a PNG, JPEG or DICOM image, got something else", f"Remove it or replace it. {SAVE_AGAIN}")
 
 

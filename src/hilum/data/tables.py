@@ -216,7 +216,12 @@ class Cells:
 
 
 def read_cells(
-    path: Path, *, of_what: str = "predictions", separator: str | None = None, encoding: str | None = None
+    path: Path,
+    *,
+    of_what: str = "predictions",
+    separator: str | None = None,
+    encoding: str | None = None,
+    header: int | None = None,
 ) -> Cells:
     """All cells of a CSV file (UTF-8; comma, semicolon or tab) or a Parquet file, told apart by their content.
 
@@ -224,6 +229,7 @@ def read_cells(
         of_what: what the file should hold, for messages.
         separator: of a CSV file's cells, where it is none of the three or cannot be told.
         encoding: of a CSV file, where it is not UTF-8.
+        header: the line of a CSV file with the columns' names, where others stand above it.
 
     Raises:
         PredictionsError: if the file is missing, empty, of another encoding or format, or its rows are ragged.
@@ -235,21 +241,22 @@ def read_cells(
             with path.open("rb") as file:
                 if file.read(4) == b"PAR1":
                     return _read_parquet(path, of_what)
-        return _read_csv(path, read_text(path, encoding=encoding), of_what, separator)
+        return _read_csv(path, read_text(path, encoding=encoding), of_what, separator, header)
     except FilmsError as error:
         raise PredictionsError(str(error)) from error
     except (OSError, ValueError) as error:
         raise PredictionsError(f"{of_what} must be a readable file, got {path}: {error}. Check the path.") from error
 
 
-def _read_csv(path: Path, text: str, of_what: str, separator: str | None) -> Cells:
-    lines, guessed = _lines(text)
+def _read_csv(path: Path, text: str, of_what: str, separator: str | None, start: int | None) -> Cells:
+    above = 0 if start is None else start - 1
+    lines, guessed = _lines("".join(text.splitlines(keepends=True)[above:]) if above else text)
     reader = csv.reader(lines, delimiter=separator or guessed, strict=True)
     header: list[str] = []
     rows: list[list[str]] = []
     numbers: list[int] = []
     try:
-        for number, row in enumerate(reader, start=1):
+        for number, row in enumerate(reader, start=1 + above):
             if not any(cell.strip() for cell in row):
                 continue
             if not header:

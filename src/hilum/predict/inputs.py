@@ -55,6 +55,11 @@ def inputs() -> list[Input]:
         Input("any PNG", "text, profiles and EXIF are not looked at", "transparent pixels, animation, damage"),
         Input("JPEG of 8 bits: grey, RGB", "by Pillow", "12 bits outside of DICOM, CMYK, damage"),
         Input(
+            ".IMG of the JSRT database: 2048 x 2048 raw values",
+            "big-endian, 12 bits, turned as they grow with the film's blackness; the one kind that its name tells",
+            "another length; values above 4095",
+        ),
+        Input(
             f"DICOM: {', '.join(FILM_CLASSES.values())}",
             "one frame; the header's table or window, else what its bits can hold",
             "other objects, raw pixels for processing, several frames",

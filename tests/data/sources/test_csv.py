@@ -313,7 +313,7 @@ def test_a_draft_without_a_table_is_refused(tmp_path: Path) -> None:
 def test_map_and_draft_are_for_csv_alone(hilum: Any, tmp_path: Path) -> None:
     assert list(SOURCES)[:2] == ["nih", "csv"]
     assert "must be left out for nih" in hilum("index", "nih", tmp_path, "--draft").err
-    assert "source must be one of nih, csv" in hilum("index", "other", tmp_path).err
+    assert "source must be one of auto, nih, csv" in hilum("index", "other", tmp_path).err
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -6,9 +6,12 @@ Uncertain labels count as unknown (NaN) until the manifest has a label for them.
 
 import math
 import os
+import re
 import tomllib
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+import zipfile
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -22,6 +25,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 from hilum.data.films import OLDEST_YEARS, SPLITS, Films, validate
 from hilum.data.films import SEXES as SEX_VALUES
 from hilum.data.films import VIEWS as VIEW_VALUES
+from hilum.data.sources.headers import dicom_header
 from hilum.data.sources.reading import SEXES, VIEWS, Options, years
 from hilum.data.sources.reading import SPLITS as SPLIT_WORDS
 from hilum.data.tables import FILM_ENDINGS, IMAGE_ENDINGS, Cells, files_below, read_cells, shown
@@ -38,13 +42,15 @@ ABSENT = ("0", "no", "n", "false", "absent", "negative", "neg")
 UNCERTAIN = ("-1", "?", "uncertain", "unsure", "possible", "probable", "equivocal", "u", "maybe", "fraglich", "unklar")
 """Words that a draft takes for uncertain; a map must name its own."""
 
+XLSX = (".xlsx", ".xlsm")
 _DICOM = "dicom:"
+UNCERTAIN_LABEL = math.nan
 _SEE = "See docs/own_films.md, or make a map with: hilum index csv DIR --draft"
 
 
 def cell_word(value: object) -> str:
     """A cell or a word of the map, so that 1, 1.0 and "1" are the same, and Yes and yes."""
-    text = cell_text(value).casefold()
+    text = decimal(cell_text(value).casefold())
     try:
         number = float(text)
     except ValueError:
@@ -60,10 +66,15 @@ class _Strict(BaseModel):
 
 
 class FilmColumn(_Strict):
-    """How a row finds its film: by the file's name, its name without ending, its path below the folder, or a tag."""
+    """How a row finds its film: by the file's name, its name without ending, its path below the folder, or a tag.
+
+    `digits` compares the digits of the name alone, without leading zeros; `folder` the folder that films lie in. With
+    `several`, a row is of all films that it finds, as one of a study is.
+    """
 
     column: str
-    match: Annotated[str, Field(pattern=r"^(name|stem|path|dicom:[A-Za-z]+)$")] = "name"
+    match: Annotated[str, Field(pattern=r"^(name|stem|path|digits|folder|dicom:[A-Za-z]+)$")] = "name"
+    several: bool = False
 
 
 class Values(_Strict):
@@ -81,11 +92,14 @@ class Values(_Strict):
 class Lists(_Strict):
     """Labels in one column of lists: what a film has, and the word for a film without any finding.
 
-    `findings` gives each finding the words that mean it; without it, every word is a finding.
+    `findings` gives each finding the words that mean it; without it, every word is a finding. In a long table a film
+    has `several_rows`, with a list or one finding in each; a column `value` there says whether it is present.
     """
 
     column: str
-    separator: Annotated[str, Field(min_length=1)]
+    separator: Annotated[str, Field(min_length=1)] | None = None
+    value: str | None = None
+    several_rows: bool = False
     normal: str | None = None
     others: Literal["absent", "unknown"] = "absent"
     findings: dict[str, tuple[str, ...]] | None = None
@@ -104,8 +118,18 @@ class BoxTable(_Strict):
     height: str = "height"
 
 
+def _is_lists(said: object) -> bool:
+    return isinstance(said, dict) and (
+        "separator" in said or ("column" in said and bool({"value", "several_rows"} & set(said)))
+    )
+
+
 class Map(_Strict):
-    """What map.toml says. `separator` and `encoding` are of a CSV table, where they are not comma and UTF-8."""
+    """What map.toml says. `separator` and `encoding` are of a CSV table, where they are not comma and UTF-8.
+
+    `sheet` is of an XLSX table, the first if it is not given; `header` the row with the columns' names, where other
+    rows stand above it. Patient, study, view, age and sex may be DICOM keywords such as "dicom:PatientID".
+    """
 
     source: Annotated[str, Field(min_length=1)]
     table: str
@@ -113,6 +137,8 @@ class Map(_Strict):
     patient: str
     separator: str | None = None
     encoding: str | None = None
+    sheet: str | None = None
+    header: Annotated[int, Field(ge=1)] | None = None
     study: str | None = None
     view: str | None = None
     age: str | None = None
@@ -121,7 +147,7 @@ class Map(_Strict):
     values: Values = Values()
     labels: Annotated[
         Annotated[Lists, Tag("lists")] | Annotated[dict[str, str], Tag("columns")],
-        Discriminator(lambda said: "lists" if isinstance(said, dict) and "separator" in said else "columns"),
+        Discriminator(lambda said: "lists" if _is_lists(said) else "columns"),
     ]
     boxes: BoxTable | None = None
 
@@ -145,38 +171,40 @@ def index_csv(folder: Path, options: Options) -> Films:
     map_file = options.mapping or folder / MAP
     mapping = read_map(map_file)
     table_file = options.labels or _beside(mapping.table, folder, map_file)
-    cells = read_any(table_file, separator=mapping.separator, encoding=mapping.encoding)
+    cells = read_any(
+        table_file,
+        separator=mapping.separator,
+        encoding=mapping.encoding,
+        sheet=mapping.sheet,
+        header=mapping.header,
+    )
     rows = _Rows(cells)
     images = list_images(folder)
-    find = _finder(mapping.film.match, images, folder)
+    find = finder(mapping.film.match, images, folder)
     names = rows.texts(mapping.film.column)
-    paths, missing, repeated, first = [], [], [], dict[str, int]()
+    missing, repeated, groups = [], [], dict[str, list[int]]()
     for row, name in enumerate(names):
-        path = _one_image(rows, row, mapping.film, find(name))
-        if path is None:
+        paths = _images(rows, row, mapping.film, find(name))
+        if not paths:
             missing.append(name)
-        elif first.setdefault(path, row) != row:
-            differ = rows.differing(first[path], row)
-            if differ:
-                other = shown(", ".join(differ))
-                rule = f"name each film once, but row {cells.rows[first[path]]} is the same film with another {other}"
-                raise rows.fault(mapping.film.column, row, rule, "Remove the row that is wrong")
-            repeated.append(path)
-            path = None
-        paths.append(path)
-    if not first:
+        for path in paths:
+            before = groups.setdefault(path, [])
+            if before and _may_repeat(rows, before[0], row, mapping):
+                repeated.append(path)
+            else:
+                before.append(row)
+    if not groups:
         raise FilmsError(
             f"table must list films of {folder}, got none of its {len(images)} such as {images[0]!r} among "
             f"{len(names)} rows such as {names[0]!r} in {table_file}. Mend film.column or film.match in {map_file}."
         )
-    findings, labels = _labels(rows, mapping)
-    table = _described(rows, mapping, paths)
+    findings, labels = _labels(rows, mapping, list(groups.values()))
+    table = _described(rows.only([of[0] for of in groups.values()]), mapping, list(groups), folder)
     table = pd.concat([table, pd.DataFrame(labels, columns=list(findings))], axis="columns")
-    table = table[table["path"].notna()].reset_index(drop=True)
     too_old = table["age"] > OLDEST_YEARS
     problems = {
         "missing": missing,
-        "unlisted": [path for path in images if path not in first],
+        "unlisted": [path for path in images if path not in groups],
         "same_name": [],
         "repeated": repeated,
         "age": table["film"][too_old].tolist(),
@@ -191,7 +219,7 @@ def index_csv(folder: Path, options: Options) -> Films:
         "protocol": _protocol(table, mapping),
         "split_seed": None,
         "patients_are_films": mapping.patient == EACH_FILM,
-        **_boxes(mapping, find, findings, folder, map_file, set(first)),
+        **_boxes(mapping, find, findings, folder, map_file, set(groups)),
     }
     validate(table, findings, table_file)
     return Films(table, folder, findings, notes)
@@ -226,17 +254,30 @@ def read_map(path: Path) -> Map:
     return mapping
 
 
-def read_any(path: Path, *, separator: str | None = None, encoding: str | None = None) -> Cells:
-    """The cells of a CSV, XLSX (its first sheet) or Parquet table.
+def read_any(
+    path: Path,
+    *,
+    separator: str | None = None,
+    encoding: str | None = None,
+    sheet: str | None = None,
+    header: int | None = None,
+) -> Cells:
+    """The cells of a CSV, XLSX or Parquet table.
+
+    Args:
+        separator: of a CSV table, where it cannot be told.
+        encoding: of a CSV table, where it is not UTF-8.
+        sheet: of an XLSX table; the first if None.
+        header: the row with the columns' names; the first that is not empty if None.
 
     Raises:
         FilmsError: if it cannot be read.
         MissingExtraError: if it is XLSX and openpyxl is not installed.
     """
-    if path.suffix.lower() in (".xlsx", ".xlsm"):
-        return _read_xlsx(path)
+    if path.suffix.lower() in XLSX:
+        return xlsx_cells(path, read_book(path), sheet, header)
     try:
-        return read_cells(path, of_what="labels", separator=separator, encoding=encoding)
+        return read_cells(path, of_what="labels", separator=separator, encoding=encoding, header=header)
     except PredictionsError as error:
         raise FilmsError(str(error)) from error
 
@@ -258,6 +299,11 @@ def cell_text(value: object) -> str:
             return unicodedata.normalize("NFC", str(value).strip())
 
 
+def decimal(text: str) -> str:
+    """A number with a decimal comma as Python writes it; any other text as it is."""
+    return text.replace(",", ".") if re.fullmatch(r"[0-9]+,[0-9]+", text) else text
+
+
 def list_images(folder: Path) -> list[str]:
     """The paths of PNG, JPEG and DICOM files below a folder, told by their endings.
 
@@ -271,13 +317,52 @@ def list_images(folder: Path) -> list[str]:
 
 
 def film_keys(match: str, name: str) -> str:
-    """What a row's cell and its film's path have in common, for match = name, stem or path."""
+    """What a row's cell and its film's path have in common, for match = name, stem, digits, path or folder."""
     name = unicodedata.normalize("NFC", name).replace("\\", "/").removeprefix("./")
-    if match == "path":
-        return name
+    if match in ("path", "folder"):
+        return name.strip("/") if match == "folder" else name
     base = name.rpartition("/")[2].casefold()
     stem, ending = os.path.splitext(base)  # noqa: PTH122
-    return stem if match == "stem" and ending in FILM_ENDINGS else base
+    stem = stem if ending in FILM_ENDINGS else base
+    if match == "digits":
+        digits = re.sub(r"[^0-9]", "", stem)
+        return digits and (digits.lstrip("0") or "0")
+    return stem if match == "stem" else base
+
+
+def finder(match: str, images: Sequence[str], folder: Path) -> Callable[[str], list[str]]:
+    """From a row's cell to the films that it may mean."""
+    by_key: dict[str, list[str]] = {}
+    if match in ("path", "folder"):
+        wholes: dict[str, list[str]] = {}
+        for path in images:
+            whole = film_keys(match, path if match == "path" else path.rpartition("/")[0])
+            wholes.setdefault(whole, []).append(path)
+            for end in _ends(whole):
+                by_key.setdefault(end, []).append(path)
+        return lambda name: _by_place(film_keys(match, name), wholes, by_key)
+    for path in images:
+        key = _tag(folder / path, match.removeprefix(_DICOM)) if match.startswith(_DICOM) else film_keys(match, path)
+        by_key.setdefault(key, []).append(path)
+    if match.startswith(_DICOM):
+        return lambda name: by_key.get(name, []) if name else []
+    return lambda name: by_key.get(key, []) if (key := film_keys(match, name)) else []
+
+
+def _by_place(name: str, wholes: dict[str, list[str]], by_end: dict[str, list[str]]) -> list[str]:
+    """Films whose whole path below the folder is the end of a cell's, or the other way round."""
+    if name in wholes:
+        return wholes[name]
+    if name in by_end:
+        return by_end[name]
+    return next((wholes[end] for end in _ends(name) if end in wholes), [])
+
+
+def _ends(path: str) -> Iterator[str]:
+    """A path, and what is left of it without its first folders, longest first; nothing of an empty one."""
+    while path:
+        yield path
+        path = path.partition("/")[2]
 
 
 class _Rows(NamedTuple):
@@ -301,13 +386,26 @@ class _Rows(NamedTuple):
     def texts(self, name: str) -> list[str]:
         return [cell_text(value) for value in self.cells.columns[self.column(name)]]
 
-    def differing(self, one: int, other: int) -> list[str]:
-        """The columns in which two rows differ."""
+    def only(self, places: Sequence[int]) -> "_Rows":
+        """These rows alone, in this order."""
+        columns: list[Sequence[object]] = [[values[place] for place in places] for values in self.cells.columns]
+        return _Rows(Cells(self.cells.path, self.cells.names, columns, [self.cells.rows[place] for place in places]))
+
+    def with_tags(self, keywords: Collection[str], paths: Sequence[str], folder: Path) -> "_Rows":
+        """The same rows with a column for each of these DICOM keywords, of the film of each row."""
+        headers = [dicom_header(folder / path, list(keywords)) for path in paths]
+        columns = [[cell_text(header.get(keyword)) for header in headers] for keyword in keywords]
+        names = [_DICOM + keyword for keyword in keywords]
+        cells = self.cells
+        return _Rows(Cells(cells.path, [*cells.names, *names], [*cells.columns, *columns], cells.rows))
+
+    def differing(self, one: int, other: int, among: Collection[str] | None = None) -> list[str]:
+        """The columns in which two rows differ: all that do, or those among these."""
         names, columns = self.cells.names, self.cells.columns
         return [
             cell_text(name)
             for name, values in zip(names, columns, strict=True)
-            if cell_text(values[one]) != cell_text(values[other])
+            if (among is None or cell_text(name) in among) and cell_text(values[one]) != cell_text(values[other])
         ]
 
     def fault(self, name: str, row: int, rule: str, remedy: str) -> FilmsError:
@@ -326,7 +424,16 @@ class _Rows(NamedTuple):
         return [known[text] for text in texts]
 
 
-def _read_xlsx(path: Path) -> Cells:
+Sheets = dict[str, list[list[object]]]
+
+
+def read_book(path: Path) -> Sheets:
+    """The rows of each sheet of an XLSX file, all of one length; cells that are merged down all have their value.
+
+    Raises:
+        FilmsError: if it is no intact XLSX file.
+        MissingExtraError: if openpyxl is not installed.
+    """
     try:
         import openpyxl
     except ModuleNotFoundError:
@@ -335,17 +442,53 @@ def _read_xlsx(path: Path) -> Cells:
             "table as CSV"
         ) from None
     try:
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        sheet = [list(row) for row in book.worksheets[0].iter_rows(values_only=True)]
-        book.close()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of styles and validations, which hold no values
+            book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+            sheets = {
+                sheet.title: [list(row) for row in sheet.iter_rows(values_only=True)] for sheet in book.worksheets
+            }
+            book.close()
+            if _has_merged(path):  # which the streaming reader does not tell
+                for sheet in openpyxl.load_workbook(path, data_only=True).worksheets:
+                    _fill_down(sheets[sheet.title], [merged.bounds for merged in sheet.merged_cells.ranges])
     except Exception as error:  # openpyxl fails on hostile bytes with whatever exception comes handy
         raise FilmsError(f"table must be an intact XLSX file, got {path}: {error}. Save it again.") from error
-    numbered = [(number, row) for number, row in enumerate(sheet, start=1) if any(map(cell_text, row))]
+    return {title: _padded(rows) for title, rows in sheets.items()}
+
+
+def _has_merged(path: Path) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        sheets = [name for name in archive.namelist() if name.startswith("xl/worksheets/")]
+        return any(b"mergeCell " in archive.read(name) for name in sheets)
+
+
+def _fill_down(rows: list[list[object]], merged: Iterable[tuple[int, int, int, int]]) -> None:
+    for left, top, right, bottom in merged:
+        if left == right and left <= len(rows[top - 1]):
+            for row in rows[top:bottom]:
+                row += [None] * (left - len(row))
+                row[left - 1] = rows[top - 1][left - 1]
+
+
+def _padded(rows: list[list[object]]) -> list[list[object]]:
+    """Without the empty columns at the end, which only bear a format."""
+    width = max((place for row in rows for place, cell in enumerate(row, start=1) if cell_text(cell)), default=0)
+    return [(row + [None] * (width - len(row)))[:width] for row in rows]
+
+
+def xlsx_cells(path: Path, book: Sheets, sheet: str | None = None, header: int | None = None) -> Cells:
+    """A sheet's cells, the first sheet's if None; see `read_any`."""
+    if sheet is not None and sheet not in book:
+        raise FilmsError(f"sheet must be one of {', '.join(map(repr, book))}, got {sheet!r} for {path}. Mend the map.")
+    rows = book[sheet] if sheet is not None else next(iter(book.values()), [])
+    numbered = [(number, row) for number, row in enumerate(rows, start=1) if any(map(cell_text, row))]
+    numbered = [(number, row) for number, row in numbered if header is None or number >= header]
     if len(numbered) < 2:
         raise FilmsError(f"table must hold a header and at least one film, got {len(numbered)} rows in {path}.")
-    header = [cell_text(name) for name in numbered[0][1]]
-    rows = [row for _, row in numbered[1:]]
-    return Cells(path, header, list(zip(*rows, strict=True)), [number for number, _ in numbered[1:]])
+    names = [cell_text(name) for name in numbered[0][1]]
+    columns: list[Sequence[object]] = list(zip(*[row for _, row in numbered[1:]], strict=True))
+    return Cells(path, names, columns, [number for number, _ in numbered[1:]])
 
 
 def _beside(table: str, folder: Path, map_file: Path) -> Path:
@@ -354,50 +497,52 @@ def _beside(table: str, folder: Path, map_file: Path) -> Path:
     return next((place for place in places if place.is_file()), places[0])
 
 
-def _finder(match: str, images: Sequence[str], folder: Path) -> Callable[[str], list[str]]:
-    """From a row's cell to the films that it may mean."""
-    by_key: dict[str, list[str]] = {}
-    for path in images:
-        key = _tag(folder / path, match.removeprefix(_DICOM)) if match.startswith(_DICOM) else film_keys(match, path)
-        by_key.setdefault(key, []).append(path)
-    if match.startswith(_DICOM):
-        return lambda name: by_key.get(name, []) if name else []
-    return lambda name: by_key.get(film_keys(match, name), [])
-
-
 def _tag(path: Path, keyword: str) -> str:
     """A tag of a DICOM film; empty for other files, and where there is none."""
     if path.suffix.lower() in IMAGE_ENDINGS:
         return ""
-    header = _dicom_header(path, [keyword])
-    return cell_text(header.get(keyword))
+    return cell_text(dicom_header(path, [keyword]).get(keyword))
 
 
-def _dicom_header(path: Path, keywords: list[str]) -> Any:
-    try:
-        from pydicom import dcmread
-    except ModuleNotFoundError:
-        raise MissingExtraError(
-            "pydicom must be installed to read DICOM films. Install it: pip install 'hilum[dicom]'"
-        ) from None
-    try:
-        return dcmread(path, stop_before_pixels=True, specific_tags=keywords)
-    except Exception as error:  # pydicom fails on hostile bytes with whatever exception comes handy
-        raise FilmsError(f"film must be a DICOM file, got {type(error).__name__} in {path}. Get it again.") from error
-
-
-def _one_image(rows: _Rows, row: int, film: FilmColumn, found: Sequence[str]) -> str | None:
-    if len(found) > 1:
+def _images(rows: _Rows, row: int, film: FilmColumn, found: Sequence[str]) -> Sequence[str]:
+    if len(found) > 1 and not film.several:
         rule = f"name one film, but both {found[0]} and {found[1]} fit"
-        raise rows.fault(film.column, row, rule, 'Use film = { match = "path" }, or rename the files')
-    return found[0] if found else None
+        remedy = 'Use film = { match = "path" } or rename the files; or add several = true, if a row is of all of them'
+        raise rows.fault(film.column, row, rule, remedy)
+    return found
 
 
-def _described(rows: _Rows, mapping: Map, paths: Sequence[str | None]) -> pd.DataFrame:
-    """The manifest's columns but the labels."""
+def _may_repeat(rows: _Rows, before: int, row: int, mapping: Map) -> bool:
+    """Whether a second row of a film only repeats the first; False if it may have other labels, as in a long table.
+
+    Raises:
+        FilmsError: if they contradict each other.
+    """
+    long = isinstance(mapping.labels, Lists) and (mapping.labels.several_rows or mapping.labels.value is not None)
+    said = (mapping.patient, mapping.study, mapping.view, mapping.age, mapping.sex, mapping.split)
+    differ = rows.differing(before, row, {name for name in said if name is not None} if long else None)
+    if differ:
+        other = shown(", ".join(differ))
+        rule = f"name each film once, but row {rows.cells.rows[before]} is the same film with another {other}"
+        remedy = "Remove the row that is wrong"
+        if not long:
+            remedy += "; if each row has one of a film's findings, add several_rows = true to the map's [labels]"
+        raise rows.fault(mapping.film.column, row, rule, remedy)
+    return not long
+
+
+def _described(rows: _Rows, mapping: Map, paths: Sequence[str], folder: Path) -> pd.DataFrame:
+    """The manifest's columns but the labels, a row for each film."""
     values, of = mapping.values, len(paths)
+    keywords = {
+        name.removeprefix(_DICOM)
+        for name in (mapping.patient, mapping.study, mapping.view, mapping.age, mapping.sex)
+        if name is not None and name.startswith(_DICOM)
+    }
+    if keywords:
+        rows = rows.with_tags(keywords, paths, folder)
 
-    def texts(column: str | None, default: Sequence[str | None]) -> list[str | None]:
+    def texts(column: str | None, default: Sequence[str]) -> list[str]:
         if column is None:
             return list(default)
         return rows.parsed(column, lambda text: text or None, "not be empty", "Fill the cell, or remove the row")
@@ -417,7 +562,9 @@ def _described(rows: _Rows, mapping: Map, paths: Sequence[str | None]) -> pd.Dat
         else [""] * of
     )
     ages = (
-        rows.parsed(mapping.age, years, "be years such as 58 or 058Y, or empty", "Mend the cell")
+        rows.parsed(
+            mapping.age, lambda text: years(decimal(text)), "be years such as 58 or 058Y, or empty", "Mend the cell"
+        )
         if mapping.age is not None
         else [math.nan] * of
     )
@@ -445,33 +592,48 @@ def _protocol(table: pd.DataFrame, mapping: Map) -> str | None:
     return "image" if shared or mapping.patient == EACH_FILM else "patient"
 
 
-def _labels(rows: _Rows, mapping: Map) -> tuple[tuple[str, ...], Float32[np.ndarray, "films findings"]]:
-    if isinstance(mapping.labels, Lists):
-        return _from_lists(rows, mapping.labels, mapping.values)
+def _labels(
+    rows: _Rows, mapping: Map, groups: Sequence[Sequence[int]]
+) -> tuple[tuple[str, ...], Float32[np.ndarray, "films findings"]]:
+    """The findings and the labels of each film, which has a group of rows."""
     values = mapping.values
     meaning = {
         **dict.fromkeys(values.present, 1.0),
         **dict.fromkeys(values.absent, 0.0),
-        **dict.fromkeys(values.uncertain, math.nan),
+        **dict.fromkeys(values.uncertain, UNCERTAIN_LABEL),
     }
     meaning.setdefault("", 0.0 if values.empty == "absent" else math.nan)
-    rule = f"be one of {', '.join(word for word in meaning if word)} or empty"
-    remedy = "Mend the cell, or add the word to present, absent or uncertain in the map's [values]"
-    columns = [
-        rows.parsed(column, lambda text: meaning.get(cell_word(text)), rule, remedy)
-        for column in mapping.labels.values()
-    ]
+    if isinstance(mapping.labels, Lists):
+        return _from_lists(
+            rows.only([row for of in groups for row in of]), mapping.labels, meaning, list(map(len, groups))
+        )
+    rows = rows.only([of[0] for of in groups])
+    columns = [_meant(rows, column, meaning) for column in mapping.labels.values()]
     findings = tuple(unicodedata.normalize("NFC", finding) for finding in mapping.labels)
     return findings, np.array(columns, dtype=np.float32).T
 
 
+def _meant(rows: _Rows, column: str, meaning: dict[str, float]) -> list[float]:
+    rule = f"be one of {', '.join(word for word in meaning if word)} or empty"
+    remedy = "Mend the cell, or add the word to present, absent or uncertain in the map's [values]"
+    return rows.parsed(column, lambda text: meaning.get(cell_word(text)), rule, remedy)
+
+
+def list_words(text: str, separator: str | None) -> list[str]:
+    """The words of a cell with a list, which programs write as ['one', 'two'] or {one, two}."""
+    if len(text) > 1 and text[0] + text[-1] in ("[]", "{}"):
+        text = text[1:-1]
+    parts = [text] if separator is None else text.split(separator)
+    return [word for part in parts if (word := part.strip().strip("'\"").strip())]
+
+
 def _from_lists(
-    rows: _Rows, lists: Lists, values: Values
+    rows: _Rows, lists: Lists, meaning: dict[str, float], counts: Sequence[int]
 ) -> tuple[tuple[str, ...], Float32[np.ndarray, "films findings"]]:
+    """The same of lists: the rows of the films follow each other, so many of each."""
     texts = rows.texts(lists.column)
-    of_text = {
-        text: [word for part in text.split(lists.separator) if (word := part.strip())] for text in dict.fromkeys(texts)
-    }
+    of_text = {text: list_words(text, lists.separator) for text in dict.fromkeys(texts)}
+    meant = [1.0] * len(texts) if lists.value is None else _meant(rows, lists.value, meaning)
     normal, ignored = folded(lists.normal or ""), {folded(word) for word in lists.ignored}
     said = sorted({word for words in of_text.values() for word in words if folded(word) not in {normal, *ignored}})
     by_word = {folded(word): word for word in reversed(said)}
@@ -481,27 +643,40 @@ def _from_lists(
     if not findings:
         raise FilmsError(f"labels must name at least one finding, got none in {rows.cells.path}, {lists.column!r}.")
     unmentioned = 0.0 if lists.others == "absent" else math.nan
-    labels = np.empty((len(texts), len(findings)), dtype=np.float32)
-    for row, text in enumerate(texts):
-        words = [word for word in map(folded, of_text[text]) if word not in ignored]
-        labels[row] = unmentioned
-        if not of_text[text]:
-            labels[row] = 0.0 if values.empty == "absent" else math.nan
-        elif normal and normal in words:
-            if len(words) > 1:
+    labels = np.full((len(counts), len(findings)), unmentioned, dtype=np.float32)
+    start = 0
+    for film, count in enumerate(counts):
+        here = range(start, start + count)
+        start += count
+        said_of: dict[int, float] = {}
+        healthy = False
+        if not any(of_text[texts[row]] for row in here):
+            labels[film] = meaning[""]
+        for row in here:
+            for word in map(folded, of_text[texts[row]]):
+                if word in ignored:
+                    continue
+                if normal and word == normal:
+                    healthy |= meant[row] == 1
+                elif word not in by_word:
+                    rule = f"be words that the map explains ({word!r} is none)"
+                    remedy = "Add the word to labels.findings or labels.ignored in the map"
+                    raise rows.fault(lists.column, row, rule, remedy)
+                elif not _same(said_of.setdefault(findings.index(by_word[word]), meant[row]), meant[row]):
+                    rule = "say the same of a finding in all rows of a film"
+                    raise rows.fault(lists.value or lists.column, row, rule, "Remove the row that is wrong")
+        if healthy:
+            if 1.0 in said_of.values():
                 rule = f"be {lists.normal!r} alone or findings joined by {lists.separator!r}"
-                raise rows.fault(lists.column, row, rule, "Mend the cell")
-            labels[row] = 0.0
-        for word in words:
-            if word == normal:
-                continue
-            if word not in by_word:
-                rule = f"be words that the map explains ({word!r} is none)"
-                raise rows.fault(
-                    lists.column, row, rule, "Add the word to labels.findings or labels.ignored in the map"
-                )
-            labels[row, findings.index(by_word[word])] = 1.0
+                raise rows.fault(lists.column, here[-1], rule, "Mend the cell")
+            labels[film] = 0.0
+        for place, value in said_of.items():
+            labels[film, place] = value
     return findings, labels
+
+
+def _same(one: float, other: float) -> bool:
+    return one == other or (math.isnan(one) and math.isnan(other))
 
 
 def _boxes(
@@ -529,9 +704,10 @@ def _boxes(
     sizes: dict[str, tuple[int, int]] = {}
     boxes = []
     for row, (film, finding) in enumerate(zip(films, names, strict=True)):
-        image = _one_image(rows, row, FilmColumn(column=said.film), find(film))
-        if image is None or image not in listed:
+        of_row = _images(rows, row, FilmColumn(column=said.film), find(film))
+        if not of_row or of_row[0] not in listed:
             continue
+        image = of_row[0]
         if image not in sizes:
             sizes[image] = _size(folder / image)
         width, height = sizes[image]
@@ -558,7 +734,7 @@ def _finding(text: str, findings: tuple[str, ...]) -> str | None:
 
 def _pixels(text: str) -> float | None:
     try:
-        value = float(text)
+        value = float(decimal(text))
     except ValueError:
         return None
     return value if 0 <= value < math.inf and "_" not in text else None
@@ -567,7 +743,7 @@ def _pixels(text: str) -> float | None:
 def _size(path: Path) -> tuple[int, int]:
     """A film's width and height in pixels, by its header."""
     if path.suffix.lower() not in IMAGE_ENDINGS:
-        header = _dicom_header(path, ["Rows", "Columns"])
+        header = dicom_header(path, ["Rows", "Columns"])
         width, height = header.get("Columns"), header.get("Rows")
         if not width or not height:
             raise FilmsError(f"film must say its Rows and Columns, got none in {path}. Remove its boxes.")
