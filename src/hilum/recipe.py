@@ -18,6 +18,7 @@ SHIPPED = Path(__file__).parent / "recipes"
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 AboveZero = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+NoiseRate = Annotated[float, Field(ge=0, lt=0.5)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
@@ -26,11 +27,16 @@ class _Part(BaseModel):
 
 
 class Loss(_Part):
-    """Which loss; alpha and gamma are the focal loss's. `w-cel` weighs by batch, `class-weighted-bce` by finding."""
+    """Which loss; alpha and gamma are the focal loss's. `w-cel` weighs by batch, `class-weighted-bce` by finding.
+
+    `noise`: which part of the training labels is taken to be wrong, for all findings or for some by name; a label is
+    smoothed by as much: present becomes 1 - noise, absent noise.
+    """
 
     name: Literal["bce", "focal", "w-cel", "class-weighted-bce"]
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.25
     gamma: Annotated[float, Field(ge=0)] = 2.0
+    noise: NoiseRate | dict[str, NoiseRate] = 0.0
 
     @field_validator("gamma")
     @classmethod
@@ -41,21 +47,29 @@ class Loss(_Part):
 
 
 class Optimizer(_Part):
-    """Which optimiser, its highest learning rate, and the decay of weights (not of biases and norms)."""
+    """Which optimiser, its highest learning rate, and the decay of weights (not of biases and norms).
 
-    name: Literal["adam", "adamw"]
+    `momentum` is that of `sgd`, Nesterov's. `layer_decay`: each stage of the network learns this many times as fast as
+    the one above it; the classifier learns at `lr`, the stem slowest. Source: Howard and Ruder, "Universal Language
+    Model Fine-tuning", ACL 2018, section 3.2. https://arxiv.org/abs/1801.06146
+    """
+
+    name: Literal["adam", "adamw", "sgd"]
     lr: AboveZero
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    momentum: Fraction = 0.9
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
 class Schedule(_Part):
     """How the learning rate moves.
 
     `plateau`: times `factor` after `patience` epochs without a lower training loss. `one-cycle`: up during the first
-    `warmup` of all steps, then down to nothing along a cosine. `constant`: not at all.
+    `warmup` of all steps, then down to nothing along a cosine; Adam's momentum moves against it. `cosine`: up in a
+    straight line during `warmup`, then down to nothing along a cosine. `constant`: not at all.
     """
 
-    name: Literal["plateau", "one-cycle", "constant"]
+    name: Literal["plateau", "one-cycle", "cosine", "constant"]
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
     patience: Annotated[int, Field(ge=0)] = 1
     warmup: Annotated[float, Field(gt=0, lt=1)] = 0.2
@@ -68,8 +82,9 @@ class Training(_Part):
     epoch, or the one with the `best` mean validation AUC. `start_from_prevalence`: an untrained classifier begins at
     the findings' prevalences. `progressive_size`: train on films shrunk to this many pixels until the part
     `progressive_until` of the epochs is over, so that there is time for more of them. `ema_decay`: keep a moving
-    average of the weights instead of the weights. `precision` `auto` is bf16 where the hardware computes in it, else
-    fp32.
+    average of the weights instead of the weights. `mixup`: films are mixed in pairs, by a part drawn from
+    Beta(mixup, mixup), their labels with them; 0 is never. `precision` `auto` is bf16 where the hardware computes in
+    it, else fp32.
     """
 
     batch: Count
@@ -82,6 +97,7 @@ class Training(_Part):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     gradient_clip: AboveZero | None = None
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    mixup: Annotated[float, Field(ge=0, le=8)] = 0.0
 
 
 class Recipe(_Part):

@@ -1,3 +1,4 @@
+import math
 import random
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
 
-from hilum.data.dataset import Augmentation
+from hilum.data.dataset import FILM_OPERATIONS, Augmentation
 
 ALL = Augmentation(rotation_deg=10, shift=0.06, scale=0.12, contrast=0.15, flip=0.5)
 
@@ -49,6 +50,10 @@ def test_no_mirror_image_by_default() -> None:
         scale=st.floats(0, 0.9),
         contrast=st.floats(0, 0.9),
         flip=st.floats(0, 1),
+        gamma=st.floats(0, 2),
+        erase=st.floats(0, 1),
+        operations=st.integers(0, len(FILM_OPERATIONS)),
+        magnitude=st.floats(0.01, 1),
     ),
     st.integers(0, 2**62),
     st.sampled_from([1, 3]),
@@ -141,8 +146,64 @@ def test_flip_is_as_frequent_as_asked() -> None:
         ("flip", float("nan")),
         ("shift", float("inf")),
         ("rotation", 10),
+        ("gamma", -0.1),
+        ("erase", 1.5),
+        ("operations", len(FILM_OPERATIONS) + 1),
+        ("magnitude", 0.0),
     ],
 )
 def test_what_cannot_be_is_refused(key: str, value: float) -> None:
     with pytest.raises(ValidationError, match=key):
         Augmentation.model_validate({key: value})
+
+
+def test_gamma_raises_greys_to_a_power_and_keeps_black_and_white() -> None:
+    image = torch.linspace(0, 1, 64 * 64).reshape(1, 64, 64)
+    powers = []
+    for seed in range(30):
+        changed = Augmentation(gamma=0.5).apply(image, seed=seed)
+        power = (changed[0, 32, 7].log() / image[0, 32, 7].log()).item()
+        assert torch.allclose(changed, image**power, atol=1e-5)
+        powers.append(power)
+    assert math.exp(-0.5) <= min(powers) < 0.8
+    assert 1.25 < max(powers) <= math.exp(0.5)
+
+
+def test_erasing_fills_one_rectangle_with_the_films_mean() -> None:
+    image = torch.linspace(0.4, 1, 64 * 64).reshape(1, 64, 64)
+    for seed in range(30):
+        changed = Augmentation(erase=1.0).apply(image, seed=seed)
+        gone = (changed != image)[0]
+        rows, columns = gone.any(1).nonzero().flatten(), gone.any(0).nonzero().flatten()
+        inside = changed[0, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+        assert torch.allclose(inside, image.mean().expand_as(inside))
+        assert 0.01 < inside.numel() / image.numel() < 0.17
+
+
+@pytest.mark.parametrize("name", FILM_OPERATIONS)
+def test_an_operation_does_nothing_at_0_and_something_at_1(name: str) -> None:
+    image = film()
+    assert torch.allclose(FILM_OPERATIONS[name](image, 0.0), image, atol=1e-5)
+    assert not torch.allclose(FILM_OPERATIONS[name](image, 1.0), image, atol=1e-3)
+
+
+def test_as_many_operations_are_drawn_as_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    for name in FILM_OPERATIONS:
+
+        def note(image: Tensor, amount: float, name: str = name) -> Tensor:
+            assert abs(amount) <= 0.3
+            drawn.append(name)
+            return image
+
+        monkeypatch.setitem(FILM_OPERATIONS, name, note)
+    for seed in range(60):
+        drawn.clear()
+        Augmentation(operations=3, magnitude=0.3).apply(film(), seed=seed)
+        assert len(set(drawn)) == len(drawn) == 3
+
+
+def test_a_new_lever_leaves_the_earlier_ones_draws_as_they_were() -> None:
+    plain = ALL.apply(film(), seed=7)
+    with_more = ALL.model_copy(update={"gamma": 1e-9}).apply(film(), seed=7)
+    assert torch.allclose(plain, with_more, atol=1e-6)

@@ -1,5 +1,6 @@
 """One training step, the schedule, and what a checkpoint says of where it was written."""
 
+import itertools
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,16 +11,26 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from hilum.errors import BundleError
+from hilum.errors import BundleError, RecipeError
 from hilum.messages import quiet_lightning
 from hilum.nn.build import build
 from hilum.recipe import Loss, load_recipe
-from hilum.training.learner import Batch, Learner, prevalence_of, resume_point, start_from_prevalence
+from hilum.training.learner import (
+    Batch,
+    Learner,
+    parameter_groups,
+    prevalence_of,
+    resume_point,
+    stages_of,
+    start_from_prevalence,
+)
 from hilum.training.losses import (
     bce_loss,
     class_weighted_bce_loss,
     focal_loss,
     loss_of,
+    mixed,
+    smoothed,
     weighted_cross_entropy_loss,
 )
 
@@ -217,3 +228,83 @@ def test_the_losses_of_the_other_systems() -> None:
     assert weighted == class_weighted_bce_loss(logits, labels, prevalence=part)
     with pytest.raises(ValueError, match="prevalence must be given for the loss class-weighted-bce, got None"):
         loss_of(logits, labels, Loss(name="class-weighted-bce"))
+
+
+def test_sgd_steps_against_the_gradient(tiny: Path) -> None:
+    one = learner(tiny, "optimizer.name=sgd", "optimizer.lr=0.1", "optimizer.momentum=0.0")
+    before = [p.detach().clone() for p in one.parameters()]
+    films = batch()
+    one.train()
+    loss_of(one(films[0]), films[1], one.recipe.loss).backward()  # type: ignore[no-untyped-call]
+    optimizer = one.configure_optimizers()
+    gradients = [p.grad.clone() for p in one.parameters() if p.grad is not None]
+    optimizer.step()
+    for old, new, gradient in zip(before, one.parameters(), gradients, strict=True):
+        assert torch.allclose(new, old - 0.1 * gradient, atol=1e-7)
+
+
+def test_cosine_warms_up_in_a_line_and_ends_at_almost_nothing(tiny: Path) -> None:
+    one = learner(tiny, "schedule.name=cosine", "schedule.warmup=0.2", "optimizer.lr=1.0", steps=20)
+    schedule = one.configure_optimizers()["lr_scheduler"]["scheduler"]
+    rates = [schedule.lr_lambdas[0](step) for step in range(20)]
+    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert rates[12] == pytest.approx(0.5)  # half of the way down
+    assert 0 < rates[19] < 0.02
+    assert all(b < a for a, b in itertools.pairwise(rates[4:]))
+
+
+def test_layer_decay_lets_each_stage_learn_slower_than_the_one_above(tiny: Path) -> None:
+    one = learner(tiny, "optimizer.layer_decay=0.5", "optimizer.lr=1.0", "optimizer.weight_decay=0.1")
+    groups = parameter_groups(one.model, one.recipe.optimizer)
+    rate = {id(p): group["lr"] for group in groups for p in group["params"]}
+    assert len(rate) == len(list(one.parameters()))
+    named = {name: rate[id(p)] for name, p in one.model.named_parameters()}
+    top = max(stages_of(one.model).values())
+    assert named["classifier.weight"] == named["classifier.bias"] == 1.0
+    assert named["features.conv0.weight"] == 0.5**top == named["features.norm0.weight"]
+    assert named["features.denseblock1.denselayer1.conv1.weight"] == 0.5 ** (top - 1)
+    assert named["features.norm5.weight"] == 0.5  # of the last dense block
+    assert {group["weight_decay"] for group in groups for p in group["params"] if p.ndim <= 1} == {0.0}
+
+
+def test_labels_are_smoothed_by_their_findings_noise() -> None:
+    labels = torch.tensor([[1.0, 0.0, float("nan")], [0.0, 1.0, 1.0]])
+    smooth = smoothed(labels, torch.tensor([0.1, 0.0, 0.3]))
+    expected = torch.tensor([[0.9, 0.0, float("nan")], [0.1, 1.0, 0.7]])
+    assert torch.allclose(smooth, expected, equal_nan=True)
+
+
+def test_noise_is_given_for_all_or_by_name_and_an_unknown_name_is_refused(tiny: Path) -> None:
+    def noise(change: str) -> torch.Tensor | None:
+        recipe = load_recipe(tiny, [*SIMPLE, change])
+        model = build(recipe.architecture, findings=3, channels=1)
+        return Learner(model, recipe, steps=1, findings=("Mass", "Nodule", "Edema")).noise
+
+    assert noise("loss.noise=0.0") is None
+    assert noise("loss.noise=0.1") == torch.tensor(0.1)
+    by_name = noise("loss.noise={Nodule=0.2}")
+    assert by_name is not None
+    assert by_name.tolist() == pytest.approx([0.0, 0.2, 0.0])
+    with pytest.raises(RecipeError, match="got Lump"):
+        noise("loss.noise={Lump=0.2}")
+
+
+def test_mixup_mixes_films_and_labels_by_one_part() -> None:
+    images, labels = batch(4, 32)
+    torch.manual_seed(3)
+    seen, targets = mixed(images, labels, 0.4)
+    own = ((seen - images.flip(0)) / (images - images.flip(0))).median().item()
+    assert 0.5 <= own < 1
+    assert torch.allclose(seen, own * images + (1 - own) * images.flip(0), atol=1e-5)
+    assert torch.allclose(targets, own * labels + (1 - own) * labels.flip(0), atol=1e-5, equal_nan=True)
+    assert targets.isnan().sum() == 2  # of one unknown label and of its partner
+
+
+def test_mixup_and_noise_reach_the_loss(tiny: Path) -> None:
+    films = batch()
+    losses = []
+    for change in ("training.mixup=0.0", "training.mixup=4.0", "loss.noise=0.2"):
+        one = learner(tiny, change)
+        one.log = lambda *name, **how: None  # type: ignore[method-assign]
+        losses.append(one.training_step(films, 0).item())
+    assert len(set(losses)) == 3

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,52 @@ Image = Float[Tensor, "channels height width"]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
+def _moved(
+    image: Image, *, angle: float = 0.0, shear: float = 0.0, scale: float = 1.0, right: float = 0.0, down: float = 0.0
+) -> Image:
+    height, width = image.shape[-2:]
+    moved: Image = functional.affine(
+        image,
+        angle=angle,
+        translate=[right * width, down * height],
+        scale=scale,
+        shear=[shear],
+        interpolation=InterpolationMode.BILINEAR,
+    )
+    return moved
+
+
+def _soft_or_sharp(image: Image, amount: float) -> Image:
+    """Blurred below 0, sharpened above, as by another focus or another edge filter of the unit."""
+    soft: Image = functional.gaussian_blur(image, [5, 5], [1.0, 1.0])
+    return image + amount * (image - soft)
+
+
+FILM_OPERATIONS: dict[str, Callable[[Image, float], Image]] = {
+    "turn": lambda image, amount: _moved(image, angle=20 * amount),
+    "shear": lambda image, amount: _moved(image, shear=10 * amount),
+    "right": lambda image, amount: _moved(image, right=0.1 * amount),
+    "down": lambda image, amount: _moved(image, down=0.1 * amount),
+    "scale": lambda image, amount: _moved(image, scale=1 + 0.25 * amount),
+    "contrast": lambda image, amount: functional.adjust_contrast(image, 1 + 0.5 * amount),
+    "brightness": lambda image, amount: functional.adjust_brightness(image, 1 + 0.4 * amount),
+    "gamma": lambda image, amount: image ** math.exp(0.7 * amount),
+    "focus": _soft_or_sharp,
+}
+"""What a film may suffer between two units and two postures, by an amount in [-1, 1]; 0 leaves it as it is."""
+
+
+def _without_a_rectangle(image: Image) -> Image:
+    height, width = image.shape[-2:]
+    share, log_ratio = torch.empty(()).uniform_(0.02, 0.15).item(), torch.empty(()).uniform_(-1, 1).item()
+    side, ratio = math.sqrt(share), math.exp(log_ratio / 2)
+    rows, columns = max(1, round(height * side * ratio)), max(1, round(width * side / ratio))
+    top = int(torch.randint(height - rows + 1, ()).item())
+    left = int(torch.randint(width - columns + 1, ()).item())
+    changed: Image = functional.erase(image, top, left, rows, columns, image.mean(dim=(-2, -1), keepdim=True))
+    return changed
+
+
 class Augmentation(BaseModel):
     """How far a training film may be moved; all zero is no augmentation.
 
@@ -37,6 +84,13 @@ class Augmentation(BaseModel):
         scale: shrunk or grown by up to this part.
         contrast: contrast and brightness changed by up to this part.
         flip: probability of a mirror image; 0 by default, since it moves the heart.
+        gamma: greys raised to a power of up to exp(gamma) or down to exp(-gamma), as by another exposure.
+        erase: probability that a rectangle of 2 to 15 % of the film is filled with the film's mean. Source: Zhong et
+            al., "Random Erasing Data Augmentation", AAAI 2020. https://arxiv.org/abs/1708.04896
+        operations: how many of FILM_OPERATIONS are drawn for each film, each once at the most; 0 is none. Source:
+            Cubuk et al., "RandAugment", NeurIPS 2020, without what no film suffers (posterize, solarize, equalize,
+            invert, large shear). https://arxiv.org/abs/1909.13719
+        magnitude: how far the drawn operations go, in (0, 1].
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,6 +100,10 @@ class Augmentation(BaseModel):
     scale: Share = 0.0
     contrast: Share = 0.0
     flip: Annotated[float, Field(ge=0, le=1)] = 0.0
+    gamma: Annotated[float, Field(ge=0, le=2)] = 0.0
+    erase: Annotated[float, Field(ge=0, le=1)] = 0.0
+    operations: Annotated[int, Field(ge=0, le=len(FILM_OPERATIONS))] = 0
+    magnitude: Annotated[float, Field(gt=0, le=1)] = 0.5
 
     def apply(self, image: Image, *, seed: int) -> Image:
         """The film changed as the seed says; torch's own random state is left as it was.
@@ -71,6 +129,13 @@ class Augmentation(BaseModel):
                 image = functional.adjust_brightness(functional.adjust_contrast(image, contrast), brightness)
             if self.flip and torch.rand(()).item() < self.flip:
                 image = functional.horizontal_flip(image)
+            if self.gamma:
+                image = image ** math.exp(torch.empty(()).uniform_(-self.gamma, self.gamma).item())
+            for place in torch.randperm(len(FILM_OPERATIONS))[: self.operations].tolist() if self.operations else ():
+                amount = self.magnitude * torch.empty(()).uniform_(-1, 1).item()
+                image = list(FILM_OPERATIONS.values())[place](image, amount).clamp(0, 1)
+            if self.erase and torch.rand(()).item() < self.erase:
+                image = _without_a_rectangle(image)
         return image
 
 

@@ -15,11 +15,11 @@ from jaxtyping import Float32
 from pytorch_lightning.callbacks import EarlyStopping, WeightAveraging
 from torch import Tensor, nn
 
-from hilum.errors import BundleError, HilumError, TrainingStoppedError
+from hilum.errors import BundleError, HilumError, RecipeError, TrainingStoppedError
 from hilum.metrics.ranking import auroc_per_finding
 from hilum.nn.classifier import Classifier
-from hilum.recipe import Recipe
-from hilum.training.losses import loss_of
+from hilum.recipe import Optimizer, Recipe
+from hilum.training.losses import loss_of, mixed, smoothed
 
 Batch = list[Tensor]
 """Images and labels, in the list that torch's loader makes of them."""
@@ -33,6 +33,10 @@ class Learner(pl.LightningModule):
         recipe: how to train it.
         steps: optimiser steps of the whole training, for the one-cycle schedule.
         prevalence: part of the training films that have each finding, for the loss that weighs by it; prevalence_of.
+        findings: names of the outputs, for a noise rate by name.
+
+    Raises:
+        RecipeError: if the recipe names a finding that is not among them.
     """
 
     def __init__(
@@ -42,8 +46,10 @@ class Learner(pl.LightningModule):
         *,
         steps: int,
         prevalence: Float32[np.ndarray, " findings"] | None = None,
+        findings: tuple[str, ...] = (),
     ):
         super().__init__()
+        self.noise = _noise(recipe.loss.noise, findings)
         self.model = model.to(memory_format=cast(Any, torch.channels_last))
         self.recipe = recipe
         self.steps = steps
@@ -64,6 +70,10 @@ class Learner(pl.LightningModule):
         images = self._shrunk(images)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed * 1_000_003 + self.global_step)
+            if self.noise is not None:
+                labels = smoothed(labels, self.noise.to(labels.device))
+            if self.recipe.training.mixup:
+                images, labels = mixed(images, labels, self.recipe.training.mixup)
             loss = loss_of(self(images), labels, self.recipe.loss, self.prevalence)
         if not loss.isfinite():
             raise _diverged("loss", self.global_step)
@@ -115,16 +125,17 @@ class Learner(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """The recipe's optimiser and schedule."""
         wanted, schedule = self.recipe.optimizer, self.recipe.schedule
-        groups = [
-            {"params": [p for p in self.model.parameters() if p.ndim > 1], "weight_decay": wanted.weight_decay},
-            {"params": [p for p in self.model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
-        ]
+        groups = parameter_groups(self.model, wanted)
         optimizer: torch.optim.Optimizer
         match wanted.name:
             case "adam":
                 optimizer = torch.optim.Adam(groups, lr=wanted.lr, fused=True)
             case "adamw":
                 optimizer = torch.optim.AdamW(groups, lr=wanted.lr, fused=True)
+            case "sgd":
+                optimizer = torch.optim.SGD(
+                    groups, lr=wanted.lr, momentum=wanted.momentum, nesterov=wanted.momentum > 0, fused=True
+                )
         match schedule.name:
             case "constant":
                 return optimizer
@@ -138,9 +149,14 @@ class Learner(pl.LightningModule):
                 if math.isclose(warmup * self.steps, 1):
                     warmup *= 1.001  # torch divides by the steps of the warm-up less one
                 cycle = torch.optim.lr_scheduler.OneCycleLR(
-                    optimizer, max_lr=wanted.lr, total_steps=self.steps, pct_start=warmup
+                    optimizer, [group["lr"] for group in groups], total_steps=self.steps, pct_start=warmup
                 )
                 return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+            case "cosine":
+                falling = torch.optim.lr_scheduler.LambdaLR(
+                    optimizer, lambda step: _warm_cosine(step, self.steps, schedule.warmup)
+                )
+                return {"optimizer": optimizer, "lr_scheduler": {"scheduler": falling, "interval": "step"}}
 
     def configure_gradient_clipping(
         self,
@@ -167,6 +183,75 @@ class Learner(pl.LightningModule):
         """Restore the plateau's memory, which is made only after the checkpoint was read."""
         if self._plateau is not None and self._plateau_state is not None:
             self._plateau.load_state_dict(self._plateau_state)
+
+
+def _noise(rate: float | dict[str, float], findings: tuple[str, ...]) -> Tensor | None:
+    """The noise rate of each finding; None if all labels are taken at their word."""
+    if isinstance(rate, dict):
+        unknown = sorted(set(rate) - set(findings))
+        if unknown:
+            raise RecipeError(f"loss.noise must name findings of the films, got {', '.join(unknown)}")
+        return torch.tensor([rate.get(name, 0.0) for name in findings])
+    return torch.tensor(rate) if rate else None
+
+
+def _warm_cosine(step: int, steps: int, warmup: float) -> float:
+    """Part of the highest learning rate at a step, counted from 0."""
+    warm = warmup * steps
+    if step < warm:
+        return (step + 1) / (warm + 1)
+    return (1 + math.cos(math.pi * (step - warm) / max(steps - warm, 1))) / 2
+
+
+def parameter_groups(model: Classifier, wanted: Optimizer) -> list[dict[str, Any]]:
+    """The network's parameters by learning rate and weight decay: biases and norms do not decay.
+
+    With `layer_decay`, the classifier learns at `lr`, the last stage at `lr * layer_decay`, and so on down to the stem.
+    """
+    stages = stages_of(model) if wanted.layer_decay < 1 else {name: 0 for name, _ in model.named_parameters()}
+    top = max(stages.values())
+    groups = []
+    for stage in sorted(set(stages.values()), reverse=True):
+        members = [parameter for name, parameter in model.named_parameters() if stages[name] == stage]
+        lr = wanted.lr * wanted.layer_decay ** (top - stage)
+        for chosen, decay in (
+            ([p for p in members if p.ndim > 1], wanted.weight_decay),
+            ([p for p in members if p.ndim <= 1], 0.0),
+        ):
+            if chosen:
+                groups.append({"params": chosen, "weight_decay": decay, "lr": lr})
+    return groups
+
+
+def stages_of(model: nn.Module) -> dict[str, int]:
+    """Depth of each parameter, 0 at the stem and deepest at the classifier, in the order of the network's modules.
+
+    A stage is what the network's authors wrote as one: a dense block, a transition, a stage of timm's, a block of a
+    transformer. A norm that stands alone belongs to the stage before it.
+    """
+    modules = dict(model.named_modules())
+    stages: dict[str, int] = {}
+    seen: list[str] = []
+    for name, _ in model.named_parameters():
+        part = _stage_name(name)
+        norm = type(modules[part]).__name__ if part in modules else ""
+        if part not in seen and not (seen and "Norm" in norm):
+            seen.append(part)
+        stages[name] = seen.index(part) if part in seen else len(seen) - 1
+    return stages
+
+
+_WRAPPERS = ("features", "body", "backbone")
+_LISTS = ("blocks", "stages", "layers")
+
+
+def _stage_name(name: str) -> str:
+    """`body.blocks.3` of `body.blocks.3.0.conv_pw.weight`; `features.denseblock1`; `classifier`."""
+    *modules, _ = name.split(".")
+    depth = 2 if modules and modules[0] in _WRAPPERS else 1
+    if len(modules) > depth and modules[depth - 1] in _LISTS:
+        depth += 1
+    return ".".join(modules[:depth]) or name
 
 
 def _diverged(what: str, steps: int) -> HilumError:

@@ -33,6 +33,35 @@ def loss_of(logits: Logits, labels: Labels, loss: Loss, prevalence: Tensor | Non
             return class_weighted_bce_loss(logits, labels, prevalence=prevalence.to(logits.device))
 
 
+def smoothed(labels: Labels, noise: Float[Tensor, " findings"]) -> Labels:
+    """Labels of which a part is taken to be wrong: present becomes 1 - noise, absent noise, unknown stays NaN.
+
+    Args:
+        noise: part of each finding's labels that is wrong, in [0, 0.5).
+
+    Source: Pham et al., "Interpreting chest X-rays via CNNs that exploit hierarchical disease dependencies and
+        uncertainty labels", 2019, smooth labels where they are uncertain; by finding and with one rate it is ours.
+    """
+    return labels * (1 - 2 * noise) + noise
+
+
+def mixed(
+    images: Float[Tensor, "batch channels height width"], labels: Labels, alpha: float
+) -> tuple[Float[Tensor, "batch channels height width"], Labels]:
+    """Each film mixed with the batch's film at the other end, its labels with it; torch's random state draws the part.
+
+    A label that is unknown in one of the two stays unknown.
+
+    Args:
+        alpha: of Beta(alpha, alpha), above 0; the larger part is the film's own.
+
+    Source: Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018. https://arxiv.org/abs/1710.09412
+    """
+    drawn = torch.distributions.Beta(alpha, alpha).sample().item()
+    own = max(drawn, 1 - drawn)
+    return own * images + (1 - own) * images.flip(0), own * labels + (1 - own) * labels.flip(0)
+
+
 def bce_loss(logits: Logits, labels: Labels) -> Float[Tensor, ""]:
     """Binary cross-entropy, averaged over the known labels; 0 if none is known.
 

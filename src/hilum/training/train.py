@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -30,7 +30,7 @@ from hilum.nn.build import build
 from hilum.nn.classifier import Classifier
 from hilum.phantom.dataset import write_phantom
 from hilum.phantom.lateral import lateral_views
-from hilum.recipe import Recipe, load_recipe
+from hilum.recipe import Recipe, load_recipe, recipe_from_dict
 from hilum.training.learner import (
     Learner,
     MovingAverage,
@@ -135,7 +135,7 @@ def train(recipe: Recipe, films: Films, out: Path, *, packs: Path, resume: bool 
     epoch, batches.skip = resume_point(last) if last else (0, 0)
     batches.set_epoch(epoch)
     steps = recipe.training.epochs * len(batches)
-    learner = Learner(model, recipe, steps=steps, prevalence=prevalence_of(seen.all_labels))
+    learner = Learner(model, recipe, steps=steps, prevalence=prevalence_of(seen.all_labels), findings=films.findings)
     # On a CPU the network uses every core itself; elsewhere workers keep it fed. Neither changes the result.
     workers = 0 if not torch.cuda.is_available() else min(8, os.cpu_count() or 1)
     loader = DataLoader(_dataset(recipe, seen, packs), batch_sampler=cast(Any, batches), num_workers=workers)
@@ -195,6 +195,9 @@ def _checked(claim: dict[str, Any], out: Path, *, resume: bool) -> Path | None:
         before = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise RecipeError(f"run.json must be JSON, but {path} cannot be read: {error}") from None
+    if isinstance(before, dict) and isinstance(before.get("recipe"), dict):
+        with suppress(RecipeError):  # a run that began before some key existed has its default
+            before["recipe"] = recipe_from_dict(before["recipe"], where=str(path)).to_dict()
     for key, name in (("recipe", "recipe and --set"), ("films", "films and their split")):
         if not isinstance(before, dict) or before.get(key) != claim[key]:
             raise RecipeError(f"{name} must be those that the run in {out} was started with. Choose another --out")
