@@ -67,3 +67,33 @@ def test_reports_that_do_not_compare_are_refused_in_one_line(
         assert (said.code, said.out, len(said.err.splitlines())) == (2, "", 1)
         assert says in said.err
         assert not (tmp_path / "out").exists()
+
+
+def test_a_margin_must_be_one(hilum: Hilum, reports: list[Path]) -> None:
+    shown = hilum("compare", *reports[:2], "--margin", 0.05)
+    assert shown.code == 0
+    assert "not inferior" in shown.out  # a column
+    wrong = hilum("compare", *reports[:2], "--margin", -0.05)
+    assert (wrong.code, "margin must be between 0 and 1, got -0.05" in wrong.err) == (2, True)
+
+
+def test_plans_are_told_as_tables_and_as_a_page(hilum: Hilum, reports: list[Path], tmp_path: Path) -> None:
+    said = hilum("plan", "--difference", 0.03, "--prevalence", 0.1, "--out", tmp_path / "plan", "--json")
+    assert said.code == 0, said.err
+    content = json.loads(said.out)
+    assert content == json.loads((tmp_path / "plan" / "plan.json").read_text())
+    needed = content["needed"]
+    assert needed["power"] >= 0.8
+    assert needed["positive_patients"] == round(0.1 * needed["patients"])
+    assert f"{needed['patients']:,} patients" in (tmp_path / "plan" / "plan.html").read_text()
+    for wrong, says in (
+        ((), "plan must have one aim"),
+        (("--width", 0.1, "--margin", 0.1), "plan must have one aim"),
+        (("--difference", 0), "difference must not be 0"),
+        (("--difference", 0.3), r"value + difference must be between 0 and 1"),
+        (("--width", 0.1, "--pilot", reports[0]), "finding must be one of the pilot's"),
+        (("--width", 0.1, "--prevalence", 0), "prevalence must be between 0 and 1"),
+    ):
+        refused = hilum("plan", *wrong)
+        assert (refused.code, len(refused.err.splitlines())) == (2, 1), refused.err
+        assert says in refused.err

@@ -43,6 +43,7 @@ for command in (
     evaluation.evaluate,
     evaluation.report,
     evaluation.compare,
+    evaluation.plan,
     evaluation.reproduce,
     model.export,
     model.info,

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from hilum.cli.console import Changes, FilmsFile, Json, Seed, print_json, print_report, print_table, say
+from hilum.cli.console import Changes, FilmsFile, Json, Seed, check_choice, print_json, print_report, print_table, say
+from hilum.errors import HilumError
 
 
 def evaluate(
@@ -110,6 +111,9 @@ def compare(
         list[Path], typer.Argument(metavar="REPORT...", help="Two or more folders that `hilum evaluate` wrote.")
     ],
     out: Annotated[Path | None, typer.Option(help="Folder for comparison.json, .csv and .html.")] = None,
+    margin: Annotated[
+        float | None, typer.Option(help="Test too that a system is not worse by this much of AUROC: 0.02.")
+    ] = None,
     draws: Annotated[int | None, typer.Option(min=100, help="Has no effect any more: nothing is resampled.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Has no effect any more: nothing is random.")] = None,
     as_json: Json = False,
@@ -125,7 +129,7 @@ def compare(
         say(
             f"Without effect, and gone in the next release: {', '.join(unused)}. Intervals are computed, not resampled."
         )
-    compared = compare_reports(reports)
+    compared = compare_reports(reports, margin=margin)
     if out is not None:
         write_comparison(compared, out)
     if as_json:
@@ -137,6 +141,72 @@ def compare(
         say(note)
     where = f"The page is in {out / 'comparison.html'}. " if out is not None else ""
     say(f"{where}Research software, not a medical device.")
+
+
+def plan(
+    width: Annotated[float | None, typer.Option(help="Plan for a 95 % interval no wider than this.")] = None,
+    difference: Annotated[
+        float | None, typer.Option(help="Plan for this true difference: second system minus first; with --margin, 0.")
+    ] = None,
+    margin: Annotated[
+        float | None, typer.Option(help="Plan to show that the second system is not worse by this much.")
+    ] = None,
+    measure: Annotated[str, typer.Option(help="auroc, sensitivity or specificity.")] = "auroc",
+    value: Annotated[float, typer.Option(help="What the first system reaches.")] = 0.8,
+    prevalence: Annotated[float, typer.Option(help="Proportion of patients with the finding.")] = 0.05,
+    films: Annotated[float, typer.Option(help="Films per patient.")] = 1.0,
+    alike: Annotated[float, typer.Option(help="How alike a patient's films are: 0 as others' to 1 the same.")] = 0.5,
+    correlation: Annotated[float, typer.Option(help="Of both systems' scores on films of one kind.")] = 0.5,
+    power: Annotated[float, typer.Option(help="Chance to show it.")] = 0.8,
+    level: Annotated[float, typer.Option(help="Level of the two-sided test; half of it for a margin.")] = 0.05,
+    tests: Annotated[int, typer.Option(min=1, help="Findings that are tested together.")] = 1,
+    patients: Annotated[int | None, typer.Option(min=2, help="Say what power so many patients give.")] = None,
+    pilot: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="REPORT", help="Reports on the same films, one or two, whose spread is taken."),
+    ] = None,
+    finding: Annotated[str, typer.Option(help="Of the pilot's findings, the one that is planned for.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Folder for plan.json and plan.html.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Plan a study: patients needed, and power, for an interval's width, a difference, or non-inferiority.
+
+    Example: hilum plan --difference 0.03 --value 0.80 --prevalence 0.05 --films 2
+    """
+    from hilum.evaluation.plan import plan_study, plan_tables, write_plan
+    from hilum.metrics.planning import Aim, Design
+
+    check_choice("measure", measure, ("auroc", "sensitivity", "specificity"))
+    if (width is not None) + (margin is not None or difference is not None) != 1:
+        raise HilumError("plan must have one aim, got none or two. Give --width, --difference, or --margin")
+    for name, number in (("width", width), ("margin", margin), ("power", power), ("level", level)):
+        if number is not None and not 0 < number < 1:
+            raise HilumError(f"{name} must be between 0 and 1, got {number}")
+    if margin is None and difference == 0:
+        raise HilumError("difference must not be 0, got 0. A difference of 0 cannot be shown: give --margin")
+    if margin is not None and (difference or 0) <= -margin:
+        raise HilumError(f"difference must be above minus the margin, got {difference} and {margin}")
+    try:
+        design = Design(measure, value, prevalence, films, alike, correlation)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise HilumError(str(error)) from None
+    if width is not None:
+        aim = Aim("width", width, level=level, tests=tests)
+    elif margin is not None:
+        aim = Aim("margin", margin, difference or 0.0, level, tests)
+    else:
+        aim = Aim("difference", 0.0, difference or 0.0, level, tests)
+    content = plan_study(design, aim, wanted=power, patients=patients, pilot=pilot or [], finding=finding)
+    if out is not None:
+        write_plan(content, out)
+    if as_json:
+        print_json(content)
+        return
+    for sentence in content["sentences"]:
+        typer.echo(sentence)
+    for table in plan_tables(content):
+        print_table(*table)
+    say("Research software, not a medical device.")
 
 
 def reproduce(

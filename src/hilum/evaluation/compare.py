@@ -43,6 +43,13 @@ _NOTES = (
 )
 
 
+_MARGIN_NOTE = (
+    "Not inferior: the one-sided test against being worse by the margin has p below 0.025, which is the same as a 95 % "
+    "interval above minus the margin; of findings, after Holm's correction. Where that is not shown the system may be "
+    "worse, or the films too few to tell. A margin that is chosen after looking at the difference shows nothing."
+)
+
+
 class TextTable(NamedTuple):
     """What a command line prints."""
 
@@ -51,7 +58,7 @@ class TextTable(NamedTuple):
     rows: list[list[str]]
 
 
-def compare_reports(folders: Sequence[Path]) -> dict[str, Any]:
+def compare_reports(folders: Sequence[Path], *, margin: float | None = None) -> dict[str, Any]:
     """Differences between all pairs of systems, over the findings that every report evaluated.
 
     The result is plain JSON in which NaN is null; an ESTIMATE is {value, low, high, undefined, why}, as in report.json:
@@ -64,15 +71,22 @@ def compare_reports(folders: Sequence[Path]) -> dict[str, Any]:
             {FINDING: {auroc: ESTIMATE, p_value, p_value_holm, average_precision: TESTED, delong: {standard_error,
             p_value}}}}]    second minus first
         TESTED: {difference: ESTIMATE, p_value, p_value_holm (null for the mean)}
+            with a margin also non_inferiority: {margin, mean: {p_value, shown}, findings: {FINDING: {p_value,
+            p_value_holm, shown}}}    one-sided, for the second not worse than the first; shown: below 0.025
         not_compared, undefined_findings: [FINDING]    evaluated by some only; of one class
         notes: [sentence]
 
     Args:
         folders: of reports that `hilum evaluate` wrote, at least two.
+        margin: of AUROC, by which a system may be worse without being called inferior; above 0.
 
     Raises:
         HilumError: if there are fewer than two reports, one is not whole, or their films, split or labels differ.
     """
+    if margin is not None and not 0 < margin < 1:
+        raise HilumError(
+            f"margin must be between 0 and 1, got {margin}. Give the AUROC that may be lost, such as 0.02."
+        )
     if len(folders) < 2:
         raise HilumError(f"reports must be at least two, got {len(folders)}. Name two folders or more.")
     twice = [str(folder) for i, folder in enumerate(folders) if folder.resolve() in {f.resolve() for f in folders[:i]}]
@@ -124,12 +138,12 @@ def compare_reports(folders: Sequence[Path]) -> dict[str, Any]:
             for name, report, system in zip(names, reports, compared.systems, strict=True)
         ],
         "findings": counts,
-        "differences": [_pair(pair, names, findings, scores, labels) for pair in compared.pairs],
+        "differences": [_pair(pair, names, findings, scores, labels, margin) for pair in compared.pairs],
         "not_compared": [name for name in every if name not in findings],
         "undefined_findings": [
             name for name, value in zip(findings, compared.systems[0].auroc, strict=True) if np.isnan(value.value)
         ],
-        "notes": list(_NOTES),
+        "notes": [*_NOTES, *([_MARGIN_NOTE] if margin is not None else [])],
         "disclaimer": DISCLAIMER,
     }
 
@@ -154,8 +168,12 @@ def comparison_tables(comparison: dict[str, Any]) -> list[TextTable]:
             ]
             for name, one in pair["findings"].items()
         ]
-        mean = pair["mean"]
+        mean, tested = pair["mean"], pair.get("non_inferiority")
         rows.append(["mean", _shown_difference(mean["auroc"]), shown_p(mean["p_value"]), "", "", "", ""])
+        if tested:
+            for row in rows:
+                one = tested["findings"].get(row[0], tested["mean"])
+                row.append(f"{_margin_word(one)}, p {shown_p(one.get('p_value_holm', one['p_value']))}")
         header = [
             "finding",
             "difference [95 %]",
@@ -164,6 +182,7 @@ def comparison_tables(comparison: dict[str, Any]) -> list[TextTable]:
             "p\n(DeLong)",
             "films\nwith it",
             "patients\nwith it",
+            *([f"not inferior\nby {tested['margin']:g}"] if tested else []),
         ]
         tables.append(TextTable(f"{pair['second']} minus {pair['first']}", header, rows))
     return tables
@@ -217,6 +236,7 @@ def _pair(
     findings: Sequence[str],
     scores: Sequence[Float64[np.ndarray, "films findings"]],
     labels: Float64[np.ndarray, "films findings"],
+    margin: float | None,
 ) -> dict[str, Any]:
     mean = pair.mean_auroc
     by_finding = {}
@@ -232,7 +252,24 @@ def _pair(
             "average_precision": _tested(pair.mean_average_precision),
         },
         "findings": by_finding,
+        **({} if margin is None else {"non_inferiority": _non_inferiority(pair, margin, findings)}),
     }
+
+
+def _non_inferiority(pair: SystemPair, margin: float, findings: Sequence[str]) -> dict[str, Any]:
+    tests = pair.non_inferior(margin)
+    return {
+        "margin": margin,
+        "mean": {"p_value": number_json(tests.mean), "shown": tests.mean < ONE_SIDED},
+        "findings": {
+            name: {"p_value": number_json(p), "p_value_holm": number_json(corrected), "shown": corrected < ONE_SIDED}
+            for name, p, corrected in zip(findings, tests.p_values, tests.p_values_holm, strict=True)
+        },
+    }
+
+
+ONE_SIDED = 0.025
+"""The level of a test for non-inferiority."""
 
 
 def _finding(auroc: PairedDifference, precision: PairedDifference, delong: DelongTest) -> dict[str, Any]:
@@ -299,11 +336,14 @@ def render_comparison(comparison: dict[str, Any]) -> str:
     environment = page_environment()
     title, meaning = PROTOCOLS.get(comparison["protocol"], PROTOCOLS[None])
     limit = _limit(comparison)
+    margins = [pair["non_inferiority"]["margin"] for pair in comparison["differences"] if "non_inferiority" in pair]
+    limit = max([limit, *(half_width([margin]) for margin in margins)])
     pairs = [
         {
             "first": pair["first"],
             "second": pair["second"],
             "sentences": pair_sentences(pair),
+            "margin": _margin_view(pair, limit),
             "mean": {**pair["mean"], "bar": marks(pair["mean"]["auroc"], -limit, limit, chance=0.0)},
             "rows": [
                 {
@@ -320,6 +360,43 @@ def render_comparison(comparison: dict[str, Any]) -> str:
     return environment.get_template("comparison.html").render(
         content=comparison, kind="comparison", protocol_title=title, protocol_meaning=meaning, pairs=pairs, limit=limit
     )
+
+
+def _margin_view(pair: dict[str, Any], limit: float) -> dict[str, Any] | None:
+    """The margin's place in the graphics, and each finding's word."""
+    tested = pair.get("non_inferiority")
+    if tested is None:
+        return None
+    return {
+        **tested,
+        "place": 100 * (limit - tested["margin"]) / (2 * limit),
+        "words": {name: _margin_word(one) for name, one in [*tested["findings"].items(), ("Mean", tested["mean"])]},
+    }
+
+
+def _margin_word(one: dict[str, Any]) -> str:
+    if one["p_value"] is None:
+        return "not tested"
+    return "shown" if one["shown"] else "not shown"
+
+
+def margin_sentences(pair: dict[str, Any]) -> list[str]:
+    """Whether the second system is shown not to be worse by the margin; nothing without one."""
+    tested = pair.get("non_inferiority")
+    if tested is None:
+        return []
+    mean, margin = tested["mean"], tested["margin"]
+    if mean["p_value"] is None:
+        return []
+    whole = f"a margin of {margin:g} (one-sided p {shown_p(mean['p_value'])})"
+    if mean["shown"]:
+        sentences = [f"In mean AUROC {pair['second']} is not inferior by {whole}."]
+    else:
+        sentences = [f"That {pair['second']} is not inferior in mean AUROC is not shown, by {whole}."]
+    shown = [name for name, one in tested["findings"].items() if one["shown"]]
+    if shown:
+        sentences.append(f"After Holm's correction not inferior: {listed(shown)}.")
+    return sentences
 
 
 def pair_sentences(pair: dict[str, Any]) -> list[str]:
@@ -346,7 +423,7 @@ def pair_sentences(pair: dict[str, Any]) -> list[str]:
         sentences.append(f"{of} single finding differs at the level {LEVEL} after Holm's correction.")
     if untested:
         sentences.append(f"Too few patients to test: {listed(untested)}.")
-    return sentences
+    return sentences + margin_sentences(pair)
 
 
 def _csv_rows(comparison: dict[str, Any]) -> list[dict[str, Any]]:
@@ -367,9 +444,22 @@ def _csv_rows(comparison: dict[str, Any]) -> list[dict[str, Any]]:
                     "positives": comparison["findings"].get(name, {}).get("positives"),
                     "positive_patients": comparison["findings"].get(name, {}).get("positive_patients"),
                     "why_no_interval": one["auroc"].get("why", ""),
+                    **_margin_columns(pair, name),
                 }
             )
     return rows
+
+
+def _margin_columns(pair: dict[str, Any], name: str) -> dict[str, Any]:
+    tested = pair.get("non_inferiority")
+    if tested is None:
+        return {}
+    one = tested["findings"].get(name, tested["mean"])
+    return {
+        "margin": tested["margin"],
+        "non_inferiority_p_value": one["p_value"],
+        "non_inferiority_p_value_holm": one.get("p_value_holm"),
+    }
 
 
 def _limit(comparison: dict[str, Any]) -> float:

@@ -18,6 +18,7 @@ from hilum.metrics.influence import (
     average,
     measured_per_finding,
     minus,
+    non_inferiority,
     paired_by_intervals,
     patient_codes,
 )
@@ -44,7 +45,11 @@ class SystemMeasures:
 
 @dataclass(frozen=True)
 class SystemPair:
-    """Two systems, by their place in the order given: the second minus the first, finding by finding and in mean."""
+    """Two systems, by their place in the order given: the second minus the first, finding by finding and in mean.
+
+    Attributes:
+        auroc_gains, mean_auroc_gain: the differences of AUROC with all that their errors come from.
+    """
 
     first: int
     second: int
@@ -52,6 +57,25 @@ class SystemPair:
     average_precision: tuple[PairedDifference, ...]
     mean_auroc: PairedDifference
     mean_average_precision: PairedDifference
+    auroc_gains: tuple[Measured, ...]
+    mean_auroc_gain: Measured
+
+    def non_inferior(self, margin: float) -> "NonInferiority":
+        """One-sided p-values of AUROCs against being worse by the margin; Holm's are over the findings."""
+        p_values = np.array([non_inferiority(gained, margin) for gained in self.auroc_gains], dtype=np.float64)
+        return NonInferiority(
+            tuple(map(float, p_values)),
+            tuple(map(float, holm(p_values))),
+            non_inferiority(self.mean_auroc_gain, margin),
+        )
+
+
+class NonInferiority(NamedTuple):
+    """P-values by finding, the same corrected, and that of the mean."""
+
+    p_values: tuple[float, ...]
+    p_values_holm: tuple[float, ...]
+    mean: float
 
 
 class SystemsCompared(NamedTuple):
@@ -112,6 +136,8 @@ def compare_systems(
                 _corrected([paired_by_intervals(before, after) for before, after in zip(one, other, strict=True)]),
                 PairedDifference(*against_zero(average(aurocs)), float("nan")),
                 PairedDifference(*against_zero(average(precisions)), float("nan")),
+                tuple(aurocs),
+                average(aurocs),
             )
         )
     return SystemsCompared(measures, tuple(found))

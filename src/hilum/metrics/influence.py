@@ -296,6 +296,24 @@ def against_zero(measured: Measured) -> Difference:
     return _tested(measured.value, measured.variance, measured.degrees)
 
 
+def non_inferiority(measured: Measured, margin: float) -> float:
+    """One-sided p-value of a difference against being as low as minus the margin; NaN where there is no interval.
+
+    Below 0.025 exactly where the 95 % interval of `against_zero` lies above minus the margin.
+
+    Raises:
+        ValueError: if margin is not above 0.
+    """
+    if margin <= 0:
+        raise ValueError(f"margin must be above 0, got {margin}")
+    if math.isnan(measured.value) or measured.why:
+        return float("nan")
+    error = math.sqrt(measured.variance)
+    if error == 0:
+        return float(measured.value <= -margin)
+    return float(stdtr(measured.degrees, -(measured.value + margin) / error))
+
+
 def paired_by_intervals(first: Measured, second: Measured) -> Difference:
     """The second minus the first on the same films, from both intervals and the correlation of their errors.
 
