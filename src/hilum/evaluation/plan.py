@@ -174,7 +174,7 @@ def _sentences(content: dict[str, Any]) -> list[str]:
                 if content["question"] == "width"
                 else f"scores of both systems correlated to {design['correlation']:.2g}, "
             )
-            + "normal scores of equal spread. A pilot (`--pilot`) replaces these."
+            + "normal scores of equal spread. A pilot's reports can take their place."
         )
     if content["question"] == "margin":
         sentences.append("State the margin, and why that much is bearable, before the films are scored.")

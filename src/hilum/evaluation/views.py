@@ -123,7 +123,8 @@ def axis(name: str, low: float | int, high: float | int, *, upright: bool = Fals
     ticks = []
     for step in range(steps + 1):
         place = 100 * step / steps
-        ticks.append((100 - place if upright else place, f"{low + (high - low) * step / steps:.3g}"))
+        value = low + (high - low) * step / steps
+        ticks.append((100 - place if upright else place, f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"))
     return Axis(name, tuple(ticks))
 
 
