@@ -1,7 +1,7 @@
 """Plans against studies that are simulated, and against numbers of others."""
 
 import math
-from dataclasses import replace
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -95,10 +95,18 @@ def test_a_pilots_spread_shrinks_with_the_root_of_the_patients() -> None:
     assert needed == pytest.approx(100 * (2 * 1.97 * 0.05 / 0.1) ** 2, rel=0.02)
 
 
-@pytest.mark.parametrize(("name", "value"), [("value", 1.0), ("prevalence", 0.0), ("films", 0.5), ("correlation", 1.0)])
-def test_assumptions_that_cannot_be_are_refused(name: str, value: float) -> None:
+@pytest.mark.parametrize(
+    ("wrong", "name"),
+    [
+        (lambda: Design(value=1.0), "value"),
+        (lambda: Design(prevalence=0.0), "prevalence"),
+        (lambda: Design(films=0.5), "films"),
+        (lambda: Design(correlation=1.0), "correlation"),
+    ],
+)
+def test_assumptions_that_cannot_be_are_refused(wrong: Callable[[], Design], name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be"):
-        replace(Design(), **{name: value})
+        wrong()
 
 
 def test_non_inferiority_is_an_interval_above_the_margin() -> None:
