@@ -18,7 +18,7 @@ from PIL import Image
 
 from hilum.data.images import InMemory
 from hilum.errors import HilumError, ImageError, extras_named
-from hilum.model.engines import FILMS_FOR_TRIAL, Engine, EngineName, Precision, is_export, open_engine
+from hilum.model.engines import Engine, EngineName, Precision, is_export, open_engine
 from hilum.model.metadata import Description, read_bundle_json
 from hilum.model.thresholds import call
 from hilum.predict.scoring import Scored, score_batches
@@ -76,7 +76,7 @@ class Model:
     def __init__(self, run: Path, engine: EngineName | Literal["auto"], precision: Precision | None):
         self._asked, self._asked_precision = engine, precision
         self._one = open_engine(run, engine=engine, precision=precision, films=1)
-        self._more: dict[bool, Engine] = {}
+        self._more: Engine | None = None
         description = self._one.description
         self.run = run
         self.name = run.resolve().name if is_export(run) else str(read_bundle_json(run)["recipe"]["name"])
@@ -148,11 +148,9 @@ class Model:
         """The engine that `hilum predict` opens for so many films."""
         if films == 1 or self._one.name != "openvino":  # only OpenVINO is set up by the number of films
             return self._one
-        many = films is None or films >= FILMS_FOR_TRIAL
-        if many not in self._more:
-            chosen = open_engine(self.run, engine=self._asked, precision=self._asked_precision, films=films)
-            self._more[many] = chosen
-        return self._more[many]
+        if self._more is None:
+            self._more = open_engine(self.run, engine=self._asked, precision=self._asked_precision, films=films)
+        return self._more
 
     def _results(
         self, films: Iterable[FilmLike], count: int | None, errors: Errors, force: bool, *, numbered: bool

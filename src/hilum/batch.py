@@ -199,7 +199,7 @@ def predicted(asked: Asked) -> Iterator[tuple[Table, Counts]]:
 def answers(job: Job, engine: Engine, films: Iterator[Listed]) -> Iterator[list[LoggedFilm]]:
     """What the engine says of films, batch by batch; heatmaps and results are written on the way."""
     names: list[str] = []
-    write_results, instances = _results_writer(job.asked), Instances()
+    write_results, instances = _results_writer(job.asked, engine), Instances()
 
     def with_results(scored: Scored, film: str) -> Scored:
         clash = instances.clash(_instance(scored), film)
@@ -226,12 +226,20 @@ def answers(job: Job, engine: Engine, films: Iterator[Listed]) -> Iterator[list[
         ]
 
 
-def _results_writer(asked: Asked) -> Callable[[Scored, str], Scored] | None:
+def _results_writer(asked: Asked, engine: Engine | None = None) -> Callable[[Scored, str], Scored] | None:
     if asked.dicom is None and asked.fhir is None:
         return None
     from hilum.pacs.writer import results_writer
 
-    return results_writer(asked.run, asked.calls, dicom=asked.dicom, fhir=asked.fhir, top=asked.top, bits=asked.bits)
+    return results_writer(
+        asked.run,
+        asked.calls,
+        dicom=asked.dicom,
+        fhir=asked.fhir,
+        top=asked.top,
+        bits=asked.bits,
+        engine=engine,
+    )
 
 
 def _begun(folder: Path, asked: Asked) -> tuple[Job, Engine]:

@@ -1,10 +1,12 @@
 """Progress bars and messages on standard error, and loggers that keep films out of logs."""
 
+import json
 import logging
 import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -30,10 +32,22 @@ def track(items: Iterable[Item], description: str, *, total: int | None = None) 
         yield from progress.track(items, total=total, description=description)
 
 
+class JsonLines(logging.Formatter):
+    """A line of the log as a JSON object: time (UTC), level, message, and the record's own fields."""
+
+    _usual = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        own = {name: value for name, value in record.__dict__.items() if name not in self._usual and value != ""}
+        when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        return json.dumps({"time": when, "level": record.levelname, "message": record.getMessage(), **own}, default=str)
+
+
 _HEARD = ("hilum", "uvicorn")
 
 
-def log_own_words(form: str) -> None:
+def log_own_words(form: str, *, as_json: bool = False) -> None:
     """For a process that serves: on standard error is what Hilum says, and no message or warning of a library.
 
     By the logger's name: a level would not do, as pydicom sets its own again when it is imported. Of what ends a
@@ -41,9 +55,10 @@ def log_own_words(form: str) -> None:
 
     Args:
         form: of a line, as logging takes it.
+        as_json: write each line as a JSON object instead, with the time in UTC and what else was said beside the words.
     """
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(form))
+    handler.setFormatter(JsonLines() if as_json else logging.Formatter(form))
     handler.addFilter(lambda record: record.name.split(".")[0] in _HEARD)
     logging.basicConfig(handlers=[handler], level=logging.INFO)
     warnings.simplefilter("ignore")

@@ -15,7 +15,16 @@ from graphs import traced_once
 
 from hilum.errors import BundleError, HilumError, MissingExtraError
 from hilum.model.bundle import Bundle, load_bundle, save_bundle
-from hilum.model.engines import Engine, TorchEngine, open_engine, open_exported, read_exported
+from hilum.model.engines import (
+    Engine,
+    TorchEngine,
+    file_sha256,
+    open_engine,
+    open_exported,
+    read_choice,
+    read_exported,
+    write_choice,
+)
 from hilum.model.export import export_bundle, write_onnx
 from hilum.nn.build import build
 from hilum.recipe import load_recipe
@@ -133,7 +142,7 @@ def test_an_exported_folder_alone_runs_without_torch(run: Path, folder: str) -> 
 
 def test_auto_takes_what_was_exported_else_torch(copy: Path) -> None:
     assert open_engine(copy, films=5).name == "openvino"
-    assert open_engine(copy).name in ("openvino", "onnx")  # whichever was faster in the trial
+    assert open_engine(copy).name in ("openvino", "onnx")  # whichever was faster when the second was exported
     assert open_engine(copy, precision="fp32", films=1).name == "openvino"
     assert open_engine(copy, precision="bf16").name == "torch"
     change(copy / "openvino-fp32", lambda fields: fields.update(accuracy=LOSS))
@@ -143,6 +152,31 @@ def test_auto_takes_what_was_exported_else_torch(copy: Path) -> None:
     asked = open_engine(copy, engine="openvino", precision="fp32")
     assert "changed by -0.0500, the worst finding's by -0.2000" in asked.note
     assert open_engine(copy / "openvino-fp32").note == asked.note
+
+
+def test_the_engine_is_chosen_once_and_written_down(copy: Path) -> None:
+    bundle = file_sha256(copy / "bundle.json")
+    written = read_choice(copy / "engine.json", bundle)
+    assert written is not None
+    assert set(written.films_per_second) == {"openvino-fp32", "onnx-fp32"}
+    for engine in ("onnx", "openvino"):
+        write_choice(copy / "engine.json", written._replace(engine=engine), bundle)
+        assert {open_engine(copy).name for _ in range(3)} == {engine}
+    write_choice(copy / "engine.json", written._replace(engine="onnx"), "of another bundle")
+    assert open_engine(copy).name == "openvino"
+    (copy / "engine.json").write_text('{"format": 1}')
+    assert open_engine(copy).name == "openvino"
+
+
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+def test_files_that_are_overwritten_under_an_engine_change_nothing(copy: Path, engine: Any) -> None:
+    opened = open_engine(copy, engine=engine)
+    before = opened.run(grey(2, 64))
+    for path in (copy / f"{engine}-fp32").iterdir():
+        with path.open("r+b") as file:  # in place, as cp does; then cut
+            file.write(bytes(path.stat().st_size))
+            file.truncate(100)
+    np.testing.assert_array_equal(opened.run(grey(2, 64)).scores, before.scores)
 
 
 LOSS = {"accepted_loss": True, "mean_change": -0.05, "worst_change": -0.2}

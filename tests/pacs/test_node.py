@@ -267,6 +267,10 @@ def test_no_log_line_and_no_metric_has_a_patient_s_data(
     planted = ("Planted", "P-0815", "19500102", "20240203", "A-77", "1.2.3.", "1.2.4.")
     for text in (own, metrics, *capfd.readouterr()):
         assert not [word for word in planted if word in text]
+    beside = {str(one.__dict__.get("film")): one for one in caplog.records if "film" in one.__dict__}
+    assert beside["1.2.3.2"].__dict__["sender"] == "SENDER"  # by which an operator finds it: in JSON lines alone
+    assert 'hilum_node_films_refused{reason="study",sender="SENDER"} 1\n' in metrics
+    assert 'hilum_node_films_with_reason{state="failed",reason="' in metrics
 
 
 # the queue

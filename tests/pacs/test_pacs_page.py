@@ -20,7 +20,7 @@ COMMANDS = [line for block in re.findall(r"```\n(.*?)```", PAGE, flags=re.DOTALL
 @pytest.mark.slow
 @with_orthanc
 def test_the_page_leads_to_a_result(untrained_run: Path, tmp_path: Path) -> None:
-    install, example, run, to_pacs, echo, to_node, status, predict, dicomweb = COMMANDS
+    install, example, check, run, to_pacs, echo, to_node, status, predict, dicomweb = COMMANDS
     assert install.startswith("apt-get install ")
     shutil.copytree(untrained_run, tmp_path / "model")
     pixels = np.random.default_rng(0).integers(0, 255, (90, 80)).astype(np.uint8)
@@ -46,6 +46,7 @@ def test_the_page_leads_to_a_result(untrained_run: Path, tmp_path: Path) -> None
     text = changed(text, {"quiet_s = 20 ": "quiet_s = 1 ", "keep_free_mb = 1024": "keep_free_mb = 1"})
     (tmp_path / "node.toml").write_text(text)
     orthanc.start()
+    assert "WRONG" not in shell(check)
     with (tmp_path / "log").open("wb") as log:
         node = subprocess.Popen([sys.executable, "-m", *run.split()], cwd=tmp_path, stderr=log)
     try:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from hilum import __version__
-from hilum.cli import data, evaluation, model, services
+from hilum.cli import data, evaluation, model, node, services
 from hilum.cli.console import run
 
 app = typer.Typer(
@@ -52,4 +52,4 @@ for command in (
     services.bench,
 ):
     app.command()(command)
-app.add_typer(services.node, name="node")
+app.add_typer(node.node, name="node")

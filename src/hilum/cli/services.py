@@ -79,15 +79,6 @@ def serve(
 if TYPE_CHECKING:
     from hilum.predict.files import Row
 
-Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="The node's TOML file; see: hilum node example")]
-
-node = typer.Typer(
-    rich_markup_mode=None,
-    help="Beside the PACS: films in by C-STORE, reports and pictures out. Research software, not a medical device.",
-    epilog="Example: hilum node example > node.toml",
-    no_args_is_help=True,
-)
-
 
 def dicomweb(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a bundle.")],
@@ -126,8 +117,9 @@ def dicomweb(
     asked = dict(one.partition("=")[::2] for one in filters)
     if "" in asked or "" in asked.values():
         raise HilumError(f"filter must be KEY=VALUE such as StudyDate=20260101-, got {', '.join(filters)!r}")
-    model, client = result_model(run, calls, bits=bits), open_client(url, user)
+    client = open_client(url, user)
     engine = state_bits(open_engine(run), bits)
+    model = result_model(run, calls, bits=bits, engine=engine)
     found = Found()
     films = find_films(client, asked, found)
     rows = predict_from_web(client, films, engine, model, send=send, top=top, found=found, force=force)
@@ -153,61 +145,6 @@ def dicomweb(
     )
     if counts["bad"] or found.repeated:
         raise typer.Exit(1)
-
-
-@node.command()
-def run(config: Config) -> None:
-    """Run a node until SIGTERM or Ctrl-C. What waits is kept, and goes on at the next start.
-
-    Example: hilum node run node.toml
-    """
-    from hilum.pacs.writer import check_installed
-
-    check_installed()
-    from hilum.pacs.config import load_config
-    from hilum.pacs.service import run_node
-
-    run_node(load_config(config))
-
-
-@node.command()
-def status(config: Config, as_json: Json = False) -> None:
-    """Count films and results that wait, are done or failed, and say why films have no result. It may run or not.
-
-    Example: hilum node status node.toml
-    """
-    from hilum.pacs.writer import check_installed
-
-    check_installed()
-    from hilum.pacs.config import load_config
-    from hilum.pacs.service import read_facts, read_reasons
-
-    folder = load_config(config).store.folder
-    facts, reasons = read_facts(folder), read_reasons(folder)
-    if as_json:
-        print_json({**facts, "reasons": [one._asdict() for one in reasons]})
-        return
-    rows = [[name.replace("_", " "), f"{value:,.0f}"] for name, value in facts.items()]
-    print_table("Node", ["", "count"], rows)
-    if reasons:
-        print_table(
-            "Why films have no result, or a forced one",
-            ["film", "SOP Instance UID", "state", "why"],
-            [[str(one.number), one.film, one.state, one.why] for one in reasons],
-        )
-
-
-@node.command()
-def example(
-    unit: Annotated[bool, typer.Option("--unit", help="Print a systemd unit instead.")] = False,
-) -> None:
-    """Print a configuration, to be saved and changed. Each key has a word beside it.
-
-    Example: hilum node example > node.toml
-    """
-    from hilum.pacs.config import EXAMPLE, UNIT
-
-    typer.echo((UNIT if unit else EXAMPLE).read_text(encoding="utf-8"), nl=False)
 
 
 def bench(

@@ -20,7 +20,15 @@ from hilum.data.quality import QualityCheck
 from hilum.errors import BundleError, HilumError
 from hilum.files import write_whole
 from hilum.findings import resolve
-from hilum.model.metadata import BUNDLE_JSON, FINDINGS_SHA256, FORMAT, Description, check_order, read_bundle_json
+from hilum.model.metadata import (
+    BUNDLE_JSON,
+    FINDINGS_SHA256,
+    FORMAT,
+    WEIGHTS,
+    Description,
+    check_order,
+    read_bundle_json,
+)
 from hilum.model.thresholds import OperatingPoints, findings_sha256
 from hilum.nn.build import BackboneChoices, architecture_from_dict, build
 from hilum.nn.classifier import Classifier
@@ -28,7 +36,6 @@ from hilum.recipe import Recipe, recipe_from_dict
 
 CARD = "MODEL_CARD.md"
 """What people read of a bundle; nothing is read back from it."""
-_WEIGHTS = "weights.safetensors"
 
 
 @dataclass(frozen=True)
@@ -184,7 +191,7 @@ def save_bundle(bundle: Bundle, folder: Path) -> None:
             f"numbers of a bundle must be finite, but {folder} would hold others: {error}. Did the training diverge? "
             "Try a lower optimizer.lr or a training.gradient_clip"
         ) from None
-    write_whole(folder / _WEIGHTS, weights)
+    write_whole(folder / WEIGHTS, weights)
     write_whole(folder / CARD, _model_card(bundle).encode())
     write_whole(folder / BUNDLE_JSON, text.encode())
 
@@ -229,7 +236,7 @@ def load_bundle(folder: Path) -> Bundle:
         raise BundleError(f"bundle cannot be rebuilt: {error}") from None
     except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError, ValidationError) as error:
         raise BundleError(f"{path} must describe a bundle of format {FORMAT}, but does not: {error!r}") from None
-    _fill(bundle.model, folder / _WEIGHTS, expected)
+    _fill(bundle.model, folder / WEIGHTS, expected)
     bundle.description.check_thresholds(str(expected), _calibration_films(bundle), where=folder)
     return bundle
 

@@ -1,7 +1,9 @@
 """Engines that run a model: torch, ONNX Runtime, OpenVINO; each is imported when it is opened."""
 
 import hashlib
+import json
 import os
+import platform
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +19,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from hilum.errors import BundleError, HilumError, extras_named
+from hilum.files import write_whole
 from hilum.model.metadata import (
     BUNDLE_JSON,
     Description,
@@ -33,12 +36,13 @@ EngineName = Literal["torch", "onnx", "openvino"]
 Precision = Literal["fp32", "bf16", "int8"]
 GreyFilms = Float32[np.ndarray, "batch size size"]
 
-EXPORT_JSON = "export.json"
+EXPORT_JSON, ENGINE_JSON = "export.json", "engine.json"
 _PREFERRED = ("openvino-int8", "openvino-bf16", "openvino-fp32", "onnx-fp32")
 _PIXELS_A_BATCH = 8 * 224**2
 """Fastest on two cores: 8 films at 224 px, 2 at 512; 16 at 512 px take 1.7 times as long each (`hilum bench`)."""
-FILMS_FOR_TRIAL = 200
-_RUNS_IN_TRIAL = 3
+_ROUNDS, _RUNS_A_ROUND = 5, 2
+_CLEARLY_FASTER = 1.1
+"""By how much an engine must be faster than one that is preferred to it, so that noise does not choose."""
 
 
 class Outputs(NamedTuple):
@@ -123,9 +127,10 @@ def open_engine(
 ) -> Engine:
     """The engine for a bundle's folder, or for an exported folder alone. Say its name, and its note if it has one.
 
-    `auto` takes what was exported into the bundle's folder and can run here: for many films the fastest by a short
-    trial, for few the first of openvino int8, bf16, fp32 and onnx. If nothing was exported it takes torch in fp32. A
-    model exported with an accepted loss is taken only if it is asked for by engine and precision.
+    `auto` takes what was chosen and written down (see `choose_engine`), or else the first of openvino int8, bf16, fp32
+    and onnx that was exported into the bundle's folder and can run here: the same at every start. If nothing was
+    exported it takes torch in fp32. A model exported with an accepted loss is taken only if it is asked for by engine
+    and precision.
 
     Args:
         run: the folder.
@@ -142,8 +147,7 @@ def open_engine(
     alone = is_export(run)
     if engine == "torch" and not alone:
         return _torch(run, precision)
-    folders = [run] if alone else [run / name for name in _PREFERRED if (run / name / EXPORT_JSON).is_file()]
-    found = _openable(folders, engine, precision, None if alone else run)
+    found = _openable(_exports(run), engine, precision, None if alone else run)
     if not found and engine == "auto" and not alone and precision != "int8":
         return _torch(run, precision)
     if not found:
@@ -153,7 +157,17 @@ def open_engine(
             f"model must have been exported for {wanted}, but {run} holds no such model. "
             f"Export it: hilum export RUN --to {target} --precision {precision or 'fp32'}"
         )
-    return _fastest(found, films) if engine == "auto" else _open(found[0], films)
+    if engine == "auto" and not alone:
+        written = read_choice(run / ENGINE_JSON, file_sha256(run / BUNDLE_JSON))
+        found.sort(key=lambda one: written is None or (one.engine, one.precision) != written[:2])
+    return open_exported(found[0], films=films)
+
+
+def _exports(run: Path) -> list[Path]:
+    """The folder of an export alone; of a bundle, those of its exports in the order of preference."""
+    if is_export(run):
+        return [run]
+    return [run / name for name in _PREFERRED if (run / name / EXPORT_JSON).is_file()]
 
 
 def is_export(run: Path) -> bool:
@@ -195,28 +209,86 @@ def _openable(
     return found
 
 
-def _open(exported: "Exported", films: int | None) -> Engine:
+class Choice(NamedTuple):
+    """Which engine a model runs on, chosen once.
 
-    return open_exported(exported, films=films)
+    Attributes:
+        films_per_second: of every engine that was tried; empty if there was one alone.
+        processor: where that was measured.
+    """
+
+    engine: EngineName
+    precision: Precision
+    films_per_second: dict[str, float]
+    processor: str
 
 
-def _fastest(found: list["Exported"], films: int | None) -> Engine:
-    """The engine that does the most films per second; the first if the films are too few for a trial to pay."""
-    first = _open(found[0], films)
-    if len(found) == 1 or (films is not None and films < FILMS_FOR_TRIAL):
-        return first
-    return min([first, *(_open(exported, films) for exported in found[1:])], key=_seconds_per_film)
+def choose_engine(run: Path) -> Choice:
+    """Measure what was exported into a bundle's folder and can run here; the fastest for many films.
+
+    All are timed in turns, and each by its best turn. One that is preferred (see `open_engine`) stays unless another is
+    clearly faster, so that two measurements on one machine agree.
+
+    Raises:
+        BundleError: as open_engine does.
+    """
+    alone = is_export(run)
+    found = _openable(_exports(run), "auto", None, None if alone else run)
+    if len(found) < 2:
+        opened = open_engine(run)
+        return Choice(opened.name, opened.precision, {}, processor())
+    engines = [open_exported(exported, films=None) for exported in found]
+    turns = [[_seconds_per_film(one) for one in engines] for _ in range(_ROUNDS)]
+    best = [min(times) for times in zip(*turns, strict=True)]
+    chosen = 0
+    for place, seconds in enumerate(best):
+        if seconds * _CLEARLY_FASTER < best[chosen]:
+            chosen = place
+    rates = {f"{one.engine}-{one.precision}": round(1 / seconds, 2) for one, seconds in zip(found, best, strict=True)}
+    return Choice(found[chosen].engine, found[chosen].precision, rates, processor())
+
+
+def processor() -> str:
+    """What this machine computes with, in words."""
+    try:
+        words = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        return next(line.partition(":")[2].strip() for line in words.splitlines() if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def write_choice(path: Path, choice: Choice, bundle_sha256: str) -> None:
+    """Write a choice down: it holds for this bundle.json alone.
+
+    Raises:
+        HilumError: if the place cannot be written to.
+    """
+    content = {"format": FORMAT, "bundle_sha256": bundle_sha256, **choice._asdict()}
+    write_whole(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def read_choice(path: Path, bundle_sha256: str) -> Choice | None:
+    """What was chosen for a bundle; None if nothing was, or it was for another bundle, or the file is damaged."""
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        if fields["format"] != FORMAT or fields["bundle_sha256"] != bundle_sha256:
+            return None
+        if fields["engine"] not in get_args(EngineName) or fields["precision"] not in get_args(Precision):
+            return None
+        return Choice(*(fields[name] for name in Choice._fields))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _seconds_per_film(engine: Engine) -> float:
-    """Of a short trial on grey noise, after a run to warm up."""
+    """Of a short turn on grey noise, after a run to warm up."""
     size = engine.description.preprocessing.size
     grey = np.random.default_rng(0).random((engine.batch, size, size), dtype=np.float32)
     engine.run(grey)
     with ThreadPoolExecutor(engine.parallel) as threads:
         start = time.perf_counter()
-        list(threads.map(engine.run, [grey] * (_RUNS_IN_TRIAL * engine.parallel)))
-        return (time.perf_counter() - start) / (_RUNS_IN_TRIAL * engine.parallel * engine.batch)
+        list(threads.map(engine.run, [grey] * (_RUNS_A_ROUND * engine.parallel)))
+        return (time.perf_counter() - start) / (_RUNS_A_ROUND * engine.parallel * engine.batch)
 
 
 FORMAT = 1
@@ -237,6 +309,7 @@ class Exported:
         description: what must be known to use it.
         bundle_sha256: of the bundle.json that it was made from, which vouches for the weights.
         accuracy: of INT8, what the quantisation cost on validation films; see hilum.model.quantize.
+        digests: the SHA-256 of each file of the model.
     """
 
     folder: Path
@@ -245,6 +318,15 @@ class Exported:
     description: Description
     bundle_sha256: str
     accuracy: dict[str, Any] | None
+    digests: dict[str, str]
+
+    def contents(self) -> list[bytes]:
+        """The model's files, read into memory and verified there: what happens to them on the disk later is nothing.
+
+        Raises:
+            BundleError: if a file is missing, damaged or another one.
+        """
+        return [_verified(self.folder / name, self.digests[name]) for name in FILES[self.engine]]
 
     @property
     def model(self) -> Path:
@@ -280,12 +362,10 @@ def read_exported(folder: Path) -> Exported:
         )
     try:
         exported = _from_dict(folder, fields)
-        expected = {name: str(fields["files"][name]) for name in FILES[exported.engine]}
         check_order(fields, exported.description.findings, where=path)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{path} must describe an export of format {FORMAT}, but does not: {error!r}") from None
-    for name, digest in expected.items():
-        _verify(folder / name, digest)
+    exported.contents()
     return exported
 
 
@@ -346,18 +426,24 @@ def _from_dict(folder: Path, fields: Mapping[str, Any]) -> Exported:
         description=Description.from_dict(fields),
         bundle_sha256=str(fields["bundle_sha256"]),
         accuracy=accuracy,
+        digests={name: str(fields["files"][name]) for name in FILES[cast(EngineName, engine)]},
     )
 
 
-def _verify(path: Path, expected: str) -> None:
+def _verified(path: Path, expected: str) -> bytes:
     if not path.is_file():
         raise BundleError(f"the model's files must be beside {EXPORT_JSON}, but there is no {path}. Export again")
-    digest = file_sha256(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path.name} must be a file that can be read, but {path} cannot: {error.strerror}") from None
+    digest = hashlib.sha256(content).hexdigest()
     if digest != expected:
         raise BundleError(
             f"{path} must be the file that {EXPORT_JSON} was written for, but its SHA-256 is {digest[:12]}.... "
             "Export again"
         )
+    return content
 
 
 OUTPUTS = Outputs._fields
@@ -391,7 +477,10 @@ class OnnxEngine:
         onnxruntime = import_extra("onnxruntime")
         self.description, self.note = exported.description, exported.note
         try:
-            self.session = onnxruntime.InferenceSession(exported.model, providers=["CPUExecutionProvider"])
+            (graph,) = exported.contents()
+            self.session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+        except BundleError:
+            raise
         except Exception as error:  # the runtime has an exception of its own for each fault
             raise unreadable(exported, error) from None
 
@@ -422,7 +511,8 @@ class OpenVinoEngine:
             )
         size = self.description.preprocessing.size
         try:
-            network = behind_resize(core.read_model(exported.model), [1, size, size])
+            self._graph, self._weights = exported.contents()  # the network may refer to these bytes: they are kept
+            network = behind_resize(core.read_model(self._graph, self._weights), [1, size, size])
             compiled = core.compile_model(network, "CPU", compile_options(exported.precision, many=films != 1))
         except RuntimeError as error:
             raise unreadable(exported, error) from None

@@ -21,18 +21,21 @@ import hilum
 from hilum.data.decoding import LARGEST_SIDE, SMALLEST_SIDE
 from hilum.data.films import Films
 from hilum.data.images import Preprocessing, centres
-from hilum.errors import HilumError
+from hilum.errors import BundleError, HilumError
 from hilum.files import write_whole
 from hilum.model.bundle import Bundle, load_bundle
 from hilum.model.engines import (
+    ENGINE_JSON,
     EXPORT_JSON,
     FILES,
     FORMAT,
     Exported,
     Precision,
+    choose_engine,
     file_sha256,
     import_extra,
     read_exported,
+    write_choice,
 )
 from hilum.model.metadata import BUNDLE_JSON, FINDINGS_SHA256
 from hilum.model.thresholds import findings_sha256
@@ -206,7 +209,11 @@ def export_bundle(
         "versions": _versions(to, precision),
     }
     write_whole(out / EXPORT_JSON, (json.dumps(description, indent=2, allow_nan=False) + "\n").encode())
-    return read_exported(out)
+    exported = read_exported(out)
+    if out.parent == run:
+        with contextlib.suppress(BundleError):  # another export is of the bundle before it changed
+            write_choice(run / ENGINE_JSON, choose_engine(run), sha256)
+    return exported
 
 
 def write_onnx(bundle: Bundle, path: Path) -> None:

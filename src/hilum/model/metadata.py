@@ -18,7 +18,7 @@ from hilum.metrics.thresholds import Threshold
 from hilum.model.thresholds import OperatingPoints, binding, check_keys, findings_sha256
 
 FORMAT = 1
-BUNDLE_JSON = "bundle.json"
+BUNDLE_JSON, WEIGHTS = "bundle.json", "weights.safetensors"
 FINDINGS_SHA256 = "findings_sha256"
 """The key of the hash over the findings in their order, in bundle.json and export.json."""
 

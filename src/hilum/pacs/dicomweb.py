@@ -88,8 +88,11 @@ class Found:
         return said
 
 
-def open_client(url: str, user: str | None) -> DICOMwebClient:
+def open_client(url: str, user: str | None, *, password: str | None = None) -> DICOMwebClient:
     """A client for a server; the password of a user is in the environment, in HILUM_WEB_PASSWORD, or in the address.
+
+    Args:
+        password: of the user; that of the environment if None.
 
     Raises:
         HilumError: if the address is none; it is not repeated where it may hold a password.
@@ -100,11 +103,12 @@ def open_client(url: str, user: str | None) -> DICOMwebClient:
         if ("@" in url and not credentials) or parts.port == 0:  # reading the port refuses one that is none
             raise ValueError("a password must have its own #, / and ? written as %23, %2F and %3F")
         bare = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
-        name, _, password = credentials.partition(":")
+        name, _, in_address = credentials.partition(":")
         if credentials and not user:
-            session = create_session_from_user_pass(unquote(name), unquote(password))
+            session = create_session_from_user_pass(unquote(name), unquote(in_address))
         else:
-            session = create_session_from_user_pass(user, os.environ.get(PASSWORD, "")) if user else Session()
+            known = os.environ.get(PASSWORD, "") if password is None else password
+            session = create_session_from_user_pass(user, known) if user else Session()
         client = DICOMwebClient(bare, session=session)
     except ValueError:
         got = "another" if "@" in url else repr(url)

@@ -48,15 +48,15 @@ def fhir_bundle(scored: Scored, model: ResultModel, *, film: str, now: datetime)
         raise ValueError("scored must have scores and now a time zone")
     identity, subject, study = _identity(scored.path, film)
     scores = [] if scored.scores is None or not scored.analysed else scored.scores.tolist()
-    about = (identity, model.bundle_sha256, str(model.point), *variant(model, scored.forced))
+    about = (identity, model.identity, str(model.point), *variant(model, scored.forced))
     device = {
         "resourceType": "Device",
         "displayName": model.name,
         "manufacturer": "Hilum",
-        "version": [{"value": model.version}],
+        "version": [{"value": one} for one in model.software],
         "note": [{"text": f"{'; '.join(model.parameters)}. {hilum.DISCLAIMER}"}],
     }
-    made_by = _reference("device", model.bundle_sha256)
+    made_by = _reference("device", model.identity)
     common = {"status": "preliminary" if scores else "cancelled", **subject}
     forced = f"The film does not fit the model ({scored.fit}); its scores were forced." if scored.forced else ""
     observations = []

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
@@ -26,7 +27,7 @@ from hilum.files import write_whole
 from hilum.findings import PRIVATE, Code, codes_of, drawn
 from hilum.messages import quiet_dicom
 from hilum.metrics.thresholds import Threshold
-from hilum.model.engines import file_sha256, is_export, read_exported
+from hilum.model.engines import Engine, file_sha256, is_export, read_exported
 from hilum.model.metadata import BUNDLE_JSON, Description, read_bundle_json, read_description
 from hilum.model.thresholds import ABSENT, INDETERMINATE, NO_THRESHOLD, PRESENT, call
 from hilum.predict.heatmaps import overlay, place_of, strength
@@ -38,6 +39,8 @@ _STUDY = ("StudyID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhys
 _IF_THERE = ("IssuerOfPatientID", "StudyDescription")
 _OTHERS = ("SOPClassUID", "Rows", "Columns", "Modality", "ViewPosition", "Manufacturer", "BurnedInAnnotation")
 _BODY_PART = "BodyPartExamined"
+TAKEN_OVER = (*IDENTIFIERS, *_PATIENT, *_STUDY, *_IF_THERE, *_OTHERS, _BODY_PART)
+"""What results need of a film's header."""
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
 _LONGEST_UID = 64
 UTF_8 = "ISO_IR 192"
@@ -57,7 +60,7 @@ def read_header(path: Path) -> Dataset:
     Raises:
         ImageError: if it cannot be read, or lacks one of the three identifiers.
     """
-    names = [*IDENTIFIERS, *_PATIENT, *_STUDY, *_IF_THERE, *_OTHERS, _BODY_PART]
+    names = [*TAKEN_OVER]
     if image_kind(path) in ("PNG", "JPEG"):
         raise ImageError(
             f"film must be a DICOM file to have a result in its study, got a {image_kind(path)} in {str(path)!r}, "
@@ -135,6 +138,7 @@ class ResultModel:
         bundle_sha256: of bundle.json, which vouches for the weights.
         point: the operating point of the calls; none if None.
         bits: how many bits the films' values were said to have; None if nothing was said. See hilum.data.images.read.
+        engine: what computes it, and in which precision, such as `openvino int8`; empty if nobody knows yet.
     """
 
     name: str
@@ -142,6 +146,7 @@ class ResultModel:
     description: Description
     point: str | None
     bits: int | None = None
+    engine: str = ""
 
     @property
     def version(self) -> str:
@@ -149,10 +154,21 @@ class ResultModel:
         return f"{hilum.__version__}+{self.bundle_sha256[:12]}"
 
     @property
+    def software(self) -> tuple[str, ...]:
+        """What a result's Software Versions say: the version, and the engine with its precision."""
+        return (self.version, self.engine) if self.engine else (self.version,)
+
+    @property
+    def identity(self) -> str:
+        """What all identifiers of results depend on: Hilum, bundle, engine and precision, whose numbers differ."""
+        return "\0".join((hilum.__version__, self.bundle_sha256, self.engine))
+
+    @property
     def parameters(self) -> list[str]:
         """What else must be known to repeat a result."""
         return [
             f"bundle.json SHA-256 {self.bundle_sha256}",
+            *([f"engine and precision {self.engine}"] if self.engine else []),
             f"scores {'are not calibrated' if self.description.calibration is None else 'are calibrated'}",
             f"calls at {self.point}" if self.point else "no calls",
             *([f"films of {self.bits} bits, as was said"] if self.bits else []),
@@ -170,11 +186,12 @@ class ResultModel:
         return "" if word == NO_THRESHOLD else word
 
 
-def result_model(run: Path, point: str | None, *, bits: int | None = None) -> ResultModel:
+def result_model(run: Path, point: str | None, *, bits: int | None = None, engine: Engine | None = None) -> ResultModel:
     """What results say of the model in a folder, a bundle or an exported model alone.
 
     Args:
         bits: see ResultModel.
+        engine: what scores the films.
 
     Raises:
         BundleError: if the folder holds neither.
@@ -189,7 +206,7 @@ def result_model(run: Path, point: str | None, *, bits: int | None = None) -> Re
         if description.thresholds is None:
             raise HilumError(f"operating point must come from thresholds, and {run} has none. See: hilum calibrate")
         description.thresholds.thresholds(point)
-    return ResultModel(name, digest, description, point, bits)
+    return ResultModel(name, digest, description, point, bits, f"{engine.name} {engine.precision}" if engine else "")
 
 
 def _name(run: Path) -> str:
@@ -215,7 +232,15 @@ _ANSWERS = {
 _DIGITS = 9  # tell every float32, and fit into a decimal string
 
 
-def structured_report(header: Dataset, scored: Scored, model: ResultModel, *, now: datetime) -> Dataset:
+def structured_report(
+    header: Dataset,
+    scored: Scored,
+    model: ResultModel,
+    *,
+    now: datetime,
+    content: str = "",
+    earlier: Sequence[tuple[str, str, str]] = (),
+) -> Dataset:
     """The scores of a film in its own study: for each finding its code, score, threshold and call, and what made them.
 
     The report is partial, preliminary and not verified, and says that it is not for diagnostic use. Of a film that does
@@ -225,6 +250,8 @@ def structured_report(header: Dataset, scored: Scored, model: ResultModel, *, no
         header: of the film, with its identifiers.
         scored: the film's scores, or why it does not fit.
         now: the time of the report; its identifiers do not depend on it.
+        content: what tells the film from an earlier one of the same identifier; see hilum.pacs.queue.
+        earlier: study, series and identifier of the reports that this one replaces.
 
     Raises:
         ValueError: if the film fits and has no scores.
@@ -236,27 +263,27 @@ def structured_report(header: Dataset, scored: Scored, model: ResultModel, *, no
         raise ValueError("scored must have scores, got none")
     film = blank_subject(header)
     instance = str(header.SOPInstanceUID)
-    about = (instance, model.bundle_sha256, model.point or "", *variant(model, scored.forced))
+    about = (instance, model.identity, model.point or "", *variant(model, scored.forced, content))
     if scored.scores is None or not scored.analysed:
         groups = [_not_analysed(film, scored.fit, model, about)]
-        uid = not_analysed_uid(instance, model)
+        uid = not_analysed_uid(instance, model, content=content)
         said = [f"Not analysed: {scored.fit}. No finding was looked for."]
     else:
         groups = [
             _group(film, finding, float(score), model, about)
             for finding, score in zip(model.description.findings, scored.scores, strict=True)
         ]
-        uid = report_uid(instance, model, forced=scored.forced)
+        uid = report_uid(instance, model, forced=scored.forced, content=content)
         said = [_forced_words(scored)] if scored.forced else []
     if model.description.learned_from:
         said.append(f"The model was {model.description.learned_from}.")
     device = sr.DeviceObserverIdentifyingAttributes(
-        uid=derived_uid("device", model.bundle_sha256),
+        uid=derived_uid("device", model.identity),
         name=model.name,
         manufacturer_name="Hilum",
         model_name=model.name,
     )
-    content = sr.MeasurementReport(
+    body = sr.MeasurementReport(
         observation_context=sr.ObservationContext(
             observer_device_context=sr.ObserverContext(codes.DCM.Device, device),
         ),
@@ -265,13 +292,13 @@ def structured_report(header: Dataset, scored: Scored, model: ResultModel, *, no
         title=codes.DCM.ImagingMeasurementReport,
     )
     if not scored.fits:
-        content[0].ContentSequence.append(sr.TextContentItem(_FIT, scored.fit, RelationshipTypeValues.CONTAINS))
+        body[0].ContentSequence.append(sr.TextContentItem(_FIT, scored.fit, RelationshipTypeValues.CONTAINS))
     for words in (*said, hilum.DISCLAIMER):
-        content[0].ContentSequence.append(sr.TextContentItem(codes.DCM.Comment, words, RelationshipTypeValues.CONTAINS))
+        body[0].ContentSequence.append(sr.TextContentItem(codes.DCM.Comment, words, RelationshipTypeValues.CONTAINS))
     report = sr.Comprehensive3DSR(
         evidence=[film],
-        content=content[0],
-        series_instance_uid=derived_uid("sr series", str(header.StudyInstanceUID), model.bundle_sha256),
+        content=body[0],
+        series_instance_uid=derived_uid("sr series", str(header.StudyInstanceUID), model.identity),
         series_number=REPORT_SERIES_NUMBER,
         sop_instance_uid=uid,
         instance_number=1,
@@ -281,7 +308,7 @@ def structured_report(header: Dataset, scored: Scored, model: ResultModel, *, no
         is_verified=False,
         series_description=REPORT_SERIES,
         manufacturer_model_name=model.name,
-        software_versions=model.version,
+        software_versions=[*model.software],
         device_serial_number=model.bundle_sha256[:16],
         content_date=now.date(),
         content_time=now.time().replace(microsecond=0),
@@ -289,22 +316,37 @@ def structured_report(header: Dataset, scored: Scored, model: ResultModel, *, no
         series_time=now.time().replace(microsecond=0),
     )
     take_over(report, header)
+    if earlier:
+        report.PredecessorDocumentsSequence = [_predecessor(*one, report.SOPClassUID) for one in earlier]
     return report
 
 
-def report_uid(film: str, model: ResultModel, *, forced: bool = False) -> str:
+def _predecessor(study: str, series: str, report: str, kind: str) -> Dataset:
+    """A report that another one replaces, as it is referred to."""
+    instance, of_series, of_study = Dataset(), Dataset(), Dataset()
+    instance.ReferencedSOPClassUID, instance.ReferencedSOPInstanceUID = kind, report
+    of_series.SeriesInstanceUID, of_series.ReferencedSOPSequence = series, [instance]
+    of_study.StudyInstanceUID, of_study.ReferencedSeriesSequence = study, [of_series]
+    return of_study
+
+
+def report_uid(film: str, model: ResultModel, *, forced: bool = False, content: str = "") -> str:
     """The identifier of the report that a model makes of a film, by the film's own."""
-    return derived_uid("sr", film, model.bundle_sha256, model.point or "", *variant(model, forced))
+    return derived_uid("sr", film, model.identity, model.point or "", *variant(model, forced, content))
 
 
-def not_analysed_uid(film: str, model: ResultModel) -> str:
+def not_analysed_uid(film: str, model: ResultModel, *, content: str = "") -> str:
     """The identifier of the report that says that a film was not analysed, by the film's own."""
-    return derived_uid("sr not analysed", film, model.bundle_sha256, *variant(model, False))
+    return derived_uid("sr not analysed", film, model.identity, *variant(model, False, content))
 
 
-def variant(model: ResultModel, forced: bool) -> list[str]:
-    """What else makes a result another one; nothing for most, whose identifiers stay what they were."""
-    return [*([f"bits {model.bits}"] if model.bits else []), *(["forced"] if forced else [])]
+def variant(model: ResultModel, forced: bool, content: str = "") -> list[str]:
+    """What else makes a result another one; nothing for most."""
+    return [
+        *([f"bits {model.bits}"] if model.bits else []),
+        *(["forced"] if forced else []),
+        *([f"content {content}"] if content else []),
+    ]
 
 
 def _forced_words(scored: Scored) -> str:
@@ -403,7 +445,9 @@ _LINE = 26
 _COLUMNS = (0, 300, 470, 640)
 
 
-def secondary_capture(header: Dataset, scored: Scored, model: ResultModel, *, now: datetime, top: int = 3) -> Dataset:
+def secondary_capture(
+    header: Dataset, scored: Scored, model: ResultModel, *, now: datetime, top: int = 3, content: str = ""
+) -> Dataset:
     """The picture of a result in the film's own study.
 
     Args:
@@ -411,6 +455,7 @@ def secondary_capture(header: Dataset, scored: Scored, model: ResultModel, *, no
         scored: the film's scores and class maps.
         now: the time of the picture; its identifiers do not depend on it.
         top: for how many findings a heatmap is shown, from the highest score on.
+        content: see structured_report.
 
     Raises:
         ValueError: if the film has no scores.
@@ -422,15 +467,15 @@ def secondary_capture(header: Dataset, scored: Scored, model: ResultModel, *, no
         bits_allocated=8,
         coordinate_system="PATIENT",
         study_instance_uid=str(header.StudyInstanceUID),
-        series_instance_uid=derived_uid("sc series", str(header.StudyInstanceUID), model.bundle_sha256),
+        series_instance_uid=derived_uid("sc series", str(header.StudyInstanceUID), model.identity),
         series_number=CAPTURE_SERIES_NUMBER,
-        sop_instance_uid=capture_uid(str(header.SOPInstanceUID), model, top, forced=scored.forced),
+        sop_instance_uid=capture_uid(str(header.SOPInstanceUID), model, top, forced=scored.forced, content=content),
         instance_number=1,
         manufacturer="Hilum",
         patient_orientation=("L", "F"),  # the constructor asks for one; a page has none, see below
         series_description=CAPTURE_SERIES,
         manufacturer_model_name=model.name,
-        software_versions=model.version,
+        software_versions=[*model.software],
         content_date=now.date(),
         content_time=now.time().replace(microsecond=0),
     )
@@ -442,7 +487,9 @@ def secondary_capture(header: Dataset, scored: Scored, model: ResultModel, *, no
     capture.ImageType = ["DERIVED", "SECONDARY"]
     learned = f" Model {model.description.learned_from}." if model.description.learned_from else ""
     forced = f" {_forced_words(scored)}" if scored.forced else ""
-    capture.DerivationDescription = f"{model.name} {model.version}.{learned}{forced} {hilum.DISCLAIMER}"[:1024]
+    capture.DerivationDescription = f"{model.name} {', '.join(model.software)}.{learned}{forced} {hilum.DISCLAIMER}"[
+        :1024
+    ]
     source = Dataset()
     source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID = header.SOPClassUID, header.SOPInstanceUID
     capture.SourceImageSequence = [source]
@@ -454,9 +501,9 @@ def secondary_capture(header: Dataset, scored: Scored, model: ResultModel, *, no
     return capture
 
 
-def capture_uid(film: str, model: ResultModel, top: int, *, forced: bool = False) -> str:
+def capture_uid(film: str, model: ResultModel, top: int, *, forced: bool = False, content: str = "") -> str:
     """The identifier of the picture that a model makes of a film, by the film's own."""
-    return derived_uid("sc", film, model.bundle_sha256, model.point or "", str(top), *variant(model, forced))
+    return derived_uid("sc", film, model.identity, model.point or "", str(top), *variant(model, forced, content))
 
 
 def result_picture(scored: Scored, model: ResultModel, *, top: int = 3) -> Picture:
@@ -492,7 +539,8 @@ def result_picture(scored: Scored, model: ResultModel, *, top: int = 3) -> Pictu
         limit = "" if threshold is None else f"{threshold.value:.3f}"
         answer = model.call(findings[k], float(scored.scores[k]))
         table.append((_cut(drawn(findings[k]), draw, font), f"{scored.scores[k]:.3f}", limit, answer))
-    made_by = f"{model.name} {model.version}. Heatmaps show where the network's evidence lies, not where a finding is."
+    software = ", ".join(model.software)
+    made_by = f"{model.name} {software}. Heatmaps show where the network's evidence lies, not where a finding is."
     for line in [*table, (made_by,)]:
         for x, words in zip(_COLUMNS, line, strict=False):
             draw.text((_MARGIN + x, y), words, fill="white", font=font)
@@ -511,10 +559,22 @@ def _cut(words: str, draw: ImageDraw.ImageDraw, font: Font, width: int = _COLUMN
     return words
 
 
-def result_objects(path: Path, scored: Scored, model: ResultModel, *, now: datetime, top: int = 3) -> list[Dataset]:
+def result_objects(
+    path: Path,
+    scored: Scored,
+    model: ResultModel,
+    *,
+    now: datetime,
+    top: int = 3,
+    content: str = "",
+    earlier: Sequence[tuple[str, str, str]] = (),
+) -> list[Dataset]:
     """A structured report and a picture for a film; for one that does not fit the model, a report that says so.
 
     A result of Hilum's own that comes back as a film has none.
+
+    Args:
+        content, earlier: see structured_report.
 
     Raises:
         ValueError: if the film fits and has no scores.
@@ -527,10 +587,10 @@ def result_objects(path: Path, scored: Scored, model: ResultModel, *, now: datet
     header = read_header(path)
     try:
         with quiet_dicom():
-            report = structured_report(header, scored, model, now=now)
+            report = structured_report(header, scored, model, now=now, content=content, earlier=earlier)
             if not scored.analysed:
                 return [report]
-            return [report, secondary_capture(header, scored, model, now=now, top=top)]
+            return [report, secondary_capture(header, scored, model, now=now, top=top, content=content)]
     except Exception as error:  # a header may hold anything
         raise _unfit_header(path, error) from error
 

@@ -1,160 +1,243 @@
-"""The node as a service: receiver, scorer and sender, started and stopped together; health and metrics over HTTP."""
+"""The node as a service: receiver, scorer and senders, started and stopped together, and what an operator asks it."""
 
 import fcntl
-import json
 import logging
 import os
 import signal
+import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from pynetdicom import _config as pynetdicom_config
 
 from hilum.errors import HilumError
 from hilum.messages import log_own_words
-from hilum.model.engines import Engine, open_engine, state_bits
-from hilum.pacs.config import NodeConfig
+from hilum.model.engines import Engine
+from hilum.pacs.config import BusyError, NodeConfig, load_config
+from hilum.pacs.models import Loaded, Models
 from hilum.pacs.queue import DATABASE, WAITING, Places, Queue, Reason
 from hilum.pacs.receive import Receiver
-from hilum.pacs.results import ResultModel, result_model
+from hilum.pacs.results import ResultModel
 from hilum.pacs.send import Sender
-from hilum.pacs.work import Scorer
-
-Facts = dict[str, int | float]
-
-_ABOUT = {
-    "films_waiting": "Films that are not scored yet",
-    "films_scored": "Films that were scored",
-    "films_unfit": "Films that were not analysed: no frontal chest films of adults, or unlike the training films",
-    "films_failed": "Films without result: they cannot be read",
-    "results_waiting": "Results that are not with the PACS yet",
-    "results_sent": "Results that the PACS took",
-    "received": "Films received since the start",
-    "refused": "Films refused since the start",
-    "oldest_waiting_s": "Seconds that the oldest waiting film has waited",
-    "most_tries": "Tries of the waiting result that was tried most; above 0 the PACS is away",
-    "free_mb": "Free disk in MiB",
-    "receiver_alive": "1 if films are received",
-    "worker_alive": "1 if films are scored",
-    "sender_alive": "1 if results are sent",
-}
-
-
-def metrics(facts: Facts) -> str:
-    """Facts in Prometheus's text format."""
-    lines = []
-    for name, value in facts.items():
-        lines += [f"# HELP hilum_node_{name} {_ABOUT[name]}", f"# TYPE hilum_node_{name} gauge"]
-        lines.append(f"hilum_node_{name} {value:g}")
-    return "\n".join(lines) + "\n"
-
-
-def is_healthy(facts: Facts) -> bool:
-    """Whether all parts work."""
-    return all(value == 1 for name, value in facts.items() if name.endswith("_alive"))
-
-
-class Watch:
-    """Answers GET /health (200, or 503 if a part has ended) and GET /metrics.
-
-    Raises:
-        HilumError: if the port is taken.
-    """
-
-    def __init__(self, port: int, facts: Callable[[], Facts]):
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                now = facts()
-                match self.path:
-                    case "/health":
-                        body, kind = json.dumps({"healthy": is_healthy(now), **now}), "application/json"
-                        status = 200 if is_healthy(now) else 503
-                    case "/metrics":
-                        body, kind, status = metrics(now), "text/plain; version=0.0.4", 200
-                    case _:
-                        body, kind, status = "see /health and /metrics\n", "text/plain", 404
-                self.send_response(status)
-                self.send_header("Content-Type", kind)
-                self.end_headers()
-                self.wfile.write(body.encode())
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Say nothing: who asks how it is, is not worth a line."""
-
-        try:
-            self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        except OSError as error:
-            raise HilumError(f"watch.port must be free, got {port}: {error.strerror}") from None
-        self._thread = threading.Thread(target=self._server.serve_forever, name="watch", daemon=True)
-
-    def start(self) -> None:
-        """Answer."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Answer no more."""
-        self._server.shutdown()
-        self._server.server_close()
-
+from hilum.pacs.watch import Counted, Facts, Health, Watch, problems
+from hilum.pacs.work import Loop, Scorer
 
 _LOG = logging.getLogger("hilum.node")
+_LOCK = "lock"
 
 
 class Node:
     """A node that is ready to start.
 
     Args:
-        engine: what scores; the configuration's own if None.
-        model: what results say of it; likewise.
+        engine: what scores, and `model`, what results say of it, instead of the configuration's own; for tests.
+        path: of the configuration, which a reload reads again; without it nothing is reloaded.
 
     Raises:
         HilumError: if the model, the folder or a port cannot be used, or another node uses the folder.
     """
 
-    def __init__(self, config: NodeConfig, *, engine: Engine | None = None, model: ResultModel | None = None):
+    def __init__(
+        self,
+        config: NodeConfig,
+        *,
+        engine: Engine | None = None,
+        model: ResultModel | None = None,
+        path: Path | None = None,
+    ):
+        self._config, self._path = config, path
         self._places = Places(config.store.folder)
         self._lock = _only_one(config.store.folder)
         self._queue = Queue(config.store.folder)
-        self._places.tidy(self._queue.films_of(WAITING), self._queue.results_of(WAITING))
-        asked = config.model
-        used = engine or state_bits(open_engine(asked.run, engine=asked.engine), asked.bits)
-        said = model or result_model(asked.run, asked.operating_point, bits=asked.bits)
+        self._places.tidy(self._queue.kept_files(), self._queue.results_of(WAITING))
+        for target in sorted(self._queue.adopt([one.name for one in config.send])):
+            _LOG.warning(
+                "results wait for %s, which is no [send] any more: hilum node forget --target %s", target, target
+            )
+        self._models = Models(self._places.models)
+        if engine is not None and model is not None:
+            asked = config.model
+            loaded = Loaded("given", engine, model, asked.heatmaps, asked.force)
+            self._models.use(tuple(config.route), dict.fromkeys(config.models(), loaded))
+        else:
+            for words in self._models.load(config):
+                _LOG.info("model %s", words)
         self._receiver = Receiver(config.receive, config.store, self._places, self._queue)
-        self._worker = Scorer(
-            used, said, config.store, self._places, self._queue, heatmaps=asked.heatmaps, force=asked.force
-        )
-        self._sender = Sender(config.send, self._places, self._queue, caller=config.receive.ae_title)
-        self._watch = None if config.watch is None else Watch(config.watch.port, self.facts)
+        self._worker = Scorer(self._models, config.store, config.send, self._places, self._queue)
+        self._senders = [
+            Sender(
+                one,
+                self._places,
+                self._queue,
+                caller=config.receive.ae_title,
+                keep=config.store.keep_sent_days > 0,
+            )
+            for one in config.send
+        ]
+        self._operator = Operator(self)
+        self._watch = None if config.watch is None else Watch(config.watch, self.health)
+        self._begun = time.time()
+
+    @property
+    def queue(self) -> Queue:
+        """The node's queue."""
+        return self._queue
 
     def facts(self) -> Facts:
-        """How the node is."""
+        """How the node is, in numbers."""
+        senders_alive = all(sender.alive for sender in self._senders)
         return {
             **stored_facts(self._queue, self._places),
             "received": self._receiver.received,
             "refused": self._receiver.refused,
+            "set_aside": self._receiver.aside,
+            "scoring_s": self._worker.scored_s,
             "receiver_alive": int(self._receiver.alive),
             "worker_alive": int(self._worker.alive),
-            "sender_alive": int(self._sender.alive),
+            "sender_alive": int(senders_alive),
         }
+
+    def health(self) -> Health:
+        """How the node is: numbers, counts by reason, models, and what is wrong in words."""
+        facts, now = self.facts(), time.time()
+        away = {
+            sender.target: now - sender.failing_since for sender in self._senders if sender.failing_since is not None
+        }
+        watch = self._config.watch
+        wrong = problems(
+            facts,
+            away=away,
+            no_space_since=self._receiver.no_space_since,
+            worker_failed=self._worker.failed,
+            worker_silent_s=time.monotonic() - self._worker.last_step,
+            store=self._config.store,
+            watch=watch,
+            now=now,
+        )
+        waits = self._queue.waiting_by_target()
+        counted = [
+            Counted("turned_away", {"reason": why}, count) for why, count in sorted(self._receiver.turned_away.items())
+        ]
+        counted += [
+            Counted("films_refused", {"reason": why, "sender": sender}, count)
+            for (why, sender), count in sorted(self._receiver.refusals.items())
+        ]
+        counted += [
+            Counted("films_with_reason", {"state": state, "reason": why, "sender": sender}, count)
+            for (state, why, sender), count in sorted(self._worker.reasons.items())
+        ]
+        for sender in self._senders:
+            labels = {"target": sender.target}
+            counted += [
+                Counted("target_results_waiting", labels, waits.get(sender.target, 0)),
+                Counted("target_away_s", labels, away.get(sender.target, 0.0)),
+                Counted("target_sent", labels, sender.taken),
+            ]
+            counted += [
+                Counted("target_failures", {**labels, "kind": kind}, count)
+                for kind, count in sorted(sender.failures.items())
+            ]
+        models = {
+            route: {"name": one.name, "version": one.results.version, "engine": one.engine.name}
+            | {"precision": one.engine.precision}
+            for route, one in self._models.loaded.items()
+        }
+        counted += [Counted("model", {"route": route, **model}, 1) for route, model in models.items()]
+        ready = self._receiver.alive and facts["free_mb"] >= self._config.store.keep_free_mb
+        ready = ready and facts["films_waiting"] < self._config.store.most_waiting
+        return Health(facts, counted, models, wrong, ready)
+
+    def reload(self, to: dict[str, str] | None = None) -> list[str]:
+        """Read the configuration's models again and switch to them; what changed, in words. Scoring goes on meanwhile.
+
+        Args:
+            to: see Models.load.
+
+        Raises:
+            HilumError: if anything is wrong with any of them; then all stay what they were.
+        """
+        if self._path is None:
+            raise HilumError(
+                "node must have been started from a file to read its models again. Start it: hilum node run"
+            )
+        config = load_config(self._path)
+        said = self._models.load(config, to=to)
+        running, new = (one.model_dump(exclude={"model", "route"}) for one in (self._config, config))
+        changed = [section for section in new if new[section] != running[section]]
+        if changed:
+            said.append(f"changes of {', '.join(changed)} wait for a restart")
+        return said
 
     def start(self) -> None:
         """Start all parts."""
-        for part in (self._worker, self._sender, self._receiver, self._watch):
+        for part in (self._worker, *self._senders, self._operator, self._receiver, self._watch):
             if part is not None:
                 part.start()
 
     def stop(self) -> None:
         """Stop all parts; what is under way is finished, what waits is kept."""
-        for part in (self._receiver, self._watch, self._worker, self._sender):
+        for part in (self._receiver, self._watch, self._operator, self._worker, *self._senders):
             if part is not None:
                 part.stop()
         self._queue.close()
         self._lock.close()
+
+
+class Operator(Loop):
+    """Does what `hilum node reload` asks for through the queue."""
+
+    def __init__(self, node: Node):
+        super().__init__("operator")
+        self._node = node
+
+    def step(self) -> int:
+        """Do what was asked for first, if anything was."""
+        asked = self._node.queue.requested()
+        if asked is None:
+            return 0
+        try:
+            to = asked.what.get("to")
+            words = "; ".join(self._node.reload(None if to is None else dict(to)))
+        except Exception as error:  # whatever it is, the models stay, and the operator is told
+            said = str(error) if isinstance(error, HilumError) else type(error).__name__
+            _LOG.error("reload refused, all models stay: %s", said)
+            self._node.queue.answer(asked.number, well=False, words=said, now=time.time())
+            return 1
+        _LOG.info("reloaded: %s", words)
+        self._node.queue.answer(asked.number, well=True, words=words, now=time.time())
+        return 1
+
+
+class Reloaded(NamedTuple):
+    """What a node answered to a reload."""
+
+    well: bool
+    words: str
+
+
+def ask_reload(config: NodeConfig, to: dict[str, str] | None, *, timeout_s: float = 300) -> Reloaded:
+    """Have the node of a configuration reload its models; if none runs, only note what to go back to.
+
+    Raises:
+        HilumError: if there is no node's folder, a name is unknown, or the node does not answer in time.
+    """
+    folder = config.store.folder
+    if not is_running(folder):
+        words = Models(Places(folder).models).load(config, to=to)
+        return Reloaded(True, "; ".join([*words, "no node runs: these are for its next start"]))
+    with queue_of(folder) as queue:
+        number = queue.request({"to": to}, now=time.time())
+        end = time.monotonic() + timeout_s
+        while time.monotonic() < end:
+            answer = queue.answered(number)
+            if answer is not None:
+                return Reloaded(*answer)
+            time.sleep(0.1)
+    raise HilumError(f"node must answer within {timeout_s:.0f} s, got nothing. Look at its log")
 
 
 def stored_facts(queue: Queue, places: Places) -> Facts:
@@ -173,7 +256,7 @@ def read_facts(folder: Path) -> Facts:
     Raises:
         HilumError: if there is no node's folder.
     """
-    with _queue_of(folder) as queue:
+    with queue_of(folder) as queue:
         return stored_facts(queue, Places(folder))
 
 
@@ -183,46 +266,93 @@ def read_reasons(folder: Path, *, most: int = 20) -> list[Reason]:
     Raises:
         HilumError: if there is no node's folder.
     """
-    with _queue_of(folder) as queue:
+    with queue_of(folder) as queue:
         return queue.reasons(most=most)
 
 
 @contextmanager
-def _queue_of(folder: Path) -> Iterator[Queue]:
+def queue_of(folder: Path) -> Iterator[Queue]:
+    """The queue of a node, whether it runs or not.
+
+    Raises:
+        HilumError: if there is no node's folder, or its queue is of another format.
+    """
     if not (folder / DATABASE).is_file():
         raise HilumError(f"store.folder must be a node's, but there is no {folder / DATABASE}. Was the node started?")
-    queue = Queue(folder)
+    queue = Queue(folder, upgrade=False)
     try:
         yield queue
     finally:
         queue.close()
 
 
-def run_node(config: NodeConfig, *, engine: Engine | None = None, model: ResultModel | None = None) -> None:
-    """Run a node until SIGTERM or Ctrl-C, and end the process."""
-    log_own_words("%(asctime)s %(levelname)s %(message)s")
+def notify(words: str) -> None:
+    """Tell systemd how the process is; nothing happens where it does not ask (`Type=notify`).
+
+    Source: sd_notify(3), "Standalone Implementations".
+    """
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as line:
+        line.connect("\0" + address[1:] if address.startswith("@") else address)
+        line.sendall(words.encode())
+
+
+def run_node(
+    config: NodeConfig, *, engine: Engine | None = None, model: ResultModel | None = None, path: Path | None = None
+) -> None:
+    """Run a node until SIGTERM or Ctrl-C, and end the process. SIGHUP reloads the models."""
+    log_own_words("%(asctime)s %(levelname)s %(message)s", as_json=config.log.form == "json")
     pynetdicom_config.LOG_HANDLER_LEVEL = "none"
     # a byte in a pipe waits until it is read; an event that a handler sets was missed while threads started
     asked, ask = os.pipe()
     os.set_blocking(ask, False)
     signal.set_wakeup_fd(ask)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
-    node = Node(config, engine=engine, model=model)
+    node = Node(config, engine=engine, model=model, path=path)
     node.start()
     _LOG.info("the node listens. Research software, not a medical device")
-    os.read(asked, 1)
+    notify("READY=1")
+    watchdog = threading.Thread(target=_watchdog, args=(node,), name="watchdog", daemon=True)
+    watchdog.start()
+    while os.read(asked, 1)[0] == signal.SIGHUP:
+        node.queue.request({"to": None}, now=time.time())
+    notify("STOPPING=1")
     node.stop()
     _LOG.info("the node has stopped")
     logging.shutdown()
     os._exit(0)  # pynetdicom's threads for connections that broke may live on, and Python would wait for them for ever
 
 
+def _watchdog(node: Node) -> None:
+    """Tell systemd that the node lives, for as long as all its threads do."""
+    microseconds = int(os.environ.get("WATCHDOG_USEC", "0") or 0)
+    while microseconds:
+        facts = node.facts()
+        if all(value for name, value in facts.items() if name.endswith("_alive")):
+            notify("WATCHDOG=1")
+        time.sleep(microseconds / 2e6)
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a node uses a folder."""
+    if not (folder / _LOCK).is_file():
+        return False
+    with (folder / _LOCK).open("r+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
 def _only_one(folder: Path) -> IO[str]:
-    lock = (folder / "lock").open("w")
+    lock = (folder / _LOCK).open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         lock.close()
-        raise HilumError(f"store.folder must be one node's alone, but another node uses {folder}") from None
+        raise BusyError(f"store.folder must be one node's alone, but another node uses {folder}") from None
     return lock

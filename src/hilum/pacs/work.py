@@ -5,19 +5,26 @@ import sqlite3
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from itertools import groupby
+
+from pydicom import dcmread
 
 from hilum.errors import ImageError
-from hilum.model.engines import Engine
-from hilum.pacs.config import Store
-from hilum.pacs.queue import FAILED, SCORED, UNFIT, Places, Queue, WaitingFilm, write_safely
-from hilum.pacs.results import ResultModel, encoded, result_objects
-from hilum.predict.scoring import score_files
+from hilum.messages import quiet_dicom
+from hilum.pacs.config import Dimse, Store, Stow
+from hilum.pacs.models import Loaded, Models
+from hilum.pacs.queue import FAILED, SCORED, UNFIT, MadeResult, Places, Queue, WaitingFilm, write_safely
+from hilum.pacs.results import encoded, result_objects
+from hilum.predict.scoring import Scored, score_files
 
 _LOG = logging.getLogger("hilum.node")
 _PAUSE_S, _PAUSE_AFTER_FAILURE_S = 0.5, 5
 _LONGEST_STEP_S = 60
+_AT_A_TIME = 32
+_HOUR_S, _DAY_S = 3600, 86400
 
 
 class Loop(ABC):
@@ -29,6 +36,8 @@ class Loop(ABC):
 
     def __init__(self, name: str):
         self._ended = threading.Event()
+        self.last_step = time.monotonic()
+        self.failed: str = ""  # how the last step failed; empty if it did not
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     @abstractmethod
@@ -51,10 +60,14 @@ class Loop(ABC):
 
     def _run(self) -> None:
         while not self._ended.is_set():
+            self.last_step = time.monotonic()
             try:
-                if not self.step():
+                done = self.step()
+                self.failed = ""
+                if not done:
                     self._ended.wait(_PAUSE_S)
             except Exception as error:  # a full disk, say: what was not finished is done again
+                self.failed = type(error).__name__
                 _LOG.error("the %s met %s and goes on", self._thread.name, type(error).__name__)
                 self._ended.wait(_PAUSE_AFTER_FAILURE_S)
 
@@ -63,75 +76,174 @@ _AT_A_TIME = 16
 _HOUR_S = 3600
 
 
+def why_in_a_log(state: str, why: str) -> str:
+    """The reason of a film's state without what its header holds: of a sentence, what comes before the value."""
+    if state == FAILED:
+        return why.partition(", got ")[0].partition(" in 'film'")[0]
+    return why.partition(":")[0]
+
+
 class Scorer(Loop):
-    """One thread that scores films, study by study.
+    """One thread that scores complete studies, in batches: while films are in the network, others are decoded.
+
+    A film whose first try ended the process goes alone after that, so that none is given up for another's sake.
 
     Args:
-        heatmaps: how many are in a picture.
-        force: whether films that do not fit the model are scored too.
+        models: which model scores which film.
+        targets: where results go.
         clock: seconds; given by tests.
     """
 
     def __init__(
         self,
-        engine: Engine,
-        model: ResultModel,
+        models: Models,
         store: Store,
+        targets: Sequence[Dimse | Stow],
         places: Places,
         queue: Queue,
         *,
-        heatmaps: int = 3,
-        force: bool = False,
         clock: Callable[[], float] = time.time,
     ):
         super().__init__("worker")
-        self._engine, self._model, self._store = engine, model, store
-        self._heatmaps, self._force = heatmaps, force
+        self._models, self._store, self._targets = models, store, targets
         self._places, self._queue, self._clock = places, queue, clock
-        self._forgot = 0.0
+        self._tidied = 0.0
+        self.reasons: Counter[tuple[str, str, str]] = Counter()  # films by state, reason and sender
+        self.scored_s = 0.0
 
     def step(self) -> int:
         """Score what is ready; how many films that were. Once an hour, forget what was done long ago.
 
         Nothing is scored while less than half of the disk's reserve is free: results could take the rest.
         """
-        if self._clock() - self._forgot > _HOUR_S:
-            self._forgot = self._clock()
-            self._queue.forget(before=self._forgot - self._store.keep_days * 24 * _HOUR_S)
+        if abs(self._clock() - self._tidied) > _HOUR_S:
+            self._tidied = self._clock()
+            self._tidy(self._tidied)
+        if self._places.free_mb() < self._store.keep_free_mb * 1.5:
+            self._free_space()
         if self._places.free_mb() < self._store.keep_free_mb / 2:
             return 0
         ready = self._queue.ready(quiet_s=self._store.quiet_s, now=self._clock(), most=_AT_A_TIME)
-        for film in ready:
+        if ready and ready[0].tries:
+            ready = ready[:1]
+        ready = [film for film in ready if film.tries == ready[0].tries]
+        chosen = [(film, self._model_of(film)) for film in ready]
+        for _, group in groupby(chosen, key=lambda pair: id(pair[1])):
+            pairs = list(group)
             if self._ended.is_set():
                 break
-            if self._queue.try_film(film):
-                try:
-                    self._score(film)
-                except (OSError, sqlite3.Error):
-                    self._queue.put_back(film)
-                    raise
-            else:
-                _LOG.error("film %d is given up: it ended the process again and again", film.number)
-                self._places.film(film.film).unlink(missing_ok=True)
+            self._score([film for film, _ in pairs], pairs[0][1])
         return len(ready)
 
-    def _score(self, film: WaitingFilm) -> None:
-        path = self._places.film(film.film)
+    def _model_of(self, film: WaitingFilm) -> Loaded:
+        station = study = ""
+        if self._models.by_header:
+            try:
+                with quiet_dicom():
+                    header = dcmread(
+                        self._places.film(film.file),
+                        stop_before_pixels=True,
+                        specific_tags=["StationName", "StudyDescription"],
+                    )
+                    station, study = (str(header.get(name) or "") for name in ("StationName", "StudyDescription"))
+            except Exception:  # pydicom fails on hostile bytes with whatever exception comes handy
+                pass  # then the film cannot be scored either, and its error says why
+        return self._models.choose(calling=film.sender, station=station, study=study)
+
+    def _score(self, films: list[WaitingFilm], model: Loaded) -> None:
+        begun = time.monotonic()
+        tried = self._queue.try_films(films)
+        for film in films:
+            if film not in tried:
+                self._end(film, FAILED, why="ended the process or the worker", count=False)
+        left = list(tried)
+        paths = [self._places.film(film.file) for film in tried]
         try:
-            (scored,) = score_files(self._engine, [path], batch=1, force=self._force)
+            batch = 1 if len(paths) == 1 else model.engine.batch
+            for scored in score_files(model.engine, paths, batch=batch, force=model.force):
+                self._finish(left[0], scored, model)
+                left.pop(0)
+                self.last_step = time.monotonic()
+        except (OSError, sqlite3.Error):
+            for film in left:
+                self._queue.put_back(film)
+            raise
+        finally:
+            self.scored_s += time.monotonic() - begun
+
+    def _finish(self, film: WaitingFilm, scored: Scored, model: Loaded) -> None:
+        path = scored.path
+        try:
             if scored.error:
                 raise ImageError(scored.error)
-            objects = result_objects(path, scored, self._model, now=datetime.now(), top=self._heatmaps)
-            contents = {str(result.SOPInstanceUID): encoded(result, path) for result in objects}
+            objects = result_objects(
+                path,
+                scored,
+                model.results,
+                now=datetime.now(),
+                top=model.heatmaps,
+                content=film.content,
+                earlier=self._queue.earlier_reports(film) if film.content else (),
+            )
+            contents = [(one, encoded(one, path)) for one in objects]
         except ImageError as error:
-            self._end(film, FAILED, why=str(error).replace(str(path), "film"))
+            self._end(film, FAILED, why=str(error).replace(str(path), "film"), model=model.name)
             return
-        for result, content in contents.items():
-            write_safely(self._places.result(result), content)
+        made = []
+        for one, content in contents:
+            kind = "SR" if one.Modality == "SR" else "SC"
+            targets = [to.name for to in self._targets if (to.sr != "none" if kind == "SR" else to.sc)]
+            if targets:
+                write_safely(self._places.result(str(one.SOPInstanceUID)), content)
+                made.append(MadeResult(str(one.SOPInstanceUID), kind, str(one.SeriesInstanceUID), targets))
         state = SCORED if scored.analysed else UNFIT
-        self._end(film, state, why="" if scored.fits else scored.fit, results=[*contents])
+        self._end(film, state, why="" if scored.fits else scored.fit, results=made, model=model.name)
 
-    def _end(self, film: WaitingFilm, state: str, *, why: str, results: list[str] | None = None) -> None:
-        self._queue.finish(film, state, why=why, results=results or (), now=self._clock())
-        self._places.film(film.film).unlink(missing_ok=True)
-        _LOG.info("film %d is %s%s", film.number, state, "; hilum node status says why" if why else "")
+    def _end(
+        self,
+        film: WaitingFilm,
+        state: str,
+        *,
+        why: str,
+        results: Sequence[MadeResult] = (),
+        model: str = "",
+        count: bool = True,
+    ) -> None:
+        if count and not self._queue.finish(film, state, why=why, results=results, model=model, now=self._clock()):
+            _LOG.info("film %d was forgotten or replaced while it was scored", film.number)
+        if state != FAILED:
+            self._places.film(film.file).unlink(missing_ok=True)
+        words = why_in_a_log(state, why)
+        if words:
+            self.reasons[state, words, film.sender] += 1
+            _LOG.log(
+                logging.ERROR if state == FAILED else logging.INFO,
+                "film %d is %s: %s; hilum node show %d says more",
+                film.number,
+                state,
+                words,
+                film.number,
+                extra={"film": film.film, "sender": film.sender, "state": state, "reason": words, "model": model},
+            )
+        else:
+            _LOG.info(
+                "film %d is %s",
+                film.number,
+                state,
+                extra={"film": film.film, "sender": film.sender, "state": state, "model": model},
+            )
+
+    def _tidy(self, now: float) -> None:
+        """Forget what was done long ago, and delete what was kept for long enough."""
+        self._queue.forget(before=now - self._store.keep_days * _DAY_S)
+        for file in self._queue.let_go(before=now - self._store.keep_failed_days * _DAY_S):
+            self._places.film(file).unlink(missing_ok=True)
+        for path in self._places.sent.iterdir():
+            if path.stat().st_mtime < now - self._store.keep_sent_days * _DAY_S:
+                path.unlink(missing_ok=True)
+
+    def _free_space(self) -> None:
+        """Delete what is kept for convenience alone: results that were sent, the oldest first."""
+        kept = sorted(self._places.sent.iterdir(), key=lambda path: path.stat().st_mtime)
+        for path in kept[: 1 + len(kept) // 2]:
+            path.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hilum.data.images import image_kind
 from hilum.errors import ImageError, missing_extra
+from hilum.model.engines import Engine
 from hilum.predict.scoring import Scored
 
 _MODULES = ("pydicom", "highdicom", "pynetdicom")
@@ -32,6 +33,7 @@ def results_writer(
     fhir: Path | None,
     top: int,
     bits: int | None = None,
+    engine: Engine | None = None,
 ) -> Callable[[Scored, str], Scored]:
     """What writes the results of a film by its name, and gives the film back.
 
@@ -43,6 +45,7 @@ def results_writer(
         fhir: folder for FILM.fhir.json; likewise.
         top: heatmaps in a picture.
         bits: how many bits the films' values were said to have.
+        engine: what scores the films, which results name.
 
     Raises:
         MissingExtraError: if the extra is needed and not installed.
@@ -53,7 +56,7 @@ def results_writer(
     from hilum.pacs.fhir import write_fhir
     from hilum.pacs.results import result_model
 
-    model = result_model(run, point, bits=bits)
+    model = result_model(run, point, bits=bits, engine=engine)
 
     def write(scored: Scored, film: str) -> Scored:
         if scored.error:

@@ -159,7 +159,9 @@ class Batches:
             future.set_result(Outputs(*(part[k : k + 1] for part in outputs)))
 
 
-def archive(run: Path, upload: Upload, scored: Scored, point: str | None, *, bits: int | None = None) -> bytes:
+def archive(
+    run: Path, upload: Upload, scored: Scored, point: str | None, *, engine: Engine, bits: int | None = None
+) -> bytes:
     """The objects in a zip file: result.sr.dcm and result.sc.dcm; the first alone if the film was not analysed.
 
     Raises:
@@ -175,7 +177,7 @@ def archive(run: Path, upload: Upload, scored: Scored, point: str | None, *, bit
         film = folder / "film"
         film.write_bytes(upload.content())
         try:
-            model = result_model(run, point, bits=bits)
+            model = result_model(run, point, bits=bits, engine=engine)
             made = write_results(film, scored, model, folder, film="result", now=datetime.now())
         except ImageError as error:  # it names the temporary file
             raise ImageError(str(error).replace(repr(str(film)), repr(upload.name))) from None
@@ -290,7 +292,7 @@ class Room:
         """
         scored = await self.score(upload, force=force)
         return await asyncio.get_running_loop().run_in_executor(
-            self.readers, lambda: archive(self.run, upload, scored, point, bits=self.bits)
+            self.readers, lambda: archive(self.run, upload, scored, point, engine=self.engine, bits=self.bits)
         )
 
     async def _described(self, scored: Scored, point: str | None, *, heatmaps: bool) -> FilmAnswer:

@@ -1,0 +1,96 @@
+"""When a node is healthy, and how it says so."""
+
+import json
+import re
+import urllib.error
+import urllib.request
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dicom_pacs import free_port
+
+from hilum.pacs.config import ConfigError, Store
+from hilum.pacs.config import Watch as WatchConfig
+from hilum.pacs.watch import METRICS, Counted, Health, Watch, metrics, problems
+
+DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
+FACTS: dict[str, int | float] = {"films_waiting": 0, "free_mb": 5000.0, "worker_alive": 1, "sender_alive": 1}
+WELL: dict[str, Any] = {
+    **{"away": {}, "no_space_since": None, "worker_failed": "", "worker_silent_s": 1.0},
+    **{"store": Store(folder=Path("node")), "watch": WatchConfig(port=1), "now": 10_000.0},
+}
+HEALTH = Health(FACTS, [Counted("films_refused", {"reason": 'a"b', "sender": "X"}, 2)], {}, [], True)
+
+
+@pytest.mark.parametrize(
+    ("facts", "state", "words"),
+    [
+        ({}, {}, ""),
+        ({"worker_alive": 0}, {}, "the worker has ended"),
+        ({}, {"away": {"archive": 899.0}}, ""),
+        ({}, {"away": {"archive": 901.0}}, "archive has taken nothing for 901 s"),
+        ({"free_mb": 1000}, {}, "films are refused: 1000 MiB are free"),
+        ({"films_waiting": 20_000}, {}, "films are refused: 20000 wait"),
+        ({}, {"no_space_since": 9_500.0}, "refused for lack of space 500 s ago"),
+        ({}, {"no_space_since": 9_000.0}, ""),
+        ({}, {"worker_failed": "OSError"}, "the worker fails: OSError"),
+        ({}, {"worker_silent_s": 700.0}, "the worker has finished nothing for 700 s"),
+    ],
+)
+def test_what_is_wrong(facts: dict[str, int], state: dict[str, Any], words: str) -> None:
+    said = problems({**FACTS, **facts}, **{**WELL, **state})
+    assert bool(said) == bool(words)
+    assert words in "".join(said)
+
+
+def test_metrics_are_prometheus_s() -> None:
+    text = metrics(HEALTH)
+    assert 'hilum_node_films_refused{reason="a\\"b",sender="X"} 2\n' in text
+    assert "# TYPE hilum_node_films_refused counter\n" in text
+    assert text.count("# TYPE hilum_node_healthy gauge\nhilum_node_healthy 1\n") == 1
+
+
+def get(url: str, token: str = "") -> tuple[int, str]:
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def test_who_has_no_token_is_told_the_status_alone(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("secret\n")
+    port, now = free_port(), [HEALTH]
+    watch = Watch(WatchConfig(port=port, token_file=tmp_path / "token"), lambda: now[0])
+    watch.start()
+    url = f"http://127.0.0.1:{port}"
+    try:
+        assert get(f"{url}/health") == (200, '{"healthy": true}')
+        assert get(f"{url}/ready") == (200, '{"ready": true}')
+        assert get(f"{url}/metrics")[0] == get(f"{url}/metrics", "other")[0] == 401
+        assert "hilum_node_healthy 1" in get(f"{url}/metrics", "secret")[1]
+        now[0] = replace(HEALTH, problems=["the disk is full"], ready=False)
+        assert get(f"{url}/health") == (503, '{"healthy": false}')
+        status, body = get(f"{url}/health", "secret")
+        assert (status, json.loads(body)["problems"]) == (503, ["the disk is full"])
+        assert get(f"{url}/ready")[0] == 503
+    finally:
+        watch.stop()
+
+
+def test_off_loopback_a_token_is_demanded(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="watch must have a token"):
+        WatchConfig(port=1, address="0.0.0.0").token()
+    monkeypatch.setenv("HILUM_WATCH_TOKEN", "secret")
+    assert WatchConfig(port=1, address="0.0.0.0").token() == "secret"
+
+
+@pytest.mark.parametrize("name", ["node_alerts.yml", "node_board.json"])
+def test_rules_and_board_ask_for_metrics_that_there_are(name: str) -> None:
+    asked = set(re.findall(r"hilum_node_\w+", (DOCS / name).read_text()))
+    assert len(asked) > 4
+    assert asked <= set(METRICS)
