@@ -88,7 +88,7 @@ def test_a_secret_in_an_address_is_refused_and_not_repeated(tmp_path: Path) -> N
 
 def test_several_targets_and_routes_have_names_that_differ(tmp_path: Path) -> None:
     text = EXAMPLE.read_text()
-    start, end = text.index("[send]"), text.index("[store]")
+    start, end = text.index("\n[send]") + 1, text.index("[store]")
     send = '[[send]]\nname = "{}"\nkind = "dimse"\nae_title = "A"\nhost = "a"\nport = 1\n'
     (tmp_path / "node.toml").write_text(text[:start] + send.format("a") + send.format("b") + text[end:])
     assert [one.name for one in load_config(tmp_path / "node.toml").send] == ["a", "b"]

@@ -6,6 +6,7 @@ import gc
 import json
 import logging
 import resource
+import shutil
 import socket
 import threading
 import time
@@ -24,10 +25,10 @@ from pynetdicom import AE
 
 from hilum.errors import HilumError
 from hilum.pacs.config import Dimse
-from hilum.pacs.queue import FAILED, SCORED, UNFIT, WAITING, Places, Queue, WaitingResult
+from hilum.pacs.queue import ASIDE, FAILED, SCORED, UNFIT, WAITING, Places, Queue, WaitingResult
 from hilum.pacs.results import fit_in, scores_of
 from hilum.pacs.send import NotSentError, Sender
-from hilum.pacs.service import Node, read_facts, read_reasons
+from hilum.pacs.service import Node, ask_reload, queue_of, read_facts, read_reasons
 
 pytestmark = [
     pytest.mark.slow,  # servers
@@ -368,3 +369,131 @@ def test_files_without_an_entry_are_deleted_at_the_start(tmp_path: Path) -> None
     assert [path.name for path in places.films.iterdir()] == ["1.2.dcm"]
     with pytest.raises(ValueError, match="uid must be"):
         places.film("../1.2")
+
+
+# other systems
+
+
+def test_what_comes_with_films_and_is_none_is_set_aside(start: Any, pacs: Pacs, tmp_path: Path) -> None:
+    node, port = start()
+    other = film(tmp_path, 1, SOPClassUID="1.2.840.10008.5.1.4.1.1.2", Modality="CT")
+    assert send([other, film(tmp_path, 2)], port) == [0, 0]
+    until(lambda: node.facts()["results_sent"] == 2)
+    facts = node.facts()
+    assert (facts["films_aside"], facts["films_scored"], facts["set_aside"]) == (1, 1, 1)
+    with queue_of(tmp_path / "node") as queue:
+        (aside,) = queue.films(ASIDE)
+    assert (aside.film, aside.why) == ("1.2.3.1", "a film is CR, DX or Secondary Capture, this is CT Image Storage")
+    assert not [*(tmp_path / "node" / "films").iterdir()]
+
+
+def test_a_film_that_comes_again_with_other_content_is_done_again(start: Any, pacs: Pacs, tmp_path: Path) -> None:
+    node, port = start()
+    assert send([film(tmp_path, 1)], port) == [0]
+    until(lambda: node.facts()["results_sent"] == 2)
+    assert send([film(tmp_path, 1, PatientName="Corrected^Name")], port) == [0]
+    until(lambda: node.facts()["results_sent"] == 4)
+    assert send([film(tmp_path, 1), film(tmp_path, 1, PatientName="Corrected^Name")], port) == [0, 0]
+    assert node.facts()["films_waiting"] == 0
+    first, second = (one for one in pacs.kept.values() if one.Modality == "SR")
+    assert (str(first.PatientName), str(second.PatientName)) == ("Planted^Name", "Corrected^Name")
+    (before,) = second.PredecessorDocumentsSequence
+    assert before.ReferencedSeriesSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID == first.SOPInstanceUID
+    assert len(pacs.kept) == 4
+
+
+def test_several_targets_each_get_what_they_take(start: Any, pacs: Pacs, tmp_path: Path) -> None:
+    """One takes Enhanced SR alone and no pictures, one is away; the third has all meanwhile."""
+    narrow = Pacs(free_port(), kinds=("1.2.840.10008.5.1.4.1.1.88.22",)).start()
+    port = free_port()
+    config = configured(tmp_path, port=port, pacs=pacs.port)
+    to = {"kind": "dimse", "ae_title": "PACS", "host": "127.0.0.1"}
+    targets = [
+        {**to, "name": "all", "port": pacs.port},
+        {**to, "name": "narrow", "port": narrow.port},
+        {**to, "name": "away", "port": free_port(), "sr": "none"},
+    ]
+    node = Node(type(config).model_validate({**config.model_dump(), "send": targets}), engine=SameScores(), model=MODEL)
+    node.start()
+    try:
+        assert send([film(tmp_path, 1)], port) == [0]
+        until(lambda: len(pacs.kept) == 2 and len(narrow.kept) == 1)
+        with queue_of(tmp_path / "node") as queue:
+            until(lambda: sum(one.tries for one in queue.results_for(1)) >= 2)
+            states = {(one.target, one.kind, one.state): one.why for one in queue.results_for(1)}
+        assert set(states) == {
+            *(("all", "SR", "sent"), ("all", "SC", "sent"), ("narrow", "SR", "sent")),
+            *(("narrow", "SC", "waiting"), ("away", "SC", "waiting")),
+        }
+        assert "Secondary Capture" in states["narrow", "SC", "waiting"]
+        assert "got no association" in states["away", "SC", "waiting"]
+        waits = {
+            one.labels["target"]: one.value for one in node.health().counted if one.name.endswith("results_waiting")
+        }
+        assert waits == {"all": 0, "narrow": 1, "away": 1}
+    finally:
+        node.stop()
+        narrow.stop()
+    (report,) = narrow.kept.values()
+    whole = next(one for one in pacs.kept.values() if one.Modality == "SR")
+    assert scores_of(report) == scores_of(whole)
+    assert report.SOPInstanceUID != whole.SOPInstanceUID
+
+
+def test_who_is_turned_away_is_counted_by_reason(start: Any, tmp_path: Path) -> None:
+    node, port = start()
+    one = [film(tmp_path, 1)]
+    send(one, port, caller="STRANGER")
+    send(one, port, called="OTHER")
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
+        line.sendall(b"\x16\x03\x01\x02\x00\x01" + bytes(64))
+        with contextlib.suppress(OSError):
+            line.recv(1)
+    entity = AE(ae_title="SENDER")
+    entity.add_requested_context("1.2.840.10008.5.1.4.1.2.2.1")  # a query
+    entity.add_requested_context("1.2.840.10008.1.1")
+    association = entity.associate("127.0.0.1", port, ae_title="HILUM")
+    association.release()
+
+    def counted() -> dict[str, Any]:
+        return {one.labels["reason"]: one.value for one in node.health().counted if one.name == "turned_away"}
+
+    wanted = {"calling_ae_title": 1, "called_ae_title": 1, "tls_unexpected": 1, "sop_class": 1}
+    until(lambda: {**counted(), **wanted} == counted())
+
+
+def test_models_of_a_running_node_are_switched_whole(pacs: Pacs, untrained_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(untrained_run, tmp_path / "model")
+    port = free_port()
+    config = configured(tmp_path, port=port, pacs=pacs.port)
+    node = Node(config, path=tmp_path / "node.toml")
+    node.start()
+
+    def software() -> set[tuple[str, ...]]:
+        return {tuple(one.SoftwareVersions) for one in pacs.kept.values()}
+
+    try:
+        first = node.health().models["main"]
+        assert (first["engine"], first["precision"]) == ("torch", "fp32")
+        send([film(tmp_path, 1)], port)
+        until(lambda: len(pacs.kept) == 2)
+        assert software() == {(first["version"], "torch fp32")}
+        weights = tmp_path / "model" / "weights.safetensors"
+        whole = weights.read_bytes()
+        weights.write_bytes(whole[:99])
+        answer = ask_reload(config, None, timeout_s=60)
+        assert not answer.well
+        assert "weights.safetensors" in answer.words
+        assert node.health().models["main"] == first
+        weights.write_bytes(whole)
+        described = json.loads((tmp_path / "model" / "bundle.json").read_text())
+        (tmp_path / "model" / "bundle.json").write_text(json.dumps({**described, "films": "others"}))
+        assert ask_reload(config, None, timeout_s=60).well
+        second = node.health().models["main"]
+        assert second["version"] != first["version"]
+        send([film(tmp_path, 3)], port)
+        until(lambda: len(software()) == 2)
+        assert ask_reload(config, {"main": first["name"]}, timeout_s=60).well
+        assert node.health().models["main"] == first
+    finally:
+        node.stop()

@@ -23,8 +23,10 @@ from dicom_pacs import Orthanc, Pacs, film, free_port, send, until, with_orthanc
 from fake_node import MODEL, SameScores, configured
 from pydicom import dcmread
 
+from hilum.pacs.check import check_node
+from hilum.pacs.queue import REFUSED
 from hilum.pacs.results import scores_of
-from hilum.pacs.service import Node
+from hilum.pacs.service import Node, queue_of
 
 pytestmark = [
     pytest.mark.slow,
@@ -107,6 +109,142 @@ def test_results_by_stow(orthanc: Orthanc, tmp_path: Path) -> None:
         "SR",
         "OT",
     }
+
+
+@with_orthanc
+def test_a_corrected_patient_s_results_stand_beside_the_earlier_ones(orthanc: Orthanc, tmp_path: Path) -> None:
+    """Orthanc keeps what it has under an identifier: results of the corrected film must have others."""
+    orthanc.start()
+    port = free_port()
+    node = Node(configured(tmp_path, port=port, pacs=orthanc.dicom), engine=SameScores(), model=MODEL)
+    node.start()
+    try:
+        for count, name in ((2, "Planted^Name"), (4, "Corrected^Name")):
+            send([film(tmp_path, 1, PatientName=name)], port)
+            until(lambda count=count: node.facts()["results_sent"] == count)  # type: ignore[misc]
+    finally:
+        node.stop()
+    reports = [one for one in map(dcmread, files(orthanc, tmp_path)) if one.Modality == "SR"]
+    (later,) = [one for one in reports if one.PatientName == "Corrected^Name"]
+    (earlier,) = [one for one in reports if one.PatientName == "Planted^Name"]
+    predecessor = later.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+    assert predecessor.ReferencedSOPInstanceUID == earlier.SOPInstanceUID
+    later.save_as(tmp_path / "later.dcm")
+    if shutil.which("dciodvfy"):
+        said = subprocess.run(["dciodvfy", tmp_path / "later.dcm"], capture_output=True, text=True, check=False)
+        assert "Error" not in said.stderr, said.stderr
+
+
+def certificate(folder: Path, name: str) -> tuple[Path, Path]:
+    """A certificate for this machine that vouches for itself, and its key."""
+    pem, key = folder / f"{name}.pem", folder / f"{name}.key"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "9", "-subj", f"/CN={name}"),
+            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", pem),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return pem, key
+
+
+@with_orthanc
+@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not here: apt-get install openssl")
+def test_tls_both_ways(tmp_path: Path) -> None:
+    """From DCMTK's storescu to the node, and from there to Orthanc; who shows no certificate is turned away."""
+    (tmp_path / "orthanc").mkdir()
+    own, other, pacs = (certificate(tmp_path, name) for name in ("node", "modality", "pacs"))
+    orthanc = Orthanc(
+        tmp_path / "orthanc",
+        DicomTlsEnabled=True,
+        DicomTlsCertificate=str(pacs[0]),
+        DicomTlsPrivateKey=str(pacs[1]),
+        DicomTlsTrustedCertificates=str(own[0]),
+    )
+    orthanc.start()
+    port = free_port()
+    config = configured(tmp_path, port=port, pacs=orthanc.dicom)
+    content = config.model_dump()
+    content["receive"]["tls"] = {"certificate": own[0], "key": own[1], "authorities": other[0]}
+    content["send"][0]["tls"] = {"certificate": own[0], "key": own[1], "authorities": pacs[0]}
+    config = type(config).model_validate(content)
+    checks = {one.what: one for one in check_node(config)}
+    assert checks["receive TLS"].well
+    assert "answers C-ECHO over TLS, takes reports as comprehensive-3d SR and pictures" in checks["send pacs"].words
+    node = Node(config, engine=SameScores(), model=MODEL)
+    node.start()
+    near = ["-aet", "SENDER", "-aec", "HILUM", "127.0.0.1", str(port), str(film(tmp_path, 1))]
+    try:
+        plain = subprocess.run(["storescu", *near], capture_output=True, check=False)
+        stranger: list[str | Path] = ["storescu", "+tls", pacs[1], pacs[0], "+cf", own[0], *near]
+        assert plain.returncode
+        assert subprocess.run(stranger, capture_output=True, check=False).returncode
+        subprocess.run(["storescu", "+tls", other[1], other[0], "+cf", own[0], *near], check=True)
+        until(lambda: node.facts()["results_sent"] == 2)
+        turned = {one.labels["reason"]: one.value for one in node.health().counted if one.name == "turned_away"}
+        assert turned["tls_wanted"] == 2
+    finally:
+        node.stop()
+    assert len(orthanc.get("/instances")) == 2
+    orthanc.stop()
+
+
+@with_orthanc
+def test_orthanc_asks_whether_films_are_safe(tmp_path: Path) -> None:
+    (tmp_path / "orthanc").mkdir()
+    port = free_port()
+    orthanc = Orthanc(tmp_path / "orthanc", DicomModalities={"node": ["HILUM", "127.0.0.1", port]})
+    orthanc.start()
+    node = Node(
+        configured(tmp_path, port=port, pacs=orthanc.dicom, receive__callers=["PACS"]), engine=SameScores(), model=MODEL
+    )
+    node.start()
+    try:
+        sent = orthanc.post("/instances", film(tmp_path, 1).read_bytes())["ID"]
+        orthanc.post("/modalities/node/store", sent.encode())
+        kinds = [{"SOPClassUID": "1.2.840.10008.5.1.4.1.1.1", "SOPInstanceUID": f"1.2.3.{number}"} for number in (1, 9)]
+        asked = orthanc.post("/modalities/node/storage-commitment", {"DicomInstances": kinds})
+        until(lambda: orthanc.get(f"/storage-commitment/{asked['ID']}")["Status"] != "Pending")
+        answer = orthanc.get(f"/storage-commitment/{asked['ID']}")
+    finally:
+        node.stop()
+        orthanc.stop()
+    assert [one["SOPInstanceUID"] for one in answer["Success"]] == ["1.2.3.1"]
+    assert [one["SOPInstanceUID"] for one in answer["Failures"]] == ["1.2.3.9"]
+
+
+@with_orthanc
+def test_what_orthanc_does_with_a_film_that_is_refused(tmp_path: Path) -> None:
+    """It does not send it again by itself: the node lists what it refused, and its job can be done again."""
+    (tmp_path / "orthanc").mkdir()
+    port = free_port()
+    orthanc = Orthanc(tmp_path / "orthanc", DicomModalities={"node": ["HILUM", "127.0.0.1", port]})
+    orthanc.start()
+    config = configured(tmp_path, port=port, pacs=orthanc.dicom, receive__callers=["PACS"], store__keep_free_mb=1 << 30)
+    node = Node(config, engine=SameScores(), model=MODEL)
+    node.start()
+    try:
+        sent = orthanc.post("/instances", film(tmp_path, 1).read_bytes())["ID"]
+        job = orthanc.post("/modalities/node/store", {"Resources": [sent], "Asynchronous": True})["ID"]
+        until(lambda: orthanc.get(f"/jobs/{job}")["State"] == "Failure")
+        with queue_of(tmp_path / "node") as queue:
+            (refused,) = queue.films(REFUSED)
+        assert (refused.film, refused.sender) == ("1.2.3.1", "PACS")
+        assert not node.health().ready
+        assert "films are refused" in node.health().problems[0]
+        node.stop()
+        node = Node(
+            configured(tmp_path, port=port, pacs=orthanc.dicom, receive__callers=["PACS"]),
+            engine=SameScores(),
+            model=MODEL,
+        )
+        node.start()
+        orthanc.post(f"/jobs/{job}/resubmit", {})
+        until(lambda: node.facts()["results_sent"] == 2)
+    finally:
+        node.stop()
+        orthanc.stop()
 
 
 @with_orthanc

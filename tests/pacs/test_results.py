@@ -3,8 +3,10 @@
 import json
 import shutil
 import subprocess
+from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -360,3 +362,76 @@ def test_without_the_extra_a_sentence_names_it(
     monkeypatch.setattr("hilum.pacs.writer._MODULES", ("json", "no_such_module"))
     with pytest.raises(MissingExtraError, match=r"no_such_module must be installed .* 'hilum\[dicom\]'"):
         results_writer(untrained_run, None, dicom=tmp_path, fhir=None, top=3)
+
+
+def test_what_a_study_says_of_itself_goes_with_it(model: ResultModel, tmp_path: Path) -> None:
+    request = Dataset()
+    request.RequestedProcedureID, request.RequestedProcedureDescription = "RP-1", "Thorax 2E"
+    said = {
+        **{"PatientAge": "051Y", "InstitutionName": "St. Elsewhere", "TimezoneOffsetFromUTC": "+0200"},
+        **{"PatientIdentityRemoved": "YES", "DeidentificationMethod": "by hand", "ClinicalTrialSubjectID": "S-9"},
+        **{"RequestAttributesSequence": [request], "SeriesNumber": 2, "InstanceNumber": 3},
+        **{"ClinicalTrialSponsorName": "Sponsor", "ClinicalTrialProtocolID": "P-1"},
+    }
+    pixels = np.random.default_rng(0).integers(0, 255, (60, 50)).astype(np.uint8)
+    path = written(tmp_path / "film.dcm", pixels, **said)
+    for result in objects(path, model):
+        for name, value in said.items():
+            if name not in ("RequestAttributesSequence", "SeriesNumber", "InstanceNumber"):
+                assert result[name].value == value
+        assert result.InstanceNumber == 2003
+        assert result.CodingSchemeIdentificationSequence[0].CodingSchemeDesignator == PRIVATE
+        assert result.ContributingEquipmentSequence[0].Manufacturer == "Hilum"
+        content = tmp_path / f"{result.Modality}.dcm"
+        content.write_bytes(encoded(result, path))
+        if shutil.which("dciodvfy"):
+            done = subprocess.run(["dciodvfy", content], capture_output=True, text=True, check=False)
+            assert "Error" not in done.stderr, done.stderr
+    report = dcmread(tmp_path / "SR.dcm")
+    assert report.ReferencedRequestSequence[0].RequestedProcedureID == "RP-1"
+    assert report.ReferencedRequestSequence[0].StudyInstanceUID == report.StudyInstanceUID
+
+
+def test_the_report_and_its_identifiers_name_engine_and_precision(film: Path, model: ResultModel) -> None:
+    identifiers: set[str] = set()
+    for engine in ("openvino int8", "openvino fp32", "torch fp32"):
+        report, capture = objects(film, replace(model, engine=engine))
+        assert report.SoftwareVersions[1] == capture.SoftwareVersions[1] == engine
+        assert any(f"engine and precision {engine}" in str(one.get("TextValue")) for one in everything(report))
+        identifiers |= {one.SOPInstanceUID for one in (report, capture)}
+        identifiers |= {one.SeriesInstanceUID for one in (report, capture)}
+    assert len(identifiers) == 12
+
+
+def test_a_calibrated_score_is_coded_as_a_probability(film: Path, model: ResultModel) -> None:
+    lines = dict.fromkeys(CHESTXRAY14, (1.0, 0.0))
+    calibrated = replace(model, description=replace(model.description, calibration=lines))
+    for one, meaning in ((model, "Score"), (calibrated, "Probability")):
+        report = objects(film, one)[0]
+        names = {
+            item.ConceptNameCodeSequence[0].CodeMeaning
+            for item in everything(report)
+            if "MeasuredValueSequence" in item
+        }
+        assert names == {meaning, "Threshold Value"}
+        assert len(scores_of(report)) == 14
+
+
+def test_heat_is_of_called_findings_alone(film: Path, model: ResultModel) -> None:
+    none = np.full(14, 0.1, np.float32)
+    called = none.copy()
+    called[3] = 0.9
+    pictures = [result_picture(replace(scored(film), scores=numbers), model) for numbers in (none, called)]
+    for picture, coloured in zip(pictures, (False, True), strict=True):
+        heat = picture[:512].astype(int)
+        assert bool((heat.max(axis=2) - heat.min(axis=2) > 20).any()) == coloured
+        assert not (heat[:, 512:].any())
+
+
+def test_a_picture_is_compressed_without_loss(film: Path, results: list[Dataset]) -> None:
+    whole, small = encoded(results[1], film), encoded(deepcopy(results[1]), film, compress=True)
+    assert len(small) < len(whole) / 4
+    read = dcmread(BytesIO(small))
+    assert read.file_meta.TransferSyntaxUID.name.startswith("JPEG-LS Lossless")
+    assert read.SOPInstanceUID == results[1].SOPInstanceUID
+    np.testing.assert_array_equal(read.pixel_array, results[1].pixel_array)

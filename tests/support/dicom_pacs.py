@@ -51,11 +51,14 @@ def free_port() -> int:
             return port
 
 
+_STORAGE = "1.2.840.10008.5.1.4.1.1"
+
+
 class Pacs:
     """Keeps what it is sent by SOP Instance UID, but for the pixels, and counts how often each came."""
 
-    def __init__(self, port: int, *, status: int = 0):
-        self.port, self.status = port, status
+    def __init__(self, port: int, *, status: int = 0, kinds: tuple[str, ...] = (f"{_STORAGE}.88.34", f"{_STORAGE}.7")):
+        self.port, self.status, self.kinds = port, status, kinds
         self.kept: dict[str, Dataset] = {}
         self.times: dict[str, int] = {}
         self._server: Any = None
@@ -64,7 +67,7 @@ class Pacs:
         entity = AE(ae_title="PACS")
         entity.require_called_aet = True
         entity.maximum_associations = 100  # pynetdicom counts those of all entities in this process
-        for kind in ("1.2.840.10008.5.1.4.1.1.88.34", "1.2.840.10008.5.1.4.1.1.7"):
+        for kind in self.kinds:
             entity.add_supported_context(kind)
         self._server = entity.start_server(
             ("127.0.0.1", self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._on_store)]
@@ -90,7 +93,7 @@ class Pacs:
 class Orthanc:
     """Debian's Orthanc with DICOMweb, in a folder of its own, on loopback."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, **options: Any):
         self.dicom, self.http = free_port(), free_port()
         content = {
             "Name": "tests",
@@ -105,6 +108,7 @@ class Orthanc:
             "DicomAlwaysAllowStore": True,
             "DicomAlwaysAllowFind": True,
             "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+            **options,
         }
         self._config = folder / "orthanc.json"
         self._config.write_text(json.dumps(content))
@@ -124,6 +128,11 @@ class Orthanc:
 
     def get(self, path: str) -> Any:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.http}{path}") as answer:
+            return json.load(answer)
+
+    def post(self, path: str, content: Any) -> Any:
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http}{path}", data=body) as answer:
             return json.load(answer)
 
     def file(self, instance: str) -> bytes:

@@ -305,6 +305,20 @@ def models(config: Config, as_json: Json = False) -> None:
 
 
 @node.command()
+def conformance() -> None:
+    """Print the node's DICOM conformance statement, in Markdown: what to tell the vendor of a PACS.
+
+    Example: hilum node conformance > conformance.md
+    """
+    from hilum.pacs.writer import check_installed
+
+    check_installed()
+    from hilum.pacs.conformance import statement
+
+    typer.echo(statement(), nl=False)
+
+
+@node.command()
 def example(
     unit: Annotated[bool, typer.Option("--unit", help="Print a systemd unit instead.")] = False,
 ) -> None:

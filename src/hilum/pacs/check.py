@@ -147,9 +147,8 @@ def _ends(certificate: Path) -> float:
 def _dimse(target: Dimse, config: NodeConfig) -> str:
     """C-ECHO, and which classes of result the PACS takes."""
     wanted = [*REPORT_CLASSES][[*REPORT_CLASSES].index(target.sr) :] if target.sr in REPORT_CLASSES else []
-    asked = {str(REPORT_CLASSES[name]): str(ExplicitVRLittleEndian) for name in wanted}
-    if target.sc:
-        asked[str(SecondaryCaptureImageStorage)] = str(ExplicitVRLittleEndian)
+    wished = [REPORT_CLASSES[name] for name in wanted] + ([SecondaryCaptureImageStorage] if target.sc else [])
+    asked = [(str(kind), str(ExplicitVRLittleEndian)) for kind in wished]
     association = associate(target, caller=config.receive.ae_title, asked=asked)
     try:
         taken = {str(one.abstract_syntax) for one in association.accepted_contexts}  # type: ignore[attr-defined]

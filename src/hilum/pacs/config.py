@@ -119,6 +119,15 @@ class ClientTls(Tls):
     check_name: bool = True
 
 
+class Committed(_Section):
+    """Where a sender takes answers to storage commitments, if it is not a PACS that results go to."""
+
+    ae_title: AeTitle
+    host: str
+    port: Port
+    tls: ClientTls | None = None
+
+
 class Receive(_Section):
     """Who may send, and how much."""
 
@@ -130,6 +139,7 @@ class Receive(_Section):
     most_associations: Annotated[int, Field(ge=1, le=500)] = 32
     largest_film_mb: Annotated[int, Field(ge=1, le=1024)] = 100
     tls: ServerTls | None = None
+    committed: list[Committed] = []
 
     @field_validator("hosts")
     @classmethod
@@ -254,6 +264,12 @@ class NodeConfig(_Section):
             if len(set(names)) < len(names) or MAIN in names:
                 raise ValueError(f"{what} must have names that differ (and are not {MAIN!r}), got {', '.join(names)}")
         return self
+
+    def peer(self, ae_title: str) -> Committed | Dimse | None:
+        """Where a sender is called, by its AE title; None if nobody knows."""
+        peers: list[Committed | Dimse] = [*self.receive.committed]
+        peers += [one for one in self.send if isinstance(one, Dimse)]
+        return next((one for one in peers if one.ae_title == ae_title), None)
 
     def models(self) -> dict[str, Model]:
         """The models by name; `[model]` last, as it takes what no route takes."""

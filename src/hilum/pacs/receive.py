@@ -19,11 +19,12 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
 from pynetdicom.events import Event
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import ThreadedAssociationServer
 
 from hilum.data.dicom import DECODERS, FILM_CLASSES
 from hilum.data.film_kind import FIELDS
+from hilum.pacs import commit
 from hilum.pacs.config import BusyError, Receive, Store
 from hilum.pacs.queue import Places, Queue, write_safely
 from hilum.pacs.results import TAKEN_OVER, is_uid
@@ -31,7 +32,14 @@ from hilum.pacs.results import TAKEN_OVER, is_uid
 SUCCESS, OUT_OF_RESOURCES, CANNOT_UNDERSTAND, MISMATCH = 0x0000, 0xA700, 0xC000, 0xA900
 
 _NATIVE = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian)  # not deflated: it could be a bomb
-_ANY = [one for one in ALL_TRANSFER_SYNTAXES if not UID(one).is_deflated]
+FILM_SYNTAXES = (*_NATIVE, *DECODERS)
+ASIDE_SYNTAXES = tuple(one for one in ALL_TRANSFER_SYNTAXES if not UID(one).is_deflated)
+ASIDE_CLASSES = tuple(
+    str(context.abstract_syntax)
+    for context in AllStoragePresentationContexts
+    if context.abstract_syntax not in FILM_CLASSES
+)
+"""What comes with films and is none."""
 _TIME_TO_ASK_S, _LONGEST_SILENCE_S = 10, 60
 _TIME_TO_GREET_S = 10
 _LARGEST_PDU = 1 << 20  # the node asks for at most 16 KiB; a sender that does not listen still has room
@@ -90,11 +98,11 @@ class Receiver:
         entity.maximum_associations = receive.most_associations
         entity.acse_timeout = _TIME_TO_ASK_S
         entity.add_supported_context(Verification)
-        for context in AllStoragePresentationContexts:
-            if context.abstract_syntax not in FILM_CLASSES:
-                entity.add_supported_context(str(context.abstract_syntax), _ANY)
+        for kind in ASIDE_CLASSES:
+            entity.add_supported_context(kind, [*ASIDE_SYNTAXES])
+        entity.add_supported_context(StorageCommitmentPushModel)
         for kind in FILM_CLASSES:
-            entity.add_supported_context(kind, [*_NATIVE, *DECODERS])
+            entity.add_supported_context(kind, [*FILM_SYNTAXES])
         networks = [ipaddress.ip_network(host) for host in receive.hosts]
         tls = receive.tls.context(server=True) if receive.tls else None
         turn_away = self._turn_away
@@ -126,6 +134,7 @@ class Receiver:
             (evt.EVT_ACCEPTED, self._on_accepted),
             (evt.EVT_REJECTED, self._on_rejected),
             (evt.EVT_C_STORE, self._on_store),
+            (evt.EVT_N_ACTION, self._on_action),
             (evt.EVT_PDU_RECV, self._on_part),
             (evt.EVT_CONN_CLOSE, self._on_end),
         ]
@@ -140,6 +149,7 @@ class Receiver:
                 f"receive must be an address and a port that are free, got {receive.address}:{receive.port}: "
                 f"{error.strerror}"
             ) from None
+        self._server.contexts = _Shared(self._server.contexts)
         entity._servers.append(self._server)  # as AE.start_server does, which takes no class of server
         self._thread = threading.Thread(target=self._server.serve_forever, name="receiver", daemon=True)
 
@@ -245,6 +255,18 @@ class Receiver:
             self._queue.refuse(shown, study, sender=sender, status=status, why=_REASONS[why], now=self._clock())
         return status
 
+    def _on_action(self, event: Event) -> tuple[int, Dataset | None]:
+        """Take a request for storage commitment; it is answered in an association of its own."""
+        self._arrived.pop(id(event.assoc), None)
+        what = commit.asked(event.action_information, _sender(event))
+        if what is None:
+            return commit.INVALID, None
+        try:
+            self._queue.request(what, now=self._clock())
+        except sqlite3.Error:
+            return OUT_OF_RESOURCES, None
+        return commit.SUCCESS, None
+
     def _set_aside(self, film: str, kind: UID, content: bytes, sender: str) -> int:
         """Take an object that is no film, and keep nothing of it but a line in the queue."""
         self.aside += 1
@@ -286,6 +308,13 @@ class Receiver:
 
 
 _NO_SUCH_CLASS = 0x03
+
+
+class _Shared(list[Any]):
+    """Presentation contexts that all associations share: pynetdicom copies them for each (0.15 s), and only reads."""
+
+    def __deepcopy__(self, memo: object) -> "_Shared":
+        return self
 
 
 def _sender(event: Event) -> str:

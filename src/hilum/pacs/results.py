@@ -4,6 +4,7 @@ import hashlib
 import re
 import uuid
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
@@ -18,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pydicom import Dataset, dcmread
 from pydicom.multival import MultiValue
 from pydicom.sr.codedict import codes
+from pydicom.uid import JPEGLSLossless
 
 import hilum
 from hilum.data.film_kind import RESULT
@@ -36,8 +38,24 @@ from hilum.predict.scoring import Scored
 IDENTIFIERS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 _PATIENT = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
 _STUDY = ("StudyID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName")
-_IF_THERE = ("IssuerOfPatientID", "StudyDescription")
-_OTHERS = ("SOPClassUID", "Rows", "Columns", "Modality", "ViewPosition", "Manufacturer", "BurnedInAnnotation")
+_IF_THERE = (
+    *("IssuerOfPatientID", "StudyDescription", "PatientAge", "InstitutionName", "TimezoneOffsetFromUTC"),
+    *("PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence"),
+    *("LongitudinalTemporalInformationModified", "ClinicalTrialSponsorName", "ClinicalTrialProtocolID"),
+    *("ClinicalTrialProtocolName", "ClinicalTrialSiteID", "ClinicalTrialSiteName", "ClinicalTrialSubjectID"),
+    *("ClinicalTrialSubjectReadingID", "ClinicalTrialTimePointID", "ClinicalTrialTimePointDescription"),
+)
+_REQUEST = ("RequestAttributesSequence", "SeriesNumber", "InstanceNumber")
+_OTHERS = (
+    *_REQUEST,
+    "SOPClassUID",
+    "Rows",
+    "Columns",
+    "Modality",
+    "ViewPosition",
+    "Manufacturer",
+    "BurnedInAnnotation",
+)
 _BODY_PART = "BodyPartExamined"
 TAKEN_OVER = (*IDENTIFIERS, *_PATIENT, *_STUDY, *_IF_THERE, *_OTHERS, _BODY_PART)
 """What results need of a film's header."""
@@ -122,11 +140,62 @@ def take_over(result: Dataset, header: Dataset) -> None:
     """Give a result the film's patient and study, word for word: a PACS must find both in the same place."""
     result.SpecificCharacterSet = UTF_8
     for name in (*_PATIENT, *_STUDY, *_IF_THERE):
-        if name in header:
+        if name in header and header[name].VR == "SQ":
+            setattr(result, name, deepcopy(header[name].value))
+        elif name in header:
             value = header[name].value
             setattr(result, name, list(value) if isinstance(value, MultiValue) else str(value or ""))
         elif name not in _IF_THERE:
             setattr(result, name, "")
+
+
+def _describe(result: Dataset, header: Dataset, model: "ResultModel", *, now: datetime) -> None:
+    """What both kinds of result say besides: their zone and number, the private codes' scheme, what made them.
+
+    Source: DICOM PS3.3, C.12.1 (SOP Common). https://dicom.nema.org/medical/dicom/current/output/html/part03.html
+    """
+    if not result.get("TimezoneOffsetFromUTC"):
+        result.TimezoneOffsetFromUTC = now.astimezone().strftime("%z")
+    result.InstanceNumber = _instance_number(header)
+    scheme = Dataset()
+    scheme.CodingSchemeDesignator, scheme.CodingSchemeName = PRIVATE, "Hilum's own codes"
+    scheme.CodingSchemeResponsibleOrganization = "The Hilum developers"
+    result.CodingSchemeIdentificationSequence = [scheme]
+    device = Dataset()
+    device.Manufacturer, device.ManufacturerModelName = "Hilum", model.name
+    device.SoftwareVersions, device.DeviceSerialNumber = [*model.software], model.bundle_sha256[:16]
+    device.ContributionDateTime = now.strftime("%Y%m%d%H%M%S")
+    device.ContributionDescription = "Automatic scores of a chest film; research, not for diagnostic use"
+    device.PurposeOfReferenceCodeSequence = [CodedConcept(*_DEVICE)]
+    result.ContributingEquipmentSequence = [device]
+
+
+def _instance_number(header: Dataset) -> int:
+    """A number within the results' series that rises as the films' do: 1,000 for each series, then the film's own."""
+    try:
+        series, instance = (int(header.get(name) or 0) for name in ("SeriesNumber", "InstanceNumber"))
+    except (TypeError, ValueError):
+        return 1
+    number = 1000 * series + instance
+    return number if 0 < number < 2**31 else 1
+
+
+def _requests(header: Dataset) -> list[Dataset]:
+    """The orders that a film was made for, as a report refers to them."""
+    found = []
+    for asked in header.get("RequestAttributesSequence") or []:
+        one = Dataset()
+        one.StudyInstanceUID = header.StudyInstanceUID
+        one.ReferencedStudySequence, one.RequestedProcedureCodeSequence = [], []
+        one.AccessionNumber = str(asked.get("AccessionNumber") or header.get("AccessionNumber") or "")
+        for name in ("RequestedProcedureID", "RequestedProcedureDescription"):
+            setattr(one, name, str(asked.get(name) or ""))
+        for name in ("PlacerOrderNumberImagingServiceRequest", "FillerOrderNumberImagingServiceRequest"):
+            setattr(one, name, "")
+        if asked.get("RequestedProcedureCodeSequence"):
+            one.RequestedProcedureCodeSequence = deepcopy(asked.RequestedProcedureCodeSequence)
+        found.append(one)
+    return found
 
 
 @dataclass(frozen=True)
@@ -223,6 +292,8 @@ _NOT_ANALYSED = CodedConcept("NOT-ANALYSED", PRIVATE, "Reason for no analysis")
 _FIT = CodedConcept("INPUT-QUALITY", PRIVATE, "Input quality check")
 _PRESENCE = CodedConcept("121052", "DCM", "Presence of property")
 _SCORE = CodedConcept("246262008", "SCT", "Score")
+_PROBABILITY = CodedConcept(*codes.DCM.Probability[:3])
+_DEVICE = codes.DCM.ProcessingEquipment[:3]
 _THRESHOLD = CodedConcept("122411", "DCM", "Threshold Value")
 _ANSWERS = {
     PRESENT: CodedConcept("52101004", "SCT", "Present"),
@@ -316,6 +387,9 @@ def structured_report(
         series_time=now.time().replace(microsecond=0),
     )
     take_over(report, header)
+    _describe(report, header, model, now=now)
+    if requests := _requests(header):
+        report.ReferencedRequestSequence = requests
     if earlier:
         report.PredecessorDocumentsSequence = [_predecessor(*one, report.SOPClassUID) for one in earlier]
     return report
@@ -395,7 +469,9 @@ def _group(
     film: Dataset, finding: str, score: float, model: ResultModel, about: tuple[str, ...]
 ) -> sr.MeasurementsAndQualitativeEvaluations:
     threshold, answer = model.threshold(finding), model.call(finding, score)
-    numbers = [(_SCORE, score)] + ([] if threshold is None else [(_THRESHOLD, threshold.value)])
+    numbers = [(_SCORE if model.description.calibration is None else _PROBABILITY, score)] + (
+        [] if threshold is None else [(_THRESHOLD, threshold.value)]
+    )
     return sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(uid=derived_uid("finding", finding, *about), identifier=finding),
         finding_type=_concept(finding, model.description.findings),
@@ -429,7 +505,7 @@ def _read_group(group: Dataset) -> tuple[str, tuple[float, float | None, str] | 
             finding = str(item.TextValue)
         elif name == _PRESENCE.value:
             answer = words[item.ConceptCodeSequence[0].CodeValue]
-    score = numbers.get(_SCORE.value)
+    score = numbers.get(_PROBABILITY.value, numbers.get(_SCORE.value))
     return finding, None if score is None else (score, numbers.get(_THRESHOLD.value), answer)
 
 
@@ -454,7 +530,7 @@ def secondary_capture(
         header: of the film, with its identifiers.
         scored: the film's scores and class maps.
         now: the time of the picture; its identifiers do not depend on it.
-        top: for how many findings a heatmap is shown, from the highest score on.
+        top: for how many findings a heatmap is shown at most, see result_picture.
         content: see structured_report.
 
     Raises:
@@ -480,6 +556,7 @@ def secondary_capture(
         content_time=now.time().replace(microsecond=0),
     )
     take_over(capture, header)
+    _describe(capture, header, model, now=now)
     capture["PatientOrientation"].value = None
     if _BODY_PART in header:
         capture.BodyPartExamined = header.BodyPartExamined
@@ -509,6 +586,7 @@ def capture_uid(film: str, model: ResultModel, top: int, *, forced: bool = False
 def result_picture(scored: Scored, model: ResultModel, *, top: int = 3) -> Picture:
     """Heatmaps beside each other, then the table, what the model learned from, and the disclaimer, on black.
 
+    Heat is shown of findings that are called present, from the highest score on; without calls, of the highest scores.
     Above the disclaimer it says of a forced film that it does not fit.
 
     Raises:
@@ -517,8 +595,9 @@ def result_picture(scored: Scored, model: ResultModel, *, top: int = 3) -> Pictu
     if scored.image is None or scored.scores is None or scored.maps is None:
         raise ValueError("scored must have scores and maps, got none")
     findings, order = model.description.findings, np.argsort(-scored.scores, kind="stable")
-    shown = order[:top]
-    rows = -(-len(shown) // 3)
+    called = {k: model.call(findings[k], float(scored.scores[k])) for k in order}
+    shown = [k for k in order if called[k] == PRESENT or not model.point][:top]
+    rows = max(1, -(-len(shown) // 3))
     learned, forced = model.description.learned_from, _forced_words(scored) if scored.forced else ""
     notes = [words for words in (learned and f"The model was {learned}.", forced) if words]
     height = rows * (_SIDE + 2 * _LINE) + (len(findings) + 4 + len(notes)) * _LINE + 2 * _MARGIN
@@ -530,14 +609,17 @@ def result_picture(scored: Scored, model: ResultModel, *, top: int = 3) -> Pictu
         left, top_edge = place % 3 * _SIDE, place // 3 * (_SIDE + 2 * _LINE)
         heat = strength(scored.maps[k], model.description.heatmap_logits[findings[k]])
         page.paste(Image.fromarray(overlay(grey, heat)), (left, top_edge))
-        words = f"{drawn(findings[k])}: score {scored.scores[k]:.3f}"
+        words = f"{drawn(findings[k])}: score {scored.scores[k]:.3f}{', ' if called[k] else ''}{called[k]}"
         draw.text((left + _MARGIN, top_edge + _SIDE + 4), words, fill="white", font=font)
+    if not shown:
+        page.paste(Image.fromarray((grey * 255).astype(np.uint8)), (0, 0))
+        draw.text((_MARGIN, _SIDE + 4), f"No finding is called present at {model.point}", fill="white", font=font)
     y = rows * (_SIDE + 2 * _LINE) + _MARGIN
     table = [("Finding", "Score", "Threshold", f"Call at {model.point}" if model.point else "")]
     for k in order:
         threshold = model.threshold(findings[k])
         limit = "" if threshold is None else f"{threshold.value:.3f}"
-        answer = model.call(findings[k], float(scored.scores[k]))
+        answer = called[k]
         table.append((_cut(drawn(findings[k]), draw, font), f"{scored.scores[k]:.3f}", limit, answer))
     software = ", ".join(model.software)
     made_by = f"{model.name} {software}. Heatmaps show where the network's evidence lies, not where a finding is."
@@ -595,8 +677,11 @@ def result_objects(
         raise _unfit_header(path, error) from error
 
 
-def encoded(result: Dataset, path: Path) -> bytes:
+def encoded(result: Dataset, path: Path, *, compress: bool = False) -> bytes:
     """A result of a film as the content of a file.
+
+    Args:
+        compress: a picture by JPEG-LS, without loss, to a fraction of its size; most receivers know it, but not all.
 
     Raises:
         ImageError: if it holds a value of the film's header that cannot be written.
@@ -604,6 +689,8 @@ def encoded(result: Dataset, path: Path) -> bytes:
     content = BytesIO()
     try:
         with quiet_dicom():
+            if compress and "PixelData" in result:
+                result.compress(JPEGLSLossless, generate_instance_uid=False)
             result.save_as(content, enforce_file_format=True)
     except Exception as error:
         raise _unfit_header(path, error) from error

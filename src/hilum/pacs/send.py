@@ -11,8 +11,8 @@ from typing import Protocol
 
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import UID
-from pynetdicom import AE
+from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGLSLossless
+from pynetdicom import AE, build_context
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     Comprehensive3DSRStorage,
     ComprehensiveSRStorage,
@@ -29,8 +29,8 @@ from hilum.pacs.work import Loop
 
 _LOG = logging.getLogger("hilum.node")
 _AT_A_TIME = 32
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 600.0
-_TIMEOUT_S = 30
+_FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 600.0
+TIMEOUT_S = 30
 _STORED_ALREADY, _CLASS_NOT_SUPPORTED = 0x0111, 0x0122
 
 REPORT_CLASSES: dict[str, UID] = {
@@ -39,6 +39,8 @@ REPORT_CLASSES: dict[str, UID] = {
     "enhanced": UID(EnhancedSRStorage),
 }
 """The classes that a report can be sent in, which has nothing that any of them forbids, in the order they are tried."""
+PICTURE_SYNTAXES = (JPEGLSLossless, ExplicitVRLittleEndian)
+"""The transfer syntaxes that a picture is sent in, in the order they are tried."""
 
 
 class NotSentError(HilumError):
@@ -54,13 +56,18 @@ class NotTakenError(NotSentError):
 
 
 def forms_of(result: Dataset, first: str) -> list[Dataset]:
-    """A result in the classes that it may be sent in, from the configured one on.
+    """A result in the classes and compressions that it may be sent in, from the configured and compressed one on.
 
-    In another class it is another object, so it has another identifier, always the same for that class.
+    In another class it is another object, so it has another identifier, always the same for that class. A picture that
+    is sent without compression is the same object.
 
     Args:
         first: of REPORT_CLASSES; `none` leaves a result as it is.
     """
+    if result.file_meta.TransferSyntaxUID.is_compressed:
+        plain = deepcopy(result)
+        plain.decompress(generate_instance_uid=False)
+        return [result, plain]
     if result.SOPClassUID not in REPORT_CLASSES.values() or first not in REPORT_CLASSES:
         return [result]
     names = [*REPORT_CLASSES]
@@ -89,13 +96,13 @@ class Connection(Protocol):
 
 
 class _DimseConnection:
-    def __init__(self, association: object, kinds: set[str]):
+    def __init__(self, association: object, kinds: set[tuple[str, str]]):
         self._association, self._kinds = association, kinds
 
     def send(self, forms: Sequence[Dataset]) -> None:
         status: int | None = None
         for form in forms:
-            if form.SOPClassUID not in self._kinds:
+            if _kind(form) not in self._kinds:
                 continue
             try:
                 answer = self._association.send_c_store(form)  # type: ignore[attr-defined]
@@ -106,8 +113,13 @@ class _DimseConnection:
                 return
             if status != _CLASS_NOT_SUPPORTED:
                 raise NotSentError(f"PACS must take a result, got status {_hex(status)}")
-        names = " or ".join(form.SOPClassUID.name for form in forms)
+        names = " or ".join(dict.fromkeys(form.SOPClassUID.name for form in forms))
         raise NotTakenError(f"PACS must take {names}, got a refusal of the class")
+
+
+def _kind(form: Dataset) -> tuple[str, str]:
+    """Class and transfer syntax."""
+    return str(form.SOPClassUID), str(form.file_meta.TransferSyntaxUID)
 
 
 def _hex(status: int | None) -> str:
@@ -147,19 +159,22 @@ def open_connection(send: Dimse | Stow, *, caller: str, forms: Sequence[Dataset]
     if isinstance(send, Stow):
         yield _StowConnection(send)
         return
-    asked = {str(form.SOPClassUID): str(form.file_meta.TransferSyntaxUID) for form in forms}
+    asked = [_kind(form) for form in forms]
     association = associate(send, caller=caller, asked=asked)
     try:
-        yield _DimseConnection(association, {str(one.abstract_syntax) for one in association.accepted_contexts})  # type: ignore[attr-defined]
+        accepted = association.accepted_contexts  # type: ignore[attr-defined]
+        yield _DimseConnection(
+            association, {(str(one.abstract_syntax), str(one.transfer_syntax[0])) for one in accepted}
+        )
     finally:
         association.release()  # type: ignore[attr-defined]
 
 
-def associate(send: Dimse, *, caller: str, asked: dict[str, str]) -> object:
+def associate(send: Dimse, *, caller: str, asked: Sequence[tuple[str, str]]) -> object:
     """An association with a PACS.
 
     Args:
-        asked: transfer syntax by SOP class; that of C-ECHO stands beside them.
+        asked: SOP classes, each with a transfer syntax; that of C-ECHO stands beside them.
 
     Raises:
         AwayError: if there is none, saying whether nobody answered or the PACS rejected the node.
@@ -167,23 +182,27 @@ def associate(send: Dimse, *, caller: str, asked: dict[str, str]) -> object:
         ConfigError: if the files for TLS cannot be read.
     """
     entity = AE(ae_title=caller)
-    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = _TIMEOUT_S
-    entity.add_requested_context(Verification)
-    for kind, syntax in asked.items():
-        entity.add_requested_context(kind, syntax)
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = TIMEOUT_S
+    contexts = [build_context(kind, syntax) for kind, syntax in asked]
     tls = None
     if send.tls is not None:
         context = send.tls.context(server=False)
         context.check_hostname = send.tls.check_name
         tls = (context, send.host)
-    association = entity.associate(send.host, send.port, ae_title=send.ae_title, tls_args=tls)
+    association = entity.associate(
+        send.host,
+        send.port,
+        contexts=[build_context(Verification), *contexts],
+        ae_title=send.ae_title,
+        tls_args=tls,
+    )
     if association.is_established:
         return association
     if association.is_rejected:
         said = getattr(association.acceptor.primitive, "reason_str", "") or "no reason"
         raise AwayError(f"PACS must accept the node as {caller}, got a rejection: {said}")
     if association.rejected_contexts:
-        names = " or ".join(UID(kind).name for kind in asked)
+        names = " or ".join(dict.fromkeys(UID(kind).name for kind, _ in asked))
         raise NotTakenError(f"PACS must take {names}, got a refusal of the class")
     raise AwayError(f"PACS must answer, got no association{' over TLS' if tls else ''}")
 
@@ -253,12 +272,12 @@ class Sender(Loop):
         self.failures[type(error).__name__.removesuffix("Error")] += 1
         longest = isinstance(error, NotTakenError)
         for result in results:
-            wait = _LONGEST_WAIT_S if longest else wait_s(result.tries)
+            wait = LONGEST_WAIT_S if longest else wait_s(result.tries)
             self._queue.not_sent(result, next_try=self._clock() + wait, why=str(error))
         _LOG.warning(
             "%d results wait for %.0f s: %s",
             len(results),
-            _LONGEST_WAIT_S if longest else wait_s(results[0].tries),
+            LONGEST_WAIT_S if longest else wait_s(results[0].tries),
             error,
             extra={"target": self.target},
         )
@@ -273,4 +292,4 @@ def _read(path: Path) -> Dataset:
 
 def wait_s(tries: int) -> float:
     """How long a result waits after so many tries that failed: twice as long each time, at most ten minutes."""
-    return min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(tries, 20))
+    return min(LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(tries, 20))

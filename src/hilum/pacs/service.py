@@ -10,13 +10,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from pynetdicom import _config as pynetdicom_config
 
 from hilum.errors import HilumError
 from hilum.messages import log_own_words
 from hilum.model.engines import Engine
+from hilum.pacs.commit import Peer, tell
 from hilum.pacs.config import BusyError, NodeConfig, load_config
 from hilum.pacs.models import Loaded, Models
 from hilum.pacs.queue import DATABASE, WAITING, Places, Queue, Reason
@@ -172,6 +173,18 @@ class Node:
             said.append(f"changes of {', '.join(changed)} wait for a restart")
         return said
 
+    def commit(self, what: dict[str, Any]) -> str:
+        """Answer a sender's storage commitment; that it was, in words.
+
+        Raises:
+            HilumError: if nobody knows where the sender is, or it does not answer.
+        """
+        peer = self._config.peer(what["to"])
+        if peer is None:
+            raise HilumError(f"sender must have an address, got none for {what['to']}. Set [[receive.committed]]")
+        there = Peer(peer.ae_title, peer.host, peer.port, peer.tls)
+        return tell(what, self._queue, there, caller=self._config.receive.ae_title)
+
     def start(self) -> None:
         """Start all parts."""
         for part in (self._worker, *self._senders, self._operator, self._receiver, self._watch):
@@ -188,7 +201,7 @@ class Node:
 
 
 class Operator(Loop):
-    """Does what `hilum node reload` asks for through the queue."""
+    """Does what is asked for through the queue: `hilum node reload`, and answers to storage commitments."""
 
     def __init__(self, node: Node):
         super().__init__("operator")
@@ -200,16 +213,21 @@ class Operator(Loop):
         if asked is None:
             return 0
         try:
-            to = asked.what.get("to")
-            words = "; ".join(self._node.reload(None if to is None else dict(to)))
-        except Exception as error:  # whatever it is, the models stay, and the operator is told
+            words = self._node.commit(asked.what) if "commit" in asked.what else self._reloaded(asked.what["to"])
+        except Exception as error:  # whatever it is, the models stay, and whoever asked is told or asks again
             said = str(error) if isinstance(error, HilumError) else type(error).__name__
-            _LOG.error("reload refused, all models stay: %s", said)
+            what = (
+                "storage commitment was not answered" if "commit" in asked.what else "reload refused, all models stay"
+            )
+            _LOG.error("%s: %s", what, said)
             self._node.queue.answer(asked.number, well=False, words=said, now=time.time())
             return 1
-        _LOG.info("reloaded: %s", words)
+        _LOG.info("%s", words)
         self._node.queue.answer(asked.number, well=True, words=words, now=time.time())
         return 1
+
+    def _reloaded(self, to: dict[str, str] | None) -> str:
+        return f"reloaded: {'; '.join(self._node.reload(to))}"
 
 
 class Reloaded(NamedTuple):
@@ -219,7 +237,7 @@ class Reloaded(NamedTuple):
     words: str
 
 
-def ask_reload(config: NodeConfig, to: dict[str, str] | None, *, timeout_s: float = 300) -> Reloaded:
+def ask_reload(config: NodeConfig, to: dict[str, str] | None, *, timeout_s: int | float = 300) -> Reloaded:
     """Have the node of a configuration reload its models; if none runs, only note what to go back to.
 
     Raises:

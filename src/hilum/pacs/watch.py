@@ -115,7 +115,7 @@ def problems(
     return wrong
 
 
-def _ended(name: str, value: float) -> bool:
+def _ended(name: str, value: int | float) -> bool:
     return name.endswith("_alive") and value != 1
 
 

@@ -185,7 +185,7 @@ class Scorer(Loop):
                 content=film.content,
                 earlier=self._queue.earlier_reports(film) if film.content else (),
             )
-            contents = [(one, encoded(one, path)) for one in objects]
+            contents = [(one, encoded(one, path, compress=True)) for one in objects]
         except ImageError as error:
             self._end(film, FAILED, why=str(error).replace(str(path), "film"), model=model.name)
             return
