@@ -4,6 +4,7 @@ import contextlib
 import json
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -120,11 +121,15 @@ class Orthanc:
         )
         until(self._answers)
 
-    def stop(self) -> None:
+    def stop(self, how: int = signal.SIGTERM) -> None:
         if self._process is not None:
-            self._process.terminate()
+            self._process.send_signal(how)
             self._process.wait()
             self._process = None
+
+    @property
+    def stopped(self) -> bool:
+        return self._process is None
 
     def get(self, path: str) -> Any:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.http}{path}") as answer:

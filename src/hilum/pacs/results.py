@@ -147,6 +147,9 @@ def take_over(result: Dataset, header: Dataset) -> None:
             setattr(result, name, list(value) if isinstance(value, MultiValue) else str(value or ""))
         elif name not in _IF_THERE:
             setattr(result, name, "")
+    if "ClinicalTrialProtocolID" in result:
+        for name in ("ClinicalTrialProtocolName", "ClinicalTrialSiteID", "ClinicalTrialSiteName"):
+            setattr(result, name, result.get(name, ""))  # a trial's module must have them, though empty
 
 
 def _describe(result: Dataset, header: Dataset, model: "ResultModel", *, now: datetime) -> None:
