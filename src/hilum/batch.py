@@ -51,6 +51,7 @@ class Asked:
         fhir: folder for each film's FHIR bundle; see hilum.pacs.fhir.
         bits: how many bits the films' values have, see hilum.data.images.read; as the model says if None.
         force: whether films that do not fit the model are scored too.
+        release: of FHIR.
     """
 
     run: Path
@@ -65,6 +66,7 @@ class Asked:
     fhir: Path | None = None
     bits: int | None = None
     force: bool = False
+    release: Literal["R5", "R4B"] = "R5"
 
 
 @dataclass(frozen=True)
@@ -239,6 +241,7 @@ def _results_writer(asked: Asked, engine: Engine | None = None) -> Callable[[Sco
         top=asked.top,
         bits=asked.bits,
         engine=engine,
+        release=asked.release,
     )
 
 

@@ -1,6 +1,7 @@
 """FHIR bundles: valid by fhir.resources, and they say what was scored."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from dicom_files import written
 from fake_node import model_with_calls
 from fhir.resources.bundle import Bundle
+from fhir.resources.R4B.bundle import Bundle as BundleR4B
 from PIL import Image
 
 from hilum.findings import CHESTXRAY14
@@ -48,6 +50,39 @@ def test_a_bundle_is_valid_and_says_what_was_scored(tmp_path: Path, model: Resul
     said = [one["interpretation"][0]["coding"][0]["code"] if "interpretation" in one else "" for one in observations]
     assert said == ["NEG"] * 6 + ["IND"] * 2 + ["POS"] * 5 + [""]
     assert [entry["fullUrl"] for entry in content["entry"][1:15]] == [one["reference"] for one in report["result"]]
+
+
+def test_a_server_is_told_where_each_part_goes_and_whose_it_is(tmp_path: Path, model: ResultModel) -> None:
+    lines = dict.fromkeys(CHESTXRAY14, (1.0, 0.0))
+    calibrated = replace(model, description=replace(model.description, calibration=lines))
+    path = written(tmp_path / "a.dcm", np.zeros((70, 70), np.uint8), IssuerOfPatientID="St. Elsewhere")
+    content = bundle(path, calibrated)
+    assert content["type"] == "transaction"
+    for entry in content["entry"]:
+        (own, *_) = entry["resource"]["identifier"]
+        assert entry["request"]["method"] == "PUT"
+        assert (
+            entry["request"]["url"] == f"{entry['resource']['resourceType']}?identifier={own['system']}|{own['value']}"
+        )
+        assert own["value"] == entry["fullUrl"]
+    report, first = (entry["resource"] for entry in content["entry"][:2])
+    assert report["effectiveDateTime"] == first["effectiveDateTime"] == "2024-02-03"
+    assert report["subject"]["identifier"]["system"] == "urn:hilum:issuer:St.%20Elsewhere"
+    values = [one["value"] for one in report["identifier"]]
+    assert [*values[1:2], *values[3:]] == ["urn:oid:1.2.3.4.5", "A-77"]
+    (component,) = first["component"]
+    assert component["code"]["coding"][0]["code"] == "122157"
+    assert component["valueQuantity"]["system"] == "http://unitsofmeasure.org"
+    assert first["referenceRange"][1]["text"] == "indeterminate at youden"
+    assert (first["referenceRange"][1]["low"]["value"], first["referenceRange"][1]["high"]["value"]) == (0.4, 0.6)
+
+
+def test_r4b_is_valid_too(tmp_path: Path, model: ResultModel) -> None:
+    path = written(tmp_path / "a.dcm", np.zeros((70, 70), np.uint8))
+    for scored in (Scored(path, "", scores=np.zeros(14, np.float32)), Scored(path, "", fit="lateral: so it is")):
+        content = fhir_bundle(scored, model, film="a", now=NOON, release="R4B")
+        BundleR4B.model_validate_json(json.dumps(content))
+        assert content["entry"][0]["resource"]["imagingStudy"]
 
 
 def test_a_film_that_does_not_fit_is_not_analysed(tmp_path: Path, model: ResultModel) -> None:

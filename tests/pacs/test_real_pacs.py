@@ -6,13 +6,11 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ import numpy as np
 import pytest
 from dicom_files import written
 from dicom_pacs import Orthanc, Pacs, film, free_port, send, until, with_orthanc
-from fake_node import MODEL, SameScores, configured
+from fake_node import MODEL, SameScores, configured, start_process
 from pydicom import dcmread
 
 from hilum.pacs.check import check_node
@@ -384,25 +382,3 @@ def sources(report: Any) -> Any:
     """The film that a report is about."""
     evidence = report.CurrentRequestedProcedureEvidenceSequence[0]
     return evidence.ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
-
-
-def start_process(folder: Path, port: int, *, within: Sequence[str] = ()) -> "subprocess.Popen[bytes]":
-    """A node of its own process, that listens; the command stands after `within`."""
-    here = Path(__file__).resolve().parent.parent
-    with (folder / "log").open("ab") as log:
-        process = subprocess.Popen(
-            [*within, sys.executable, str(here / "support" / "fake_node.py"), str(folder / "node.toml")],
-            stderr=log,
-            stdout=log,
-        )
-
-    def listens() -> bool:
-        assert process.poll() is None, (folder / "log").read_text()
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            return False
-        return True
-
-    until(listens)
-    return process

@@ -367,7 +367,7 @@ def test_without_the_extra_a_sentence_names_it(
 def test_what_a_study_says_of_itself_goes_with_it(model: ResultModel, tmp_path: Path) -> None:
     request = Dataset()
     request.RequestedProcedureID, request.RequestedProcedureDescription = "RP-1", "Thorax 2E"
-    said = {
+    said: dict[str, Any] = {
         **{"PatientAge": "051Y", "InstitutionName": "St. Elsewhere", "TimezoneOffsetFromUTC": "+0200"},
         **{"PatientIdentityRemoved": "YES", "DeidentificationMethod": "by hand", "ClinicalTrialSubjectID": "S-9"},
         **{"RequestAttributesSequence": [request], "SeriesNumber": 2, "InstanceNumber": 3},

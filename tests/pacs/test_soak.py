@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 from dicom_pacs import Orthanc, film, free_port, until, with_orthanc
-from fake_node import configured
-from test_real_pacs import start_process
+from fake_node import configured, start_process
 
 FILMS, KILLS = int(os.environ.get("HILUM_SOAK_FILMS", "20")), int(os.environ.get("HILUM_SOAK_KILLS", "4"))
 _MOST_GROWTH_MB = 150

@@ -1,15 +1,17 @@
 """A node whose network says the same of every film, as parts for tests and as a process that can be killed."""
 
 import gc
+import socket
+import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dicom_pacs import Pacs, free_port
+from dicom_pacs import Pacs, free_port, until
 
 from hilum.data.images import Preprocessing
 from hilum.findings import CHESTXRAY14
@@ -91,6 +93,27 @@ def running(folder: Path) -> Iterator[tuple[Node, int]]:
         node.stop()
         pacs.stop()
         gc.collect()  # pynetdicom forgets to close a socket where nobody listens
+
+
+def start_process(folder: Path, port: int, *, within: Sequence[str] = ()) -> "subprocess.Popen[bytes]":
+    """A node of its own process, that listens; the command stands after `within`."""
+    with (folder / "log").open("ab") as log:
+        process = subprocess.Popen(
+            [*within, sys.executable, str(Path(__file__).resolve()), str(folder / "node.toml")],
+            stderr=log,
+            stdout=log,
+        )
+
+    def listens() -> bool:
+        assert process.poll() is None, (folder / "log").read_text()
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    until(listens)
+    return process
 
 
 if __name__ == "__main__":

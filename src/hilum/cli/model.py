@@ -132,6 +132,7 @@ def predict(
     fhir: Annotated[
         Path | None, typer.Option(help="Folder for FILM.fhir.json: a preliminary DiagnosticReport with Observations.")
     ] = None,
+    fhir_release: Annotated[str, typer.Option(help="R5 or R4B.")] = "R5",
     bits: Bits = None,
     force: Force = False,
     as_json: Json = False,
@@ -150,7 +151,10 @@ def predict(
 
     check_choice("engine", engine, ("auto", *get_args(EngineName)))
     check_choice("precision", precision, (None, *get_args(Precision)))
-    asked = Asked(run, tuple(inputs), engine, precision, heatmaps, top, ray, calls, dicom_out, fhir, bits, force)  # type: ignore[arg-type]
+    check_choice("fhir-release", fhir_release, ("R5", "R4B"))
+    asked = Asked(
+        run, tuple(inputs), engine, precision, heatmaps, top, ray, calls, dicom_out, fhir, bits, force, fhir_release
+    )  # type: ignore[arg-type]
     if out is not None:
         counts = predict_to_file(asked, out, resume=resume)
         if as_json:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 from hilum.data.images import image_kind
 from hilum.errors import ImageError, missing_extra
@@ -34,6 +35,7 @@ def results_writer(
     top: int,
     bits: int | None = None,
     engine: Engine | None = None,
+    release: Literal["R5", "R4B"] = "R5",
 ) -> Callable[[Scored, str], Scored]:
     """What writes the results of a film by its name, and gives the film back.
 
@@ -46,6 +48,7 @@ def results_writer(
         top: heatmaps in a picture.
         bits: how many bits the films' values were said to have.
         engine: what scores the films, which results name.
+        release: of FHIR.
 
     Raises:
         MissingExtraError: if the extra is needed and not installed.
@@ -71,7 +74,7 @@ def results_writer(
                 reasons.append(f"No DICOM result: {error}")
         if fhir is not None:
             try:
-                write_fhir(scored, model, fhir, film=film, now=datetime.now().astimezone())
+                write_fhir(scored, model, fhir, film=film, now=datetime.now().astimezone(), release=release)
             except ImageError as error:
                 reasons.append(f"No FHIR result: {error}")
         return replace(scored, error=" ".join(reasons)) if reasons else scored
