@@ -13,6 +13,8 @@ from dicom_pacs import free_port
 
 from hilum.pacs.config import ConfigError, Store
 from hilum.pacs.config import Watch as WatchConfig
+from hilum.pacs.page import Page
+from hilum.pacs.queue import FAILED, Places, Queue
 from hilum.pacs.watch import METRICS, Counted, Health, Watch, metrics, problems
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
@@ -80,6 +82,42 @@ def test_who_has_no_token_is_told_the_status_alone(tmp_path: Path) -> None:
         assert get(f"{url}/ready")[0] == 503
     finally:
         watch.stop()
+
+
+def test_the_operator_s_page_lists_films_and_does_them_again(tmp_path: Path) -> None:
+    queue = Queue(Places(tmp_path).folder)
+    queue.add("1.1", "1.9", now=1.0, sender="<b>CT1")
+    queue.finish(queue.ready(quiet_s=0.0, now=9.0, most=1)[0], FAILED, why="film must be read, got 1950", now=2.0)
+    port = free_port()
+    watch = Watch(WatchConfig(port=port), lambda: replace(HEALTH, facts={**FACTS, "results_waiting": 0}), Page(queue))
+    watch.start()
+    url = f"http://127.0.0.1:{port}"
+
+    def post(key: str, host: str = f"127.0.0.1:{port}") -> int:
+        request = urllib.request.Request(f"{url}/retry", data=f"film=1&key={key}".encode(), headers={"Host": host})
+        try:
+            with urllib.request.urlopen(request) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
+    try:
+        status, page = get(f"{url}/?state=failed")
+        assert status == 200
+        assert "&lt;b&gt;CT1" in page
+        assert "film must be read<" in page.replace("\n", "")
+        assert "1950" not in page
+        assert "not a medical device" in page
+        key = re.search('name="key" value="([^"]+)"', page)
+        assert key
+        assert post("other") == 409
+        assert post(key[1], host="evil.example") == 404
+        assert post(key[1]) == 200  # the page again
+        assert queue.waiting() == 1
+    finally:
+        watch.stop()
+        queue.close()
 
 
 def test_off_loopback_a_token_is_demanded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,10 +16,12 @@ from highdicom.sc import SCImage
 from highdicom.sr import CodedConcept, RelationshipTypeValues, ValueTypeValues
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
-from pydicom import Dataset, dcmread
+from pydicom import DataElement, Dataset, dcmread
+from pydicom.config import RAISE
 from pydicom.multival import MultiValue
 from pydicom.sr.codedict import codes
 from pydicom.uid import JPEGLSLossless
+from pydicom.valuerep import validate_value
 
 import hilum
 from hilum.data.film_kind import RESULT
@@ -38,13 +40,14 @@ from hilum.predict.scoring import Scored
 IDENTIFIERS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 _PATIENT = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
 _STUDY = ("StudyID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName")
-_IF_THERE = (
-    *("IssuerOfPatientID", "StudyDescription", "PatientAge", "InstitutionName", "TimezoneOffsetFromUTC"),
+_IF_VALID = (
+    *("PatientAge", "InstitutionName", "TimezoneOffsetFromUTC"),
     *("PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence"),
     *("LongitudinalTemporalInformationModified", "ClinicalTrialSponsorName", "ClinicalTrialProtocolID"),
     *("ClinicalTrialProtocolName", "ClinicalTrialSiteID", "ClinicalTrialSiteName", "ClinicalTrialSubjectID"),
     *("ClinicalTrialSubjectReadingID", "ClinicalTrialTimePointID", "ClinicalTrialTimePointDescription"),
 )
+_IF_THERE = ("IssuerOfPatientID", "StudyDescription", *_IF_VALID)
 _REQUEST = ("RequestAttributesSequence", "SeriesNumber", "InstanceNumber")
 _OTHERS = (
     *_REQUEST,
@@ -140,6 +143,8 @@ def take_over(result: Dataset, header: Dataset) -> None:
     """Give a result the film's patient and study, word for word: a PACS must find both in the same place."""
     result.SpecificCharacterSet = UTF_8
     for name in (*_PATIENT, *_STUDY, *_IF_THERE):
+        if name in _IF_VALID and name in header and not _is_valid(header[name]):
+            continue
         if name in header and header[name].VR == "SQ":
             setattr(result, name, deepcopy(header[name].value))
         elif name in header:
@@ -150,6 +155,17 @@ def take_over(result: Dataset, header: Dataset) -> None:
     if "ClinicalTrialProtocolID" in result:
         for name in ("ClinicalTrialProtocolName", "ClinicalTrialSiteID", "ClinicalTrialSiteName"):
             setattr(result, name, result.get(name, ""))  # a trial's module must have them, though empty
+
+
+def _is_valid(element: DataElement) -> bool:
+    """Whether a value is as the standard writes it: others, such as an age of 62 without a unit, are left out."""
+    values = element.value if isinstance(element.value, MultiValue) else [element.value]
+    try:
+        for value in values if element.VR != "SQ" else ():
+            validate_value(element.VR, str(value or ""), RAISE)
+    except ValueError:
+        return False
+    return element.keyword != "TimezoneOffsetFromUTC" or re.fullmatch("[+-][0-9]{4}", str(element.value)) is not None
 
 
 def _describe(result: Dataset, header: Dataset, model: "ResultModel", *, now: datetime) -> None:

@@ -20,6 +20,7 @@ from hilum.model.engines import Engine
 from hilum.pacs.commit import Peer, tell
 from hilum.pacs.config import BusyError, NodeConfig, load_config
 from hilum.pacs.models import Loaded, Models
+from hilum.pacs.page import Page
 from hilum.pacs.queue import DATABASE, WAITING, Places, Queue, Reason
 from hilum.pacs.receive import Receiver
 from hilum.pacs.results import ResultModel
@@ -80,7 +81,7 @@ class Node:
             for one in config.send
         ]
         self._operator = Operator(self)
-        self._watch = None if config.watch is None else Watch(config.watch, self.health)
+        self._watch = None if config.watch is None else Watch(config.watch, self.health, Page(self._queue))
         self._begun = time.time()
 
     @property

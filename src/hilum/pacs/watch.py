@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from hilum.pacs import config
 from hilum.pacs.config import BusyError
@@ -141,18 +141,35 @@ def _quoted(text: str) -> str:
     return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
+class Operators(Protocol):
+    """The operator's page; see hilum.pacs.page."""
+
+    def html(self, query: str, health: Health) -> str:
+        """The page for a query such as `state=failed`."""
+
+    def retry(self, form: str) -> bool:
+        """Do what a form asks for; whether it could be done."""
+
+
+_LONGEST_FORM = 1000
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+
+
 class Watch:
     """Answers GET /health (200, or 503 with what is wrong), /ready (503 while a film would be refused) and /metrics.
 
-    Where a token is set, who does not send it is told of /health and /ready the status alone, and of /metrics nothing.
+    On loopback and without a token, / is the operator's page. Where a token is set, who does not send it is told of
+    /health and /ready the status alone, and of /metrics nothing.
 
     Raises:
         BusyError: if the port is taken.
         ConfigError: if a token must be there and is not.
     """
 
-    def __init__(self, watch: config.Watch, health: Callable[[], Health]):
+    def __init__(self, watch: config.Watch, health: Callable[[], Health], page: "Operators | None" = None):
         token = watch.token()
+        page = page if watch.on_loopback and token is None else None
+        names = {f"{name}:{watch.port}" for name in ("localhost", "127.0.0.1", "[::1]")}
 
         class Handler(BaseHTTPRequestHandler):
             timeout = 10
@@ -176,10 +193,33 @@ class Watch:
                         body, kind = metrics(now), "text/plain; version=0.0.4"
                     case "/metrics":
                         body, kind, status = "send the token: Authorization: Bearer ...\n", "text/plain", 401
+                    case path if page is not None and path.partition("?")[0] == "/" and self._is_named():
+                        body, kind = page.html(path.partition("?")[2], now), "text/html; charset=utf-8"
                     case _:
                         body, kind, status = "see /health, /ready and /metrics\n", "text/plain", 404
+                self._answer(status, kind, body)
+
+            def do_POST(self) -> None:
+                length = int(self.headers.get("Content-Length", "0") or 0)
+                if page is None or self.path != "/retry" or not self._is_named() or not 0 < length <= _LONGEST_FORM:
+                    self._answer(404, "text/plain", "see /health, /ready and /metrics\n")
+                elif page.retry(self.rfile.read(length).decode("ascii", "replace")):
+                    self.send_response(303)
+                    self.send_header("Location", "/?state=failed")
+                    self.end_headers()
+                else:
+                    self._answer(409, "text/plain", "this film cannot be done again: load the page anew\n")
+
+            def _is_named(self) -> bool:
+                """Whether a browser asks for this machine by a name of its own, and not by one of another site's."""
+                return self.headers.get("Host", "") in names
+
+            def _answer(self, status: int, kind: str, body: str) -> None:
                 self.send_response(status)
                 self.send_header("Content-Type", kind)
+                self.send_header("Cache-Control", "no-store")
+                self.send_header("Content-Security-Policy", _POLICY)
+                self.send_header("X-Content-Type-Options", "nosniff")
                 if status == 401:
                     self.send_header("WWW-Authenticate", "Bearer")
                 self.end_headers()
