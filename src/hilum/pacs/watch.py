@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from hilum.pacs import config
 from hilum.pacs.config import BusyError
@@ -141,6 +141,7 @@ def _quoted(text: str) -> str:
     return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
+@runtime_checkable
 class Operators(Protocol):
     """The operator's page; see hilum.pacs.page."""
 
