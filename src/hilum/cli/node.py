@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hilum.cli.console import Json, check_choice, print_json, print_table, say
-from hilum.errors import HilumError
+from hilum.errors import BundleError, HilumError, MissingExtraError
 
 if TYPE_CHECKING:
     from hilum.pacs.config import NodeConfig
@@ -32,17 +32,19 @@ node = typer.Typer(
 def run(config: Config) -> None:
     """Run a node until SIGTERM or Ctrl-C. What waits is kept, and goes on at the next start. SIGHUP reloads the models.
 
-    The exit code is 2 if configuration or model are wrong, and 1 if a port or the folder is in use.
+    The exit code is 2 if configuration or model are wrong, and 1 if a port, the folder or the disk cannot be used now.
 
     Example: hilum node run node.toml
     """
     read = _load(config)
-    from hilum.pacs.config import BusyError
+    from hilum.pacs.config import ConfigError
     from hilum.pacs.service import run_node
 
     try:
         run_node(read, path=config)
-    except BusyError as error:
+    except (ConfigError, BundleError, MissingExtraError):  # starting again would not help
+        raise
+    except (HilumError, OSError) as error:  # a port, a folder or a disk, which may be free later
         say(f"error: {error}")
         raise typer.Exit(1) from None
 

@@ -33,7 +33,7 @@ from hilum.model.engines import (
     write_choice,
 )
 from hilum.model.metadata import BUNDLE_JSON, WEIGHTS
-from hilum.pacs.config import MAIN, Model, NodeConfig, Route
+from hilum.pacs.config import MAIN, ConfigError, Model, NodeConfig, Route
 from hilum.pacs.results import ResultModel, result_model
 
 _LOG = logging.getLogger("hilum.node")
@@ -230,7 +230,12 @@ class Models:
         """Read a copy into memory, verify it, and try it on a film of noise."""
         kept, run = self._kept(name), self._folder / name
         engine = open_engine(run, engine=kept.engine, precision=kept.precision)
-        results = result_model(run, asked.operating_point, bits=asked.bits, engine=engine)
+        try:
+            results = result_model(run, asked.operating_point, bits=asked.bits, engine=engine)
+        except BundleError:
+            raise
+        except HilumError as error:  # it has no such operating point
+            raise ConfigError(str(error)) from None
         if not results.bundle_sha256.startswith(name[:12]):
             raise BundleError(f"model must be the one that was kept as {name}, got another. Copy the model again")
         try_engine(engine, name)
@@ -238,6 +243,8 @@ class Models:
 
     def _prune(self, used: set[str]) -> None:
         """Delete copies that are not used, but for the newest few."""
+        for left in self._folder.glob("new-*"):  # of a process that ended while it copied
+            shutil.rmtree(left, ignore_errors=True)
         unused = [one.name for one in self.kept() if one.name not in used]
         for name in unused[_MOST_KEPT:]:
             shutil.rmtree(self._folder / name, ignore_errors=True)
