@@ -141,7 +141,7 @@ def _tls(tls: Tls) -> str:
 def _ends(certificate: Path) -> float:
     """When the first certificate in a PEM file ends, in seconds since 1970."""
     fields = ssl._ssl._test_decode_cert(str(certificate))  # type: ignore[attr-defined]  # what the ssl module offers
-    return ssl.cert_time_to_seconds(str(fields["notAfter"]))
+    return float(ssl.cert_time_to_seconds(str(fields["notAfter"])))
 
 
 def _dimse(target: Dimse, config: NodeConfig) -> str:
