@@ -143,6 +143,7 @@ def predict(
 
     Example: hilum predict runs/nih-small films/ --out predictions.csv --heatmaps heatmaps
     """
+    from dataclasses import replace
     from typing import get_args
 
     from hilum.batch import Asked, predict_to_file, predicted
@@ -152,9 +153,9 @@ def predict(
     check_choice("engine", engine, ("auto", *get_args(EngineName)))
     check_choice("precision", precision, (None, *get_args(Precision)))
     check_choice("fhir-release", fhir_release, ("R5", "R4B"))
-    asked = Asked(
-        run, tuple(inputs), engine, precision, heatmaps, top, ray, calls, dicom_out, fhir, bits, force, fhir_release
-    )  # type: ignore[arg-type]
+    asked = Asked(run, tuple(inputs), engine, precision, heatmaps, top, ray, calls, dicom_out, fhir, bits, force)  # type: ignore[arg-type]
+    release: Any = fhir_release
+    asked = replace(asked, release=release)
     if out is not None:
         counts = predict_to_file(asked, out, resume=resume)
         if as_json:
