@@ -28,6 +28,7 @@ from hilum.pacs.results import (
     encoded,
     fit_in,
     is_uid,
+    read_header,
     reason_code,
     result_model,
     result_objects,
@@ -35,6 +36,7 @@ from hilum.pacs.results import (
     scores_of,
     write_results,
 )
+from hilum.pacs.segmentation import heat_segmentation
 from hilum.pacs.writer import results_writer
 from hilum.predict.scoring import Scored
 
@@ -426,6 +428,24 @@ def test_heat_is_of_called_findings_alone(film: Path, model: ResultModel) -> Non
         heat = picture[:512].astype(int)
         assert bool((heat.max(axis=2) - heat.min(axis=2) > 20).any()) == coloured
         assert not (heat[:, 512:].any())
+
+
+def test_heat_lies_over_the_film_as_a_segmentation(film: Path, model: ResultModel, tmp_path: Path) -> None:
+    header = read_header(film)
+    heat = heat_segmentation(header, scored(film), model, now=NOON)
+    assert heat is not None
+    assert [one.SegmentLabel for one in heat.SegmentSequence] == ["Pleural_Thickening", "Fibrosis", "Emphysema"]
+    assert heat.pixel_array.shape == (3, header.Rows, header.Columns)
+    assert heat.pixel_array.max() > 100
+    assert heat.StudyInstanceUID == header.StudyInstanceUID
+    content = encoded(deepcopy(heat), film, compress=True)
+    np.testing.assert_array_equal(dcmread(BytesIO(content)).pixel_array, heat.pixel_array)
+    (tmp_path / "heat.dcm").write_bytes(encoded(heat, film))
+    if shutil.which("dciodvfy"):
+        done = subprocess.run(["dciodvfy", tmp_path / "heat.dcm"], capture_output=True, text=True, check=False)
+        assert "Error" not in done.stderr, done.stderr
+    none = replace(scored(film), scores=np.full(14, 0.1, np.float32))
+    assert heat_segmentation(header, none, model, now=NOON) is None
 
 
 def test_a_picture_is_compressed_without_loss(film: Path, results: list[Dataset]) -> None:

@@ -155,11 +155,13 @@ class Target(_Section):
     Attributes:
         sr: the class of report that is sent; where the PACS does not take it, the next one that it takes.
         sc: whether pictures are sent.
+        seg: whether heat is sent as a segmentation.
     """
 
     name: Name = "pacs"
     sr: Literal["comprehensive-3d", "comprehensive", "enhanced", "none"] = "comprehensive-3d"
     sc: bool = True
+    seg: bool = False
 
 
 class Dimse(Target):

@@ -5,6 +5,7 @@ import textwrap
 from pydicom.uid import UID
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     SecondaryCaptureImageStorage,
+    SegmentationStorage,
     StorageCommitmentPushModel,
     Verification,
 )
@@ -80,6 +81,11 @@ def _parts() -> list[str]:
                 [
                     "Secondary Capture Image Storage",
                     str(SecondaryCaptureImageStorage),
+                    ", ".join(UID(one).name for one in PICTURE_SYNTAXES),
+                ],
+                [
+                    "Segmentation Storage, if `seg` is set",
+                    str(SegmentationStorage),
                     ", ".join(UID(one).name for one in PICTURE_SYNTAXES),
                 ],
             ],

@@ -168,7 +168,7 @@ def _is_valid(element: DataElement) -> bool:
     return element.keyword != "TimezoneOffsetFromUTC" or re.fullmatch("[+-][0-9]{4}", str(element.value)) is not None
 
 
-def _describe(result: Dataset, header: Dataset, model: "ResultModel", *, now: datetime) -> None:
+def describe(result: Dataset, header: Dataset, model: "ResultModel", *, now: datetime) -> None:
     """What both kinds of result say besides: their zone and number, the private codes' scheme, what made them.
 
     Source: DICOM PS3.3, C.12.1 (SOP Common). https://dicom.nema.org/medical/dicom/current/output/html/part03.html
@@ -406,7 +406,7 @@ def structured_report(
         series_time=now.time().replace(microsecond=0),
     )
     take_over(report, header)
-    _describe(report, header, model, now=now)
+    describe(report, header, model, now=now)
     if requests := _requests(header):
         report.ReferencedRequestSequence = requests
     if earlier:
@@ -575,7 +575,7 @@ def secondary_capture(
         content_time=now.time().replace(microsecond=0),
     )
     take_over(capture, header)
-    _describe(capture, header, model, now=now)
+    describe(capture, header, model, now=now)
     capture["PatientOrientation"].value = None
     if _BODY_PART in header:
         capture.BodyPartExamined = header.BodyPartExamined
@@ -597,6 +597,18 @@ def secondary_capture(
     return capture
 
 
+def shown_findings(scored: Scored, model: ResultModel, *, top: int) -> list[int]:
+    """The findings whose heat is shown: those called present, from the highest score on; without calls, the highest.
+
+    Raises:
+        ValueError: if the film has no scores.
+    """
+    if scored.scores is None:
+        raise ValueError("scored must have scores, got none")
+    findings, order = model.description.findings, np.argsort(-scored.scores, kind="stable").tolist()
+    return [k for k in order if not model.point or model.call(findings[k], float(scored.scores[k])) == PRESENT][:top]
+
+
 def capture_uid(film: str, model: ResultModel, top: int, *, forced: bool = False, content: str = "") -> str:
     """The identifier of the picture that a model makes of a film, by the film's own."""
     return derived_uid("sc", film, model.identity, model.point or "", str(top), *variant(model, forced, content))
@@ -614,8 +626,8 @@ def result_picture(scored: Scored, model: ResultModel, *, top: int = 3) -> Pictu
     if scored.image is None or scored.scores is None or scored.maps is None:
         raise ValueError("scored must have scores and maps, got none")
     findings, order = model.description.findings, np.argsort(-scored.scores, kind="stable")
+    shown = shown_findings(scored, model, top=top)
     called = {k: model.call(findings[k], float(scored.scores[k])) for k in order}
-    shown = [k for k in order if called[k] == PRESENT or not model.point][:top]
     rows = max(1, -(-len(shown) // 3))
     learned, forced = model.description.learned_from, _forced_words(scored) if scored.forced else ""
     notes = [words for words in (learned and f"The model was {learned}.", forced) if words]

@@ -10,14 +10,15 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import groupby
 
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 
 from hilum.errors import ImageError
 from hilum.messages import quiet_dicom
 from hilum.pacs.config import Dimse, Store, Stow
 from hilum.pacs.models import Loaded, Models
 from hilum.pacs.queue import FAILED, SCORED, UNFIT, MadeResult, Places, Queue, WaitingFilm, write_safely
-from hilum.pacs.results import encoded, result_objects
+from hilum.pacs.results import encoded, read_header, result_objects
+from hilum.pacs.segmentation import heat_segmentation
 from hilum.predict.scoring import Scored, score_files
 
 _LOG = logging.getLogger("hilum.node")
@@ -185,19 +186,38 @@ class Scorer(Loop):
                 content=film.content,
                 earlier=self._queue.earlier_reports(film) if film.content else (),
             )
+            if scored.analysed and any(to.seg for to in self._targets):
+                objects += self._heat(film, scored, model)
             contents = [(one, encoded(one, path, compress=True)) for one in objects]
         except ImageError as error:
             self._end(film, FAILED, why=str(error).replace(str(path), "film"), model=model.name)
             return
         made = []
         for one, content in contents:
-            kind = "SR" if one.Modality == "SR" else "SC"
-            targets = [to.name for to in self._targets if (to.sr != "none" if kind == "SR" else to.sc)]
+            kind = {"SR": "SR", "SEG": "SEG"}.get(one.Modality, "SC")
+            targets = [to.name for to in self._targets if {"SR": to.sr != "none", "SC": to.sc, "SEG": to.seg}[kind]]
             if targets:
                 write_safely(self._places.result(str(one.SOPInstanceUID)), content)
                 made.append(MadeResult(str(one.SOPInstanceUID), kind, str(one.SeriesInstanceUID), targets))
         state = SCORED if scored.analysed else UNFIT
         self._end(film, state, why="" if scored.fits else scored.fit, results=made, model=model.name)
+
+    def _heat(self, film: WaitingFilm, scored: Scored, model: Loaded) -> list[Dataset]:
+        """Heat as a segmentation, if there is any; a film that it cannot be made of has its other results."""
+        try:
+            with quiet_dicom():
+                heat = heat_segmentation(
+                    read_header(scored.path),
+                    scored,
+                    model.results,
+                    now=datetime.now(),
+                    top=model.heatmaps,
+                    content=film.content,
+                )
+        except Exception as error:  # a header may hold anything
+            _LOG.warning("film %d has no segmentation: %s", film.number, type(error).__name__)
+            return []
+        return [] if heat is None else [heat]
 
     def _end(
         self,
