@@ -170,3 +170,17 @@ def test_requests_are_answered_once(queue: Queue) -> None:
     queue.answer(number, well=True, words="done", now=2.0)
     assert queue.answered(number) == (True, "done")
     assert queue.requested() is None
+
+
+def test_refused_films_are_asked_for_until_they_come(queue: Queue) -> None:
+    for number, status in ((1, 0xA700), (2, 0xA700), (3, 0xC000)):
+        queue.refuse(f"1.{number}", f"1.9.{number}", sender="CT1", status=status, why="full", now=1.0)
+    queue.refuse("1.1", "1.9.1", sender="CT1", status=0xA700, why="full", now=2.0)
+    assert queue.to_ask_for(status=0xA700, now=3.0, most=9) == [("1.9.1", 0), ("1.9.2", 0)]
+    queue.asked_for("1.9.1", next_ask=100.0)
+    assert queue.to_ask_for(status=0xA700, now=3.0, most=9) == [("1.9.2", 0)]
+    queue.add("1.2", "1.9.2", now=4.0)
+    assert queue.to_ask_for(status=0xA700, now=100.0, most=9) == [("1.9.1", 1)]
+    for _ in range(9):
+        queue.asked_for("1.9.1", next_ask=0.0)
+    assert queue.to_ask_for(status=0xA700, now=100.0, most=9) == []

@@ -232,14 +232,13 @@ def test_what_orthanc_does_with_a_film_that_is_refused(tmp_path: Path) -> None:
         assert not node.health().ready
         assert "films are refused" in node.health().problems[0]
         node.stop()
-        node = Node(
-            configured(tmp_path, port=port, pacs=orthanc.dicom, receive__callers=["PACS"]),
-            engine=SameScores(),
-            model=MODEL,
-        )
+        roomy = {"receive__callers": ["PACS"], "receive__ask_again": "pacs"}
+        node = Node(configured(tmp_path, port=port, pacs=orthanc.dicom, **roomy), engine=SameScores(), model=MODEL)
         node.start()
+        until(lambda: node.facts()["results_sent"] == 2)  # the node asked for it
         orthanc.post(f"/jobs/{job}/resubmit", {})
-        until(lambda: node.facts()["results_sent"] == 2)
+        until(lambda: orthanc.get(f"/jobs/{job}")["State"] == "Success")
+        assert node.facts()["films_scored"] == 1
     finally:
         node.stop()
         orthanc.stop()

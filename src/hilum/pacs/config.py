@@ -140,6 +140,7 @@ class Receive(_Section):
     largest_film_mb: Annotated[int, Field(ge=1, le=1024)] = 100
     tls: ServerTls | None = None
     committed: list[Committed] = []
+    ask_again: Name | None = None
 
     @field_validator("hosts")
     @classmethod
@@ -262,6 +263,9 @@ class NodeConfig(_Section):
 
     @model_validator(mode="after")
     def _names_differ(self) -> "NodeConfig":
+        again, dimse = self.receive.ask_again, [one.name for one in self.send if isinstance(one, Dimse)]
+        if again is not None and again not in dimse:
+            raise ValueError(f"receive.ask_again must be a [send] of kind dimse, got {again}")
         for what, names in (("send", [one.name for one in self.send]), ("route", [one.name for one in self.route])):
             if len(set(names)) < len(names) or MAIN in names:
                 raise ValueError(f"{what} must have names that differ (and are not {MAIN!r}), got {', '.join(names)}")

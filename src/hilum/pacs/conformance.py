@@ -21,7 +21,7 @@ from hilum.pacs.receive import (
     OUT_OF_RESOURCES,
     SUCCESS,
 )
-from hilum.pacs.send import LONGEST_WAIT_S, PICTURE_SYNTAXES, REPORT_CLASSES, TIMEOUT_S
+from hilum.pacs.send import LONGEST_WAIT_S, PICTURE_SYNTAXES, REPORT_CLASSES, TIMEOUT_S, StudyMove
 
 _STATUSES = {
     SUCCESS: "the film is on the disk and in the queue, or was before; or the object is no film and was set aside",
@@ -78,6 +78,11 @@ def _parts() -> list[str]:
             [
                 ["Verification", str(Verification), "Implicit VR Little Endian, by `hilum node check`"],
                 *([kind.name, str(kind), "Explicit VR Little Endian"] for kind in REPORT_CLASSES.values()),
+                [
+                    "Study Root Query/Retrieve, Move",
+                    str(StudyMove),
+                    "Implicit VR Little Endian, if `receive.ask_again` is set",
+                ],
                 [
                     "Secondary Capture Image Storage",
                     str(SecondaryCaptureImageStorage),

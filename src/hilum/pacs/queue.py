@@ -115,7 +115,8 @@ create table if not exists results (
 create table if not exists contents (film text primary key, content text not null, seen real not null) strict;
 create table if not exists refusals (
     number integer primary key autoincrement, film text not null, study text not null, sender text not null,
-    refused real not null, status integer not null, why text not null
+    refused real not null, status integer not null, why text not null, asked integer not null default 0,
+    next_ask real not null default 0
 ) strict;
 create table if not exists requests (
     number integer primary key autoincrement, asked real not null, what text not null, done real,
@@ -336,6 +337,23 @@ class Queue:
                 (film, study, sender, now, status, why),
             ).lastrowid
             database.execute("delete from refusals where number <= ?", ((number or 0) - _MOST_REFUSALS,))
+
+    def to_ask_for(self, *, status: int, now: float, most: int) -> list[tuple[str, int]]:
+        """Studies of films that were refused with a status and have not come since; how often they were asked for."""
+        rows = self._ask(
+            "select study, max(asked) from refusals where status = ? and study != '' and next_ask <= ? and asked < ? "
+            "and film not in (select film from films) group by study order by min(number) limit ?",
+            status,
+            now,
+            MOST_TRIES,
+            most,
+        )
+        return [(str(study), int(asked)) for study, asked in rows]
+
+    def asked_for(self, study: str, *, next_ask: float) -> None:
+        """A study's refused films were asked for again."""
+        with self._change() as database:
+            database.execute("update refusals set asked = asked + 1, next_ask = ? where study = ?", (next_ask, study))
 
     def waiting(self) -> int:
         """How many films wait."""

@@ -7,17 +7,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGLSLossless
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLossless
 from pynetdicom import AE, build_context
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     Comprehensive3DSRStorage,
     ComprehensiveSRStorage,
     EnhancedSRStorage,
     Verification,
+)
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    StudyRootQueryRetrieveInformationModelMove as StudyMove,
 )
 
 from hilum.errors import HilumError
@@ -205,6 +208,27 @@ def associate(send: Dimse, *, caller: str, asked: Sequence[tuple[str, str]]) -> 
         names = " or ".join(dict.fromkeys(UID(kind).name for kind, _ in asked))
         raise NotTakenError(f"PACS must take {names}, got a refusal of the class")
     raise AwayError(f"PACS must answer, got no association{' over TLS' if tls else ''}")
+
+
+def ask_for_study(send: Dimse, study: str, *, caller: str) -> None:
+    """Have a PACS send a study to the node, by C-MOVE; return when it has.
+
+    Raises:
+        NotSentError: if it does not.
+    """
+    association: Any = associate(send, caller=caller, asked=[(str(StudyMove), str(ImplicitVRLittleEndian))])
+    query = Dataset()
+    query.QueryRetrieveLevel, query.StudyInstanceUID = "STUDY", study
+    try:
+        status = None
+        for answer, _ in association.send_c_move(query, caller, StudyMove):
+            status = answer.get("Status") if answer else None
+    except (RuntimeError, ValueError) as error:
+        raise NotSentError(f"PACS must send a study, got {type(error).__name__}") from None
+    finally:
+        association.release()
+    if status != 0x0000:
+        raise NotSentError(f"PACS must send a study, got status {_hex(status)}")
 
 
 class Sender(Loop):

@@ -18,18 +18,19 @@ from hilum.errors import HilumError
 from hilum.messages import log_own_words
 from hilum.model.engines import Engine
 from hilum.pacs.commit import Peer, tell
-from hilum.pacs.config import BusyError, NodeConfig, load_config
+from hilum.pacs.config import BusyError, Dimse, NodeConfig, load_config
 from hilum.pacs.models import Loaded, Models
 from hilum.pacs.page import Page
 from hilum.pacs.queue import DATABASE, WAITING, Places, Queue, Reason
-from hilum.pacs.receive import Receiver
+from hilum.pacs.receive import OUT_OF_RESOURCES, Receiver
 from hilum.pacs.results import ResultModel
-from hilum.pacs.send import Sender
+from hilum.pacs.send import NotSentError, Sender, ask_for_study
 from hilum.pacs.watch import Counted, Facts, Health, Watch, problems
 from hilum.pacs.work import Loop, Scorer
 
 _LOG = logging.getLogger("hilum.node")
 _LOCK = "lock"
+_FIRST_ASK_S = 10.0
 
 
 class Node:
@@ -149,9 +150,7 @@ class Node:
             for route, one in self._models.loaded.items()
         }
         counted += [Counted("model", {"route": route, **model}, 1) for route, model in models.items()]
-        ready = self._receiver.alive and facts["free_mb"] >= self._config.store.keep_free_mb
-        ready = ready and facts["films_waiting"] < self._config.store.most_waiting
-        return Health(facts, counted, models, wrong, ready)
+        return Health(facts, counted, models, wrong, self._receiver.alive and self.has_room())
 
     def reload(self, to: dict[str, str] | None = None) -> list[str]:
         """Read the configuration's models again and switch to them; what changed, in words. Scoring goes on meanwhile.
@@ -186,6 +185,28 @@ class Node:
         there = Peer(peer.ae_title, peer.host, peer.port, peer.tls)
         return tell(what, self._queue, there, caller=self._config.receive.ae_title)
 
+    def ask_again(self) -> int:
+        """Ask a PACS for a study of which films were refused for lack of space, if there is room; how many it sent."""
+        name, now = self._config.receive.ask_again, time.time()
+        send = next((one for one in self._config.send if isinstance(one, Dimse) and one.name == name), None)
+        if send is None or not self.has_room():
+            return 0
+        for study, asked in self._queue.to_ask_for(status=OUT_OF_RESOURCES, now=now, most=1):
+            self._queue.asked_for(study, next_ask=now + _FIRST_ASK_S * 2**asked)
+            try:
+                ask_for_study(send, study, caller=self._config.receive.ae_title)
+            except NotSentError as error:
+                _LOG.warning("a study of which films were refused was asked for again: %s", error)
+                return 0
+            _LOG.info("a study of which films were refused came again")
+            return 1
+        return 0
+
+    def has_room(self) -> bool:
+        """Whether a film would be taken now."""
+        store = self._config.store
+        return self._places.free_mb() >= store.keep_free_mb and self._queue.waiting() < store.most_waiting
+
     def start(self) -> None:
         """Start all parts."""
         for part in (self._worker, *self._senders, self._operator, self._receiver, self._watch):
@@ -212,7 +233,7 @@ class Operator(Loop):
         """Do what was asked for first, if anything was."""
         asked = self._node.queue.requested()
         if asked is None:
-            return 0
+            return self._node.ask_again()
         try:
             words = self._node.commit(asked.what) if "commit" in asked.what else self._reloaded(asked.what["to"])
         except Exception as error:  # whatever it is, the models stay, and whoever asked is told or asks again
