@@ -44,6 +44,7 @@ for command in (
     evaluation.report,
     evaluation.compare,
     evaluation.plan,
+    evaluation.readers,
     evaluation.reproduce,
     model.export,
     model.info,

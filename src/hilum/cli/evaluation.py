@@ -10,7 +10,13 @@ from hilum.errors import HilumError
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(metavar="RUN|PREDICTIONS", help="A bundle, or CSV or Parquet of scores.")],
+    model: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN|PREDICTIONS...",
+            help="A bundle, or CSV or Parquet of scores; several are trainings with other seeds, or all folds.",
+        ),
+    ],
     films: FilmsFile,
     out: Annotated[Path, typer.Option(help="Folder for report.json, report.html and roc.png.")] = Path("report"),
     split: Annotated[str, typer.Option(help="Which films to evaluate.")] = "test",
@@ -206,6 +212,38 @@ def plan(
         typer.echo(sentence)
     for table in plan_tables(content):
         print_table(*table)
+    say("Research software, not a medical device.")
+
+
+def readers(
+    readings: Annotated[
+        Path, typer.Argument(metavar="READINGS", help="CSV or Parquet: reader, modality, film, score, label.")
+    ],
+    films: Annotated[
+        Path | None, typer.Option(help="A manifest for labels and patients, where READINGS has no column label.")
+    ] = None,
+    finding: Annotated[str, typer.Option(help="Of the manifest's findings, the one that was read for.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Folder for readers.json and readers.html.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare modalities in a reader study (MRMC), such as readers with and without a model's help.
+
+    Example: hilum readers readings.csv --out readers
+    """
+    from hilum.data.films import read_films
+    from hilum.evaluation.readers import read_readings, reader_study, study_sentences, study_tables, write_study
+
+    table = read_readings(readings, None if films is None else read_films(films), finding)
+    study = reader_study(table, finding=finding)
+    if out is not None:
+        write_study(study, out)
+    if as_json:
+        print_json(study)
+        return
+    for sentence in study_sentences(study):
+        typer.echo(sentence)
+    for one in study_tables(study):
+        print_table(*one)
     say("Research software, not a medical device.")
 
 

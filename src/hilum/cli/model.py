@@ -52,6 +52,9 @@ def train(
     changes: Changes = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in OUT stopped.")] = False,
     packs: Annotated[Path | None, typer.Option(help="Folder for packed films; beside FILMS if not given.")] = None,
+    folds: Annotated[
+        int | None, typer.Option(min=3, help="Train once for each of so many folds of the patients: OUT/fold-1, ...")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train a model as a recipe says. Ctrl-C and SIGTERM save first.
@@ -64,6 +67,15 @@ def train(
     from hilum.training.train import train as train_model
 
     chosen = load_recipe(recipe, changes or [])
+    if folds is not None:
+        from hilum.training.folds import MANIFEST, train_folds
+
+        where = packs or films.parent / PACKS
+        bundles = train_folds(chosen, read_films(films), out, number=folds, packs=where, resume=resume)
+        if as_json:
+            print_json({"out": str(out), "folds": [bundle.training for bundle in bundles]})
+        say(f"Next: hilum evaluate {out}/fold-* --films {out / MANIFEST} --out report")
+        return
     bundle = train_model(chosen, read_films(films), out, packs=packs or films.parent / PACKS, resume=resume)
     if as_json:
         print_json({"out": str(out), **bundle.training})

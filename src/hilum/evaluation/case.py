@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float32, Shaped
+from jaxtyping import Float32, Float64, Shaped
 
 from hilum.data.films import PATIENTS_ARE_FILMS, Films
 from hilum.errors import PredictionsError
@@ -72,6 +72,13 @@ class Model(NamedTuple):
         return weights_sha256(self.bundle)
 
 
+class Run(NamedTuple):
+    """One of several trainings: its scores of the evaluated films, a row of NaN for films that are not its fold's."""
+
+    name: str
+    numbers: Float64[np.ndarray, "films findings"]
+
+
 @dataclass(frozen=True)
 class Case:
     """One system's scores on one evaluation set, with all that a section may measure them by.
@@ -89,6 +96,8 @@ class Case:
         reference: a second opinion on some of the films.
         earlier: report of the same model on other films.
         gallery: whether films may be shown.
+        runs: several trainings, of which the evaluated scores are the mean, or the out-of-fold scores; or none.
+        folded: whether each film was scored by one of them.
         thresholds: for scores of a table; a model has its own.
         thresholds_from: where they come from, a sentence; empty for a model's own.
         ranking: AUROC and average precision, which several sections build on.
@@ -109,6 +118,8 @@ class Case:
     reference: Reference | None = None
     earlier: StoredReport | None = None
     gallery: bool = True
+    runs: tuple[Run, ...] = ()
+    folded: bool = False
     thresholds: OperatingPoints | None = None
     thresholds_from: str = ""
     notes: list[str] = field(default_factory=list)
@@ -154,12 +165,14 @@ def prepare(
     gallery: bool = True,
     validation: pd.DataFrame | None = None,
     thresholds: OperatingPoints | None = None,
+    runs: Mapping[str, pd.DataFrame] | None = None,
 ) -> Case:
     """Match scores with films, rank them, and note what is unusual.
 
     Arguments are those of Case, and of `hilum.evaluation.inputs.evaluation_set`.
 
     Args:
+        runs: the single trainings' scores by their name, where `scores` are of several.
         validation: scores of the same system on validation films of the manifest, to choose thresholds on.
 
     Raises:
@@ -175,7 +188,10 @@ def prepare(
     notes += _score_notes(scores, evaluated, ranking, split)
     if model:
         notes += _model_notes(model.bundle, films, unfit, evaluated)
+    apart = tuple(Run(name, _aligned(table, evaluated)) for name, table in (runs or {}).items())
     return Case(
+        runs=apart,
+        folded=any(bool(np.isnan(run.numbers).any()) for run in apart),
         films=films,
         split=split,
         evaluated=evaluated,
@@ -193,6 +209,11 @@ def prepare(
         thresholds_from=origin,
         notes=notes,
     )
+
+
+def _aligned(table: pd.DataFrame, evaluated: EvaluationSet) -> Float64[np.ndarray, "films findings"]:
+    rows = table.set_index("film").reindex(evaluated.truth["film"])
+    return rows[list(evaluated.findings)].to_numpy(dtype=np.float64)
 
 
 def _chosen(

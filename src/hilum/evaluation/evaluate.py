@@ -9,11 +9,12 @@ import pandas as pd
 
 from hilum import DISCLAIMER, __version__
 from hilum.data.films import Films
+from hilum.data.splits import folds_again
 from hilum.errors import HilumError, PredictionsError, extras_named
 from hilum.evaluation import sections
 from hilum.evaluation.case import Case, FindingReport, Model, ScoredFilms, prepare, score_with_maps
 from hilum.evaluation.external import check_report
-from hilum.evaluation.inputs import EvaluationSet, read_predictions, read_reference, read_report
+from hilum.evaluation.inputs import EvaluationSet, match, read_predictions, read_reference, read_report
 from hilum.evaluation.page import write_report
 from hilum.evaluation.published import MEAN, Published, others, peers
 from hilum.evaluation.render import model_card
@@ -124,7 +125,7 @@ def evaluate_scores(
 
 
 def evaluate_to_folder(
-    model: Path,
+    model: Path | Sequence[Path],
     films: Films,
     out: Path,
     *,
@@ -147,6 +148,8 @@ def evaluate_to_folder(
     made anew from the report. Other arguments as for `hilum.evaluation.evaluate.evaluate_scores`.
 
     Args:
+        model: a bundle or a file of scores; or several of one training with other seeds, whose mean scores are then
+            evaluated; or the bundles of all folds of `hilum train --folds`, with its folds.parquet.
         reference: table of labels of some of these films.
         against: folder of a report of the same model on other films, to say what changed since.
         gallery: show some films, with their heatmaps and boxes, on the page and in report.json.
@@ -158,6 +161,26 @@ def evaluate_to_folder(
         BundleError, PredictionsError: if the model or its scores cannot be evaluated.
         HilumError: if the earlier report is of another model or of the same films.
     """
+    models = [model] if isinstance(model, Path) else [*model]
+    if len(models) > 1:
+        if validation is not None or against is not None:
+            raise HilumError("validation and against must go with one run, got several. Evaluate one of them.")
+        report = _several(
+            models,
+            films,
+            split=split,
+            draws=draws,
+            seed=seed,
+            allow_missing=allow_missing,
+            allow_unknown=allow_unknown,
+            prevalence=prevalence,
+            reference=None if reference is None else read_reference(reference, films.findings),
+            gallery=gallery,
+            thresholds=stated_thresholds(thresholds, films.findings) if thresholds else None,
+        )
+        report.save(out)
+        return report.content
+    model = models[0]
     if not model.exists():
         raise PredictionsError(
             f"model must be a bundle's folder or a file of scores, got {str(model)!r}, which is none. Check the path."
@@ -204,6 +227,70 @@ def evaluate_to_folder(
     if bundle and split == "test" and bundle.films == films.fingerprint():
         _update_card(model, model_card(report.content))
     return report.content
+
+
+def _several(models: Sequence[Path], films: Films, *, split: str, **options: Any) -> Report:
+    """Evaluate several trainings: seeds by their mean score, folds by the scores out of their folds."""
+    twice = [str(one) for i, one in enumerate(models) if one.resolve() in {other.resolve() for other in models[:i]}]
+    if twice:
+        raise PredictionsError(f"runs must be different, got {twice[0]} twice. Name each once.")
+    bundles = []
+    for one in models:
+        if not one.exists():
+            raise PredictionsError(f"runs must be bundles or files of scores, got {str(one)!r}, which is none.")
+        bundles.append(_bundle(one, films.findings))
+    parts = folds_again(films)
+    if parts:
+        scored = _out_of_fold(models, bundles, parts)
+    else:
+        scored = [
+            score_with_maps(bundle, films.select(split)).scores if bundle else read_predictions(path, films.findings)
+            for path, bundle in zip(models, bundles, strict=True)
+        ]
+    names = [str(one) for one in models]
+    tables = {
+        name: match(films, one, allow_unknown=options["allow_unknown"]) for name, one in zip(names, scored, strict=True)
+    }
+    findings = [name for name in films.findings if all(name in table.columns for table in tables.values())]
+    together = pd.concat([table[["film", *findings]] for table in tables.values()])
+    evaluated = set(films.select(split).table["film"])
+    counts = together["film"][together["film"].isin(evaluated)].value_counts()
+    expected = 1 if parts else len(models)
+    uneven = counts.index[counts != expected].tolist()
+    if not findings or uneven:
+        got = f"{counts[uneven[0]]} scores of {uneven[0]!r}, not {expected}" if uneven else "no finding in common"
+        raise PredictionsError(f"runs must score the same findings of the same films, got {got}. Score them anew.")
+    mean = together.groupby("film", as_index=False, sort=False)[findings].mean()
+    mean.attrs = {"file": " and ".join(names)}
+    recipes = list(
+        dict.fromkeys(bundle.recipe.name if bundle else path.name for path, bundle in zip(models, bundles, strict=True))
+    )
+    system = f"{' and '.join(recipes[:2])}: {len(models)} {'folds' if parts else 'runs'}"
+    case = prepare(films, mean, split=split, runs=tables, **options)
+    return measure(case, system)
+
+
+def _out_of_fold(
+    models: Sequence[Path], bundles: Sequence["Bundle | None"], parts: Sequence[Films]
+) -> list[pd.DataFrame]:
+    """Each fold's films, scored by the bundle that was trained without them.
+
+    Raises:
+        PredictionsError: if a fold has no bundle, or a bundle is of no fold.
+    """
+    by_films = {part.fingerprint(): part for part in parts}
+    known = [bundle is not None and bundle.films in by_films for bundle in bundles]
+    if not all(known) or len(bundles) != len(parts):
+        got = f"{models[known.index(False)]}, which is none" if not all(known) else f"{len(bundles)}"
+        raise PredictionsError(
+            f"runs must be the bundles of all {len(parts)} folds of this manifest, got {got}. Name OUT/fold-* and "
+            "OUT/folds.parquet of one hilum train --folds."
+        )
+    return [
+        score_with_maps(bundle, by_films[bundle.films].select("test")).scores
+        for bundle in bundles
+        if bundle is not None
+    ]
 
 
 def measure(case: Case, system: str) -> Report:

@@ -15,6 +15,7 @@ from hilum.evaluation import (
     model,
     operating_points,
     reference,
+    runs,
     subgroups,
 )
 from hilum.evaluation.case import Case
@@ -39,6 +40,7 @@ class Section(Protocol):
 
 SECTIONS: tuple[Section, ...] = (
     controls,
+    runs,
     curves,
     calibration,
     operating_points,

@@ -160,6 +160,7 @@ class Forest:
     title: str
     limit: float
     rows: tuple[ForestRow, ...]
+    first: str = "Subgroup"  # what the rows are
 
 
 @dataclass(frozen=True)
@@ -221,12 +222,15 @@ _STEP = 0.05
 """Axes end at a multiple of it."""
 
 
-def forest(title: str, rows: Sequence[tuple[Cell, dict[str, Any]]], *, nothing: str) -> Forest | None:
+def forest(
+    title: str, rows: Sequence[tuple[Cell, dict[str, Any]]], *, nothing: str, first: str = "Subgroup"
+) -> Forest | None:
     """A plot of named differences; None if there is no number among them.
 
     Args:
         rows: names, and estimates of a difference.
         nothing: what stands for a difference without a number.
+        first: what the rows are.
     """
     ends = [abs(end) for _, one in rows for end in (one["value"], one["low"], one["high"]) if end is not None]
     if not ends:
@@ -236,7 +240,7 @@ def forest(title: str, rows: Sequence[tuple[Cell, dict[str, Any]]], *, nothing: 
     for name, one in rows:
         shown = Cell(nothing) if one["value"] is None else cell(one, signed=True)
         drawn.append(ForestRow(name, shown, marks(one, -limit, limit, chance=0.0)))
-    return Forest(title, limit, tuple(drawn))
+    return Forest(title, limit, tuple(drawn), first)
 
 
 def half_width(ends: Sequence[float]) -> float:
