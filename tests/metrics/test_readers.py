@@ -14,8 +14,10 @@ AUROCS = np.array(
     ]
 )
 VARIANCE, COV1, COV2, COV3 = 0.000802288, 0.000346614, 0.000344075, 0.000239028
-"""Van Dyke et al. 1993, spin-echo and cine MRI for aortic dissection, as its analysis is published: 114 patients (45 with
-one), five readers, empirical AUROC, covariances by the jackknife."""
+"""Van Dyke et al. 1993, spin-echo and cine MRI for aortic dissection, as its analysis is published.
+
+114 patients, of whom 45 have one, five readers, empirical AUROC, covariances by the jackknife.
+"""
 
 
 def structured(variance: float, cov1: float, cov2: float, cov3: float) -> Float64[np.ndarray, "m r m r"]:
