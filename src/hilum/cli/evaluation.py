@@ -100,14 +100,18 @@ def report(
     out: Annotated[Path | None, typer.Option(help="Folder for report.html and roc.png; REPORT if not given.")] = None,
     pdf: Annotated[bool, typer.Option("--pdf", help="Write report.pdf too. Needs Chromium.")] = False,
     card: Annotated[Path | None, typer.Option(help="File for the model card, in Markdown.")] = None,
+    checklist: Annotated[
+        list[str] | None,
+        typer.Option(help="claim, tripod-ai or stard-ai, filled as far as the report knows; may be repeated."),
+    ] = None,
 ) -> None:
-    """Render a report's page, PDF and model card anew from its report.json.
+    """Render a report's page, PDF, model card and reporting checklists anew from its report.json.
 
     Example: hilum report report --pdf --card MODEL_CARD.md
     """
     from hilum.evaluation.render import render_saved
 
-    for path in render_saved(folder, out or folder, card=card, pdf=pdf):
+    for path in render_saved(folder, out or folder, card=card, pdf=pdf, checklists=checklist or []):
         say(f"Written: {path}")
     say("Research software, not a medical device.")
 

@@ -4,13 +4,14 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import UndefinedError
 
 from hilum.errors import HilumError
+from hilum.evaluation.checklists import checklist
 from hilum.evaluation.inputs import read_content
 from hilum.evaluation.model import model_facts
 from hilum.evaluation.page import PROTOCOLS, citation, limits, summary, write_report
@@ -133,7 +134,9 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 _TIMEOUT_S = 120
 
 
-def render_saved(folder: Path, out: Path, *, card: Path | None = None, pdf: bool = False) -> list[Path]:
+def render_saved(
+    folder: Path, out: Path, *, card: Path | None = None, pdf: bool = False, checklists: Sequence[str] = ()
+) -> list[Path]:
     """Write report.html, roc.png and a copy of report.json into `out`, and return what was written for people.
 
     Args:
@@ -141,6 +144,7 @@ def render_saved(folder: Path, out: Path, *, card: Path | None = None, pdf: bool
         out: may be the same folder.
         card: where the model card goes; none is written if None.
         pdf: write report.pdf too.
+        checklists: claim, tripod-ai or stard-ai, each written as checklist-NAME.md.
 
     Raises:
         HilumError: if the folder holds no report of this version, it is of no model and a card is asked for, or a PDF
@@ -150,6 +154,7 @@ def render_saved(folder: Path, out: Path, *, card: Path | None = None, pdf: bool
     browser = _browser() if pdf else ""
     try:
         text = model_card(report) if card is not None else ""
+        filled = {out / f"checklist-{name}.md": checklist(report, name) for name in checklists}
         write_report(report, out)
     except (KeyError, UndefinedError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         got = f"one without {error}" if isinstance(error, KeyError | UndefinedError) else f"another value: {error}"
@@ -161,6 +166,9 @@ def render_saved(folder: Path, out: Path, *, card: Path | None = None, pdf: bool
     if card is not None:
         write_whole(card, text.encode())
         written.append(card)
+    for path, lines in filled.items():
+        write_whole(path, lines.encode())
+        written.append(path)
     if pdf:
         print_page(out / "report.html", out / "report.pdf", browser=browser)
         written.append(out / "report.pdf")
