@@ -232,7 +232,7 @@ def test_what_orthanc_does_with_a_film_that_is_refused(tmp_path: Path) -> None:
         assert not node.health().ready
         assert "films are refused" in node.health().problems[0]
         node.stop()
-        roomy = {"receive__callers": ["PACS"], "receive__ask_again": "pacs"}
+        roomy: dict[str, Any] = {"receive__callers": ["PACS"], "receive__ask_again": "pacs"}
         node = Node(configured(tmp_path, port=port, pacs=orthanc.dicom, **roomy), engine=SameScores(), model=MODEL)
         node.start()
         until(lambda: node.facts()["results_sent"] == 2)  # the node asked for it

@@ -9,6 +9,9 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StorageCommitmentPushModel,
     Verification,
 )
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    StudyRootQueryRetrieveInformationModelMove as StudyMove,
+)
 
 import hilum
 from hilum.data.dicom import FILM_CLASSES
@@ -21,7 +24,7 @@ from hilum.pacs.receive import (
     OUT_OF_RESOURCES,
     SUCCESS,
 )
-from hilum.pacs.send import LONGEST_WAIT_S, PICTURE_SYNTAXES, REPORT_CLASSES, TIMEOUT_S, StudyMove
+from hilum.pacs.send import LONGEST_WAIT_S, PICTURE_SYNTAXES, REPORT_CLASSES, TIMEOUT_S
 
 _STATUSES = {
     SUCCESS: "the film is on the disk and in the queue, or was before; or the object is no film and was set aside",

@@ -73,7 +73,7 @@ def heat_segmentation(
         instance_number=1,
         manufacturer="Hilum",
         manufacturer_model_name=model.name,
-        software_versions=[*model.software],
+        software_versions=[*model.software],  # type: ignore[arg-type]  # it takes several, but no tuple
         device_serial_number=model.bundle_sha256[:16],
         content_label="HEAT",
         content_description=_MEANING[:64],
