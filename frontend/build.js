@@ -1,5 +1,6 @@
 // Bundles the page into the package. The viewer and the unpacker are files of their own, fetched when they are wanted.
 import { build } from "esbuild";
+import { words } from "./src/words.js";
 import { copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 
 const out = "../src/hilum/serve/static";
@@ -48,7 +49,12 @@ const { metafile } = await build({
   chunkNames: "[name]-[hash]",
   outdir: out,
 });
-for (const file of ["index.html", "style.css", "icon.svg"]) copyFileSync(`src/${file}`, `${out}/${file}`);
+for (const file of ["style.css", "icon.svg"]) copyFileSync(`src/${file}`, `${out}/${file}`);
+const page = readFileSync("src/index.html", "utf8").replaceAll(/\{\{(\w+)\}\}/g, (_, key) => {
+  if (typeof words[key] !== "string") throw new Error(`words.js must have ${key}, which index.html shows`);
+  return words[key].replaceAll("&", "&amp;").replaceAll('"', "&quot;").replaceAll("<", "&lt;");
+});
+writeFileSync(`${out}/index.html`, page);
 
 // The licences of all that went in, as they ask for.
 const packages = new Set(Object.keys(metafile.inputs).flatMap((file) => file.match(/^node_modules\/((?:@[^/]+\/)?[^/]+)/)?.[1] ?? []));

@@ -1,5 +1,7 @@
 // All that the page asks the server. The token, where one is needed, comes with the address and stays in this tab.
 
+import { words } from "./words.js";
+
 const TOKEN = "hilum-token";
 
 if (location.hash.length > 1) {
@@ -24,7 +26,7 @@ async function ask(path, options = {}) {
   try {
     answer = await fetch(path, { ...options, headers, cache: "no-store" });
   } catch {
-    throw new AwayError("The server does not answer.");
+    throw new AwayError(words.awayShort);
   }
   if (answer.ok) return answer;
   const detail = await answer.json().then((body) => body.detail, () => answer.statusText);
@@ -37,7 +39,7 @@ export const model = async () => (await ask("/v1/model")).json();
 export async function predict(file, point, force) {
   const form = new FormData();
   form.append("films", file);
-  form.append("heatmaps", "true");
+  form.append("regions", "true");
   if (force) form.append("force", "true");
   if (point) form.append("point", point);
   return (await ask("/v1/predict", { method: "POST", body: form })).json();

@@ -1,24 +1,25 @@
 // Films out of a zip file, one by one, so that each is scored and shown like any other.
+import { words } from "./words.js";
 import { BlobReader, Uint8ArrayWriter, ZipReader, configure } from "@zip.js/zip.js/lib/zip-core-external.js";
 
 const MOST_FILMS = 2000;
 const MOST_BYTES = 2 ** 30;
 configure({ useWebWorkers: false }); // the page's policy has no workers; the browser inflates by itself
 
-const fault = (what) => new Error(`archive must be ${what}`);
+const fault = (what) => new Error(words.archiveFault(what));
 
 /** @returns {Promise<{name: string, file?: File, why?: string}[]>} the members in their order, each a film or why it is none */
 export async function unpack(file) {
   const archive = new ZipReader(new BlobReader(file), { checkSignature: true });
   const entries = await archive.getEntries().catch((error) => {
-    throw fault(`an intact zip file: ${error.message}. Pack it again.`);
+    throw fault(words.archiveIntact(error.message));
   });
   const members = entries.filter((entry) => !entry.directory);
-  if (!members.length) throw fault("of at least one film, got none.");
-  if (members.length > MOST_FILMS) throw fault(`of at most ${MOST_FILMS} films, got ${members.length}. Send them in parts.`);
+  if (!members.length) throw fault(words.archiveEmpty);
+  if (members.length > MOST_FILMS) throw fault(words.archiveFilms(MOST_FILMS, members.length));
   const bytes = members.reduce((sum, entry) => sum + entry.uncompressedSize, 0);
-  if (bytes > MOST_BYTES) throw fault(`of at most ${MOST_BYTES} bytes when unpacked, got ${bytes}. Send it in parts.`);
-  if (members.some((entry) => entry.encrypted)) throw fault("without a password, got an encrypted one.");
+  if (bytes > MOST_BYTES) throw fault(words.archiveBytes(MOST_BYTES, bytes));
+  if (members.some((entry) => entry.encrypted)) throw fault(words.archiveLocked);
   const films = [];
   for (const entry of members) films.push(await member(entry)); // one by one: they come in order, and memory is bounded
   await archive.close();
@@ -30,6 +31,6 @@ async function member(entry) {
   try {
     return { name, file: new File([await entry.getData(new Uint8ArrayWriter())], name) };
   } catch (error) {
-    return { name, why: `film must be intact in its archive: ${error.message}. Pack it again.` };
+    return { name, why: words.memberFault(error.message) };
   }
 }

@@ -1,7 +1,7 @@
-// The findings of one film, as a list of bars that are buttons.
+// The findings of one film, as a list of bars that are buttons, and what is known of the chosen one.
 import { place, ticks } from "./scale.js";
+import { words } from "./words.js";
 
-const words = (name) => name.replaceAll("_", " ");
 const RANK = { present: 0, indeterminate: 1, "no threshold": 2, absent: 3 };
 
 function element(tag, name, text) {
@@ -29,58 +29,57 @@ function bar(one) {
   return track;
 }
 
-export function measured(facts, judged) {
-  if (!facts?.auroc) return "How well the model finds it was not measured.";
-  const { value, low, high, why } = facts.auroc;
-  const range = low === null ? (why ? ` (${why})` : "") : ` [${low.toFixed(2)}, ${high.toFixed(2)}]`;
-  return `Measured: AUROC ${value.toFixed(2)}${range} on ${judged} films.`;
+/** What is known of a finding of a film, sentence by sentence. */
+export function about(one, model) {
+  const facts = model.findings.find(({ finding }) => finding === one.finding);
+  const below = one.threshold && one.score < one.threshold.value;
+  return [
+    facts?.words,
+    one.region ? words.regionPlace(one.region) : below ? words.belowNoRegion : words.emptyRegion,
+    one.threshold ? words.limits(one.threshold) : words.noThreshold,
+    facts?.auroc ? words.measured(facts.auroc, model.judged_films) : words.unmeasured,
+  ].filter(Boolean);
 }
 
-function limits({ value, low, high, why }) {
-  const at = (share) => share.toFixed(3);
-  if (why && low < high) return `The threshold is ${at(value)}, but it has no interval (${why}), so every score is indeterminate.`;
-  if (low >= high) return `Present from ${at(value)} on.`;
-  return `Present from ${at(high)} on, absent below ${at(low)}, indeterminate between; the threshold is ${at(value)}.`;
-}
-
-function about(one, facts, model) {
-  const limit = one.threshold ? limits(one.threshold) : "There is no threshold for it.";
-  return `${facts?.words ?? ""} ${limit} ${measured(facts, model.judged_films)}`.trim();
-}
-
-function sorted(findings, facts, order) {
+export function sorted(findings, model, order) {
+  const urgency = new Map(model.findings.map((one) => [one.finding, one.urgency]));
   const by = {
-    urgency: (a, b) => RANK[a.call] - RANK[b.call] || (facts.get(a.finding)?.urgency ?? 4) - (facts.get(b.finding)?.urgency ?? 4) || b.score - a.score,
+    finding: (a, b) => words.finding(a.finding).localeCompare(words.finding(b.finding)),
     score: (a, b) => b.score - a.score,
-    name: (a, b) => a.finding.localeCompare(b.finding),
+    call: (a, b) => RANK[a.call] - RANK[b.call] || b.score - a.score,
+    triage: (a, b) => RANK[a.call] - RANK[b.call] || urgency.get(a.finding) - urgency.get(b.finding) || b.score - a.score,
   }[order];
   return [...findings].sort(by);
 }
 
-/** Fill the list; `chosen` is the finding whose heatmap is shown, `choose` is told another. */
+function row(one, chosen, choose) {
+  const item = element("li");
+  const button = element("button", `finding ${one.call.replace(" ", "-")}${one.region ? " located" : ""}`);
+  button.type = "button";
+  button.dataset.finding = one.finding;
+  button.setAttribute("aria-pressed", String(chosen === one.finding));
+  const line = element("span", "line");
+  line.append(element("span", "name", words.finding(one.finding)));
+  if (one.call !== "no threshold") line.append(element("span", "call", words.call(one.call)));
+  line.append(element("span", "score", words.score(one.score)));
+  button.append(line, bar(one));
+  button.addEventListener("click", () => choose(button.getAttribute("aria-pressed") === "true" ? null : one.finding));
+  item.append(button);
+  return item;
+}
+
+let drawn = null;
+
+/** Fill the list; `chosen` is the finding whose region alone is shown, `choose` is told another. Nothing moves for a choice. */
 export function fill(list, findings, model, order, chosen, choose) {
-  const facts = new Map(model.findings.map((one) => [one.finding, one]));
+  if (drawn?.findings === findings && drawn.order === order && list.children.length === findings.length) {
+    for (const button of list.querySelectorAll("button")) button.setAttribute("aria-pressed", String(button.dataset.finding === chosen));
+    return;
+  }
+  drawn = { findings, order };
   const focused = document.activeElement?.dataset?.finding;
-  list.replaceChildren(
-    ...sorted(findings, facts, order).map((one) => {
-      const item = element("li");
-      const button = element("button", `finding ${one.call.replace(" ", "-")}`);
-      button.type = "button";
-      button.dataset.finding = one.finding;
-      button.setAttribute("aria-pressed", String(chosen === one.finding));
-      const line = element("span", "line");
-      line.append(element("span", "name", words(one.finding)));
-      if (one.call !== "no threshold") line.append(element("span", "call", one.call));
-      line.append(element("span", "score", one.score.toFixed(3)));
-      const note = element("span", "about", about(one, facts.get(one.finding), model));
-      button.append(line, bar(one), note);
-      if (chosen === one.finding && !one.heatmap) button.append(element("span", "none", one.call === "absent" ? "Absent: no heatmap." : "No heatmap."));
-      button.addEventListener("click", () => choose(chosen === one.finding ? null : one.finding));
-      item.append(button);
-      return item;
-    }),
-  );
-  if (focused) list.querySelector(`[data-finding="${focused}"]`)?.focus();
+  list.replaceChildren(...sorted(findings, model, order).map((one) => row(one, chosen, choose)));
+  if (focused) [...list.querySelectorAll("button")].find((one) => one.dataset.finding === focused)?.focus();
 }
 
 export function csv(films, model) {

@@ -1,6 +1,7 @@
-// The keyboard. Letters do what buttons do; on a film, arrow keys move its window, the film itself, or the ruler's ends.
+// The keyboard. Letters do what buttons do, wherever the focus is but in a text field; arrow keys mean the film, unless a control has them.
 
 const ARROWS = { ArrowUp: [0, 1], ArrowDown: [0, -1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] };
+const TEXT = "input:not([type=checkbox], [type=radio], [type=range]), textarea, dialog, dialog *";
 
 function arrow({ viewer }, [across, up], shift) {
   if (viewer.ruler.line) viewer.ruler.move(across, -up, shift);
@@ -17,17 +18,20 @@ function ruler({ viewer }, key, tool) {
   return true;
 }
 
-/** Do what `keys` says; `panes` are the films, `tool` tells what dragging does. */
-export function listen(keys, panes, tool) {
+/** Do what `keys` says; `panes` are the films, `tool` tells what dragging does, `active` which film is meant. */
+export function listen(keys, panes, tool, active) {
   document.addEventListener("keydown", (event) => {
-    const typing = event.target.matches("input:not([type=checkbox]), select, dialog *");
-    if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
-    const pane = panes.find((one) => one.place === event.target && one.shown);
+    if (event.target.matches(TEXT) || event.ctrlKey || event.metaKey || event.altKey) return;
+    const focused = panes.find((one) => one.place === event.target);
+    const pane = focused ?? (event.target === document.body ? active() : null);
     if (ARROWS[event.key]) {
-      if (!pane) return;
+      if (!pane?.shown) return;
       event.preventDefault();
       arrow(pane, ARROWS[event.key], event.shiftKey);
-    } else if (pane && ruler(pane, event.key, tool())) event.preventDefault();
-    else keys[event.key.toLowerCase()]?.();
+    } else if (pane?.shown && ruler(pane, event.key, tool())) event.preventDefault();
+    else if (keys[event.key.toLowerCase()]) {
+      if (event.target.matches("select")) event.preventDefault(); // it would look for an option of that letter
+      keys[event.key.toLowerCase()]();
+    }
   });
 }

@@ -1,32 +1,48 @@
 // The page: what is shown, and what keys, buttons and drops do.
 import * as api from "./api.js";
-import { fill } from "./findings.js";
+import { about, fill, sorted } from "./findings.js";
+import { ahead, forgetGreys, greys } from "./greys.js";
+import { drawIcons } from "./icons.js";
 import { listen } from "./keys.js";
 import { drawRows } from "./rows.js";
 import { saveCsv, saveDicom, savePng } from "./saving.js";
 import { labels } from "./scale.js";
 import { switchTheme } from "./theme.js";
+import "./tips.js";
+import { rove } from "./toolbar.js";
+import { forgetViews, recall, remember } from "./views.js";
+import { words } from "./words.js";
 import { Worklist, dropped, kind, misfit } from "./worklist.js";
 
 const $ = (id) => document.getElementById(id);
-const panes = [{ place: $("pane-a") }, { place: $("pane-b") }]; // each: place, viewer, film (of the worklist), chosen
+const panes = [{ place: $("pane-a") }, { place: $("pane-b") }]; // each: place, viewer, film (of the worklist), chosen, shown
+const NARROW = matchMedia("(max-width: 78rem) and (min-width: 66.01rem)"); // where the worklist would take the film's place
+const NARROW_FOR_TWO = matchMedia("(max-width: 110rem) and (min-width: 66.01rem)");
 let model = null;
 let active = 0;
 let comparing = false;
+let linking = true;
+let marking = true;
 let tool = "window";
+let drawing = 0;
 
 const work = new Worklist(() => {
+  drawing ||= requestAnimationFrame(drawWork); // however many films change at once
+});
+
+function drawWork() {
+  drawing = 0;
   for (const pane of panes) if (pane.film?.state === "unpacked") close(pane);
   drawWorklist();
   if (panes[active].film) drawFindings();
   drawTools();
   if (!panes[0].film) openFirst();
-});
+  else fetchAhead();
+}
 
 function openFirst() {
-  const of = (...states) => work.films.find((film) => states.includes(film.state));
-  const first = of("done") ?? (of("queued", "running") ? null : of("refused"));
-  if (first) open(first);
+  const first = work.films.find((film) => film.state !== "refused") ?? work.films[0];
+  if (first?.single || first?.state === "refused") open(first);
 }
 
 function say(place, text) {
@@ -38,8 +54,8 @@ function drawWorklist() {
   document.body.classList.toggle("empty", !work.films.length);
   const counts = { queued: 0, running: 0, done: 0, refused: 0 };
   for (const film of work.films) counts[film.state] += 1;
-  say($("tally"), Object.entries(counts).filter(([, count]) => count).map(([state, count]) => `${count} ${state}`).join(", "));
-  say($("away"), work.lost ? "The server does not answer. Films wait here and are sent when it is back." : "");
+  say($("tally"), words.tally(counts));
+  say($("away"), work.lost ? words.away : "");
   const shown = panes.filter((_, k) => k === 0 || comparing).map((pane) => pane.film);
   drawRows($("films"), work.films, { calls: Boolean(model?.points.length), shown, open: (film) => open(film) });
 }
@@ -49,55 +65,123 @@ function drawFindings() {
   const result = film?.result;
   const unknown = misfit(film);
   const forced = Boolean(result?.forced);
-  const why = unknown && `${film.name} does not fit the model (${kind(film)}): ${unknown.slice(kind(film).length + 2)}.`;
-  say($("gate-why"), unknown && `${forced ? "Do not rely on these scores." : "Not analysed."} ${why}`);
+  say($("gate-why"), unknown && words.misfit(film.name, kind(film), unknown.slice(kind(film).length + 2), forced));
   $("gate").hidden = !unknown;
   $("anyway").hidden = !unknown || film.force;
   say($("findings-of"), comparing && film ? film.name : "");
-  $("axis").hidden = !result?.findings.length;
-  const refused = film?.state === "refused";
-  say($("findings-note"), refused ? `Refused: ${film.why}` : !film ? "Open a film to see what the model says of it." : !result ? "The film is being read." : unknown && !forced ? "Not analysed: there are no scores." : "");
-  $("findings-note").classList.toggle("refusal", Boolean(refused));
-  fill($("list"), result?.findings ?? [], model, $("sort").value, chosen, choose);
-  const heat = result?.findings.find((one) => one.finding === chosen)?.heatmap ?? null;
-  $("heat-controls").hidden = !heat;
-  panes[active].viewer?.overlay(panes[active].shown === film ? heat : null, $("opacity").value / 100, $("outline").checked);
-  const scale = model.calibrated ? "Scores are calibrated: probabilities for films like those of the calibration." : "Scores are not calibrated: they are no probabilities.";
-  const learned = model.simulated ? `The model was ${model.learned_from}. ` : "";
-  $("legend").textContent = result?.findings.length ? `${learned}${scale} ${model.points.length ? "Line: threshold; hatched: indeterminate; the scale is of log-odds." : "This model has no thresholds, so there are no calls."}` : "";
+  const findings = result?.findings ?? [];
+  $("axis").hidden = !findings.length;
+  $("triage").hidden = $("sort").value !== "triage";
+  say($("findings-note"), noteOf(film, findings));
+  $("findings-note").classList.toggle("refusal", film?.state === "refused");
+  fill($("list"), findings, model, $("sort").value, chosen, choose);
+  drawDetail(findings, chosen);
+  $("legend").textContent = findings.length ? legend() : "";
+  for (const pane of panes) drawRegions(pane);
+}
+
+function noteOf(film, findings) {
+  if (film?.state === "refused") return words.refusedWhy(film.why);
+  if (!film) return words.noResult;
+  if (!film.result) return words.reading;
+  if (!findings.length) return words.notAnalysed;
+  const called = (call) => sorted(findings, model, "finding").filter((one) => one.call === call && (call === "present" || one.region)).map((one) => one.finding);
+  return model.points.length ? words.summary(called("present"), called("indeterminate")) : "";
+}
+
+function drawDetail(findings, chosen) {
+  const one = findings.find(({ finding }) => finding === chosen);
+  const lines = one ? [words.finding(chosen), ...about(one, model)] : findings.length ? [words.detailHint] : [];
+  if ($("detail").dataset.said === lines.join()) return;
+  $("detail").dataset.said = lines.join();
+  $("detail").replaceChildren(
+    ...lines.map((line, k) => {
+      const made = document.createElement(one && !k ? "h3" : "p");
+      made.textContent = line;
+      return made;
+    }),
+  );
+}
+
+function legend() {
+  return [
+    model.simulated && words.learned(model.learned_from),
+    model.calibrated ? words.calibrated : words.uncalibrated,
+    model.points.length ? words.scale : words.noThresholds,
+    model.regions ? words.regionsValidated(model.regions) : words.regionsUnvalidated,
+  ].filter(Boolean).join(" ");
+}
+
+/** The regions on a film: of the chosen finding, or of all above their thresholds; where that is not known, of the chosen one. */
+function drawRegions(pane) {
+  if (!pane.viewer) return;
+  const findings = pane.shown && pane.shown === pane.film && marking ? (pane.film.result?.findings ?? []) : [];
+  const marked = findings.filter((one) => one.region && (pane.chosen ? one.finding === pane.chosen : one.call !== "indeterminate"));
+  pane.viewer.mark(marked.map((one) => ({ label: words.region(one), outlines: one.region.outlines, dashed: one.call === "indeterminate" })));
+  const one = findings.find(({ finding }) => finding === pane.chosen);
+  pane.place.querySelector(".chosen").textContent = one ? words.chosen(one) : "";
+  pane.place.querySelector(".doubt").textContent = marked.length && !model.regions ? words.regionsUnvalidated : "";
 }
 
 function choose(finding) {
-  panes[active].chosen = finding;
+  if (finding) marking = true;
+  for (const [k, pane] of panes.entries()) if (k === active || comparing) pane.chosen = finding;
   drawFindings();
+  drawTools();
+  keep(panes[active]);
+}
+
+function stepFinding(by) {
+  const names = [...$("list").querySelectorAll("button")].map((one) => one.dataset.finding);
+  if (!names.length) return;
+  const at = names.indexOf(panes[active].chosen);
+  choose(names[at < 0 ? (by > 0 ? 0 : names.length - 1) : (at + by + names.length) % names.length]);
+  reveal($("findings"), $("list").querySelector("[aria-pressed=true]"));
+}
+
+/** Scroll a panel, never the page, until a row of it is seen. */
+function reveal(panel, row) {
+  if (!row || panel.scrollHeight <= panel.clientHeight) return;
+  const [around, at] = [panel.getBoundingClientRect(), row.getBoundingClientRect()];
+  panel.scrollTop += Math.min(0, at.top - around.top - 40) + Math.max(0, at.bottom - around.bottom + 40);
+}
+
+/** Remember how a film is seen. */
+function keep(pane) {
+  if (pane.shown && pane.shown === pane.film && pane.viewer.seen) remember(pane.film, { ...pane.viewer.view, chosen: pane.chosen });
 }
 
 async function open(film, to = active) {
   const pane = panes[to];
-  pane.film = film;
-  pane.chosen = null;
+  keep(pane);
+  Object.assign(pane, { film, chosen: comparing ? panes[1 - to].chosen : (film.view?.chosen ?? null) });
   activate(to);
   drawWorklist();
-  if (film.state === "refused") return blank(pane, `${film.name} was refused: ${film.why}`);
-  pane.place.setAttribute("aria-label", `${film.name} is being opened`);
+  reveal($("worklist"), $("films").querySelector("[aria-current]"));
+  if (film.state === "refused") return blank(pane, words.wasRefused(film.name, film.why));
+  pane.place.setAttribute("aria-label", words.opening(film.name));
   try {
-    const [pixels, { Viewer }] = await Promise.all([api.pixels(film.file), import("./viewer.js")]);
+    const [pixels, view, { Viewer }] = await Promise.all([greys(film), recall(film), import("./viewer.js")]);
     if (pane.film !== film) return undefined;
     pane.place.classList.remove("blank");
-    pane.viewer ??= new Viewer(`film-${to}`, pane.place, drawWindow, () => follow(to), tell);
+    pane.viewer ??= new Viewer(`film-${to}`, pane.place, drawWindow, () => changed(to), tell);
     const other = panes[1 - to];
-    await pane.viewer.show(film.id, pixels, linked() && other.shown ? other.viewer.window : null);
+    pane.shown = null;
+    await pane.viewer.show(film.id, pixels, view);
     if (pane.film !== film) return undefined;
+    if (isLinked() && other.shown) pane.viewer.follow(other.viewer);
     pane.viewer.use(tool);
     pane.shown = film;
+    if (!comparing) pane.chosen = view?.chosen ?? null;
     drawWindow(pane.viewer);
     film.dicom ??= (await film.file.slice(128, 132).text()) === "DICM";
-    pane.place.setAttribute("aria-label", `Chest film ${film.name}, ${pixels.columns} by ${pixels.rows} pixels`);
+    pane.place.setAttribute("aria-label", words.shown(film.name, pixels.columns, pixels.rows));
     pane.place.querySelector(".title").textContent = film.name;
     drawTools();
     drawFindings();
+    fetchAhead();
   } catch (error) {
-    if (pane.film === film) blank(pane, `${film.name}: ${error.message}`);
+    if (pane.film === film) blank(pane, words.failed(film.name, error.message));
   }
   return undefined;
 }
@@ -105,33 +189,38 @@ async function open(film, to = active) {
 function close(pane) {
   pane.viewer?.close();
   Object.assign(pane, { film: null, chosen: null, viewer: null });
-  blank(pane, "No film is open");
+  blank(pane, words.noFilm);
   pane.place.querySelector(".title").textContent = "";
 }
 
 function blank(pane, why) {
-  pane.viewer?.overlay(null);
+  pane.viewer?.mark([]);
   pane.shown = null;
   pane.place.classList.add("blank");
   pane.place.setAttribute("aria-label", why);
   pane.place.querySelector(".title").textContent = why;
-  pane.place.querySelector(".window").textContent = "";
+  for (const name of [".window", ".doubt", ".chosen"]) pane.place.querySelector(name).textContent = "";
   drawTools();
 }
 
 function drawWindow(viewer) {
+  const pane = panes.find((one) => one.viewer === viewer);
+  if (!pane?.shown) return; // a refused film has none
   const [low, high] = viewer.window;
-  const place = viewer.pane.querySelector(".window");
-  if (!panes.some((pane) => pane.viewer === viewer && pane.shown)) return; // a refused film has none
-  place.textContent = `window ${Math.round(100 * low)} to ${Math.round(100 * high)} %  ·  zoom ${viewer.port.getZoom().toFixed(1)}`;
+  const text = words.windowed(words.windowNames[viewer.named], low, high, viewer.scale * (window.devicePixelRatio || 1));
+  const place = pane.place.querySelector(".window");
+  if (place.textContent !== text) place.textContent = text;
 }
 
-const linked = () => comparing && $("linked").checked;
+const isLinked = () => comparing && linking;
 
-function follow(from) {
-  const other = panes[1 - from];
-  if (linked() && other.shown && panes[from].shown) other.viewer.setWindow(...panes[from].viewer.window);
+/** The reader changed how a film is seen. */
+function changed(from) {
+  const [pane, other] = [panes[from], panes[1 - from]];
+  if (!pane.shown) return;
+  if (isLinked() && other.shown) other.viewer.follow(pane.viewer);
   drawTools();
+  keep(pane);
 }
 
 /** Say something over the film, and to screen readers. */
@@ -146,26 +235,30 @@ function activate(to) {
   if (model) drawFindings();
 }
 
+const settleTools = rove($("tools"));
+
 function drawTools() {
   const { shown, viewer } = panes[active];
-  for (const button of document.querySelectorAll("#tools button, #tools select")) button.disabled = !shown;
+  for (const button of document.querySelectorAll("#tools button, #preset")) button.disabled = !shown;
   const ruler = document.querySelector("[data-tool=ruler]");
   const known = Boolean(shown && viewer.film.spacing);
   ruler.disabled = !known;
-  ruler.title = known ? "Drag: measure in mm (R)" : "The file does not say how large its pixels are";
   if (!known && tool === "ruler") use("window");
   $("save-dicom").disabled = !(shown?.dicom && model.dicom);
-  $("save-dicom").title = shown?.dicom ? "Structured report and picture, as DICOM" : "For DICOM films";
+  $("save-dicom").setAttribute("aria-label", shown?.dicom ? words.saveDicom : words.notDicom);
   $("compare").disabled = !comparing && work.films.filter((film) => film.state === "done").length < 2;
-  $("invert").setAttribute("aria-pressed", String(Boolean(viewer?.inverted)));
-  $("preset").value = shown ? viewer.named : "full";
+  $("invert").setAttribute("aria-pressed", String(Boolean(shown && viewer.inverted)));
+  $("regions").setAttribute("aria-pressed", String(marking));
+  $("linked").setAttribute("aria-pressed", String(linking));
+  $("preset").value = shown ? viewer.named : "auto";
+  settleTools();
 }
 
 function use(name) {
   tool = name;
   for (const pane of panes) pane.viewer?.use(name);
   for (const button of document.querySelectorAll("[data-tool]")) button.setAttribute("aria-checked", String(button.dataset.tool === name));
-  tell(name === "ruler" ? "Drag over the film; or press Enter on it, and arrow keys." : "");
+  tell(name === "ruler" ? words.rulerHint : "");
 }
 
 function ruler() {
@@ -174,11 +267,18 @@ function ruler() {
   panes[active].place.focus();
 }
 
+function mark() {
+  marking = !marking;
+  drawFindings();
+  drawTools();
+}
+
 function compare() {
   comparing = !comparing;
+  if (NARROW_FOR_TWO.matches) fold("worklist", comparing || NARROW.matches);
   $("pane-b").hidden = !comparing;
   $("panes").classList.toggle("two", comparing);
-  $("linked-label").hidden = !comparing;
+  $("linked").hidden = !comparing;
   $("compare").setAttribute("aria-pressed", String(comparing));
   if (!comparing) activate(0);
   else if (!panes[1].film || panes[1].film === panes[0].film) {
@@ -188,10 +288,25 @@ function compare() {
   drawWorklist();
 }
 
+function link() {
+  linking = !linking;
+  changed(active);
+  drawTools();
+}
+
+/** The film so many rows after one. */
+function beside(film, by) {
+  const { films } = work;
+  return films[(films.indexOf(film) + by + films.length) % films.length];
+}
+
+function fetchAhead() {
+  const { film, shown } = panes[active];
+  if (film && film === shown && work.films.length > 1) for (const by of [1, -1]) ahead(beside(film, by));
+}
+
 function step(by) {
-  if (!work.films.length) return;
-  const at = work.films.indexOf(panes[active].film);
-  open(work.films[(at + by + work.films.length) % work.films.length]);
+  if (work.films.length) open(beside(panes[active].film, by));
 }
 
 async function examples() {
@@ -215,30 +330,40 @@ function clear() {
   if (comparing) compare();
   work.films = [];
   panes.forEach(close);
+  forgetGreys();
+  forgetViews();
   work.next();
   if (model) drawFindings();
+  drawWorklist();
   $("choose").focus();
+}
+
+/** Fold a panel, or show it. */
+function fold(name, folded = !document.body.classList.contains(`no-${name}`)) {
+  document.body.classList.toggle(`no-${name}`, folded);
+  $(`fold-${name}`).setAttribute("aria-expanded", String(!folded));
 }
 
 const withFilm = (action) => () => panes[active].shown && action(panes[active].viewer);
 const KEYS = {
-  n: () => step(1), b: () => step(-1), a: () => $("files").click(), "?": () => $("help").showModal(),
+  n: () => step(1), b: () => step(-1), j: () => stepFinding(1), k: () => stepFinding(-1), a: () => $("files").click(), "?": () => $("help").showModal(),
   w: () => use("window"), p: () => use("pan"), z: () => use("zoom"), m: () => use("magnify"),
   r: ruler,
-  i: withFilm((viewer) => (viewer.invert(), drawTools())), o: withFilm((viewer) => viewer.rotate()),
-  f: withFilm((viewer) => viewer.fit()), u: fullScreen, h: () => choose(null),
-  c: () => !$("compare").disabled && compare(),
+  i: withFilm((viewer) => viewer.invert()), o: withFilm((viewer) => viewer.rotate()),
+  f: withFilm((viewer) => viewer.fit()), t: withFilm((viewer) => viewer.actual()), 0: withFilm((viewer) => viewer.reset()),
+  u: fullScreen, h: mark, c: () => !$("compare").disabled && compare(), v: () => comparing && link(),
+  l: () => fold("worklist"), d: () => fold("findings"),
   "+": withFilm((viewer) => viewer.zoom(1.25)), "=": withFilm((viewer) => viewer.zoom(1.25)), "-": withFilm((viewer) => viewer.zoom(0.8)),
 };
-["full", "auto", "lungs", "bones"].forEach((name, k) => {
+["auto", "full", "lungs", "bones"].forEach((name, k) => {
   KEYS[String(k + 1)] = withFilm((viewer) => viewer.preset(name));
 });
 function fullScreen() {
   if (document.fullscreenElement) document.exitFullscreen();
-  else $("room").requestFullscreen?.();
+  else document.documentElement.requestFullscreen?.();
 }
 
-listen(KEYS, panes, () => tool);
+listen(KEYS, panes, () => tool, () => panes[active]);
 panes.forEach((pane, k) => {
   pane.place.addEventListener("pointerdown", () => {
     pane.place.focus({ preventScroll: true }); // so that keys mean the film that was touched
@@ -249,10 +374,12 @@ panes.forEach((pane, k) => {
 });
 for (const button of document.querySelectorAll("[data-tool]")) button.addEventListener("click", () => use(button.dataset.tool));
 const clicks = {
-  invert: KEYS.i, rotate: KEYS.o, fit: KEYS.f, full: fullScreen, compare, "save-png": () => savePng(panes[active]), "save-dicom": dicom, "heat-off": KEYS.h, clear, examples,
+  invert: KEYS.i, rotate: KEYS.o, fit: KEYS.f, actual: KEYS.t, reset: KEYS[0], full: fullScreen, compare, linked: link, regions: mark,
+  "save-png": () => savePng(panes[active]), "save-dicom": dicom, clear, examples,
   anyway: () => panes[active].film && work.force(panes[active].film),
   choose: () => $("files").click(), more: () => $("files").click(), "choose-folder": () => $("folder").click(),
   "help-open": () => $("help").showModal(), theme: switchTheme,
+  "fold-worklist": KEYS.l, "fold-findings": KEYS.d,
   "save-csv": () => saveCsv(work.films, model),
 };
 for (const [id, action] of Object.entries(clicks)) $(id).addEventListener("click", action);
@@ -264,8 +391,7 @@ for (const id of ["files", "folder"]) {
 }
 $("preset").addEventListener("change", withFilm((viewer) => viewer.preset($("preset").value)));
 $("point").addEventListener("change", () => work.at($("point").value));
-$("linked").addEventListener("change", () => follow(active));
-for (const id of ["sort", "outline", "opacity"]) $(id).addEventListener("input", drawFindings);
+$("sort").addEventListener("input", drawFindings);
 for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
   document.addEventListener(kind, (event) => {
     event.preventDefault();
@@ -273,6 +399,7 @@ for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
   });
 }
 document.addEventListener("drop", async (event) => work.add(await dropped(event.dataTransfer)));
+addEventListener("pagehide", () => panes.forEach(keep));
 $("token-dialog").addEventListener("close", () => {
   api.useToken($("token").value);
   $("token").value = "";
@@ -287,18 +414,35 @@ async function begin() {
     say($("away"), `${error.message} Reload this page when it is back.`);
     return undefined;
   }
-  $("model").textContent = `${model.name} · ${model.engine} · ${model.size} px`;
+  $("model").textContent = words.model(model);
   $("learned").textContent = model.learned_from && ` · ${model.learned_from.split(":")[0]}`;
   $("learned").title = model.learned_from;
-  $("point").replaceChildren(...model.points.map((name) => new Option(name, name)));
+  $("point").replaceChildren(...model.points.map((name) => new Option(words.points[name] ?? name, name)));
   $("point-label").hidden = !model.points.length;
-  work.point = model.points[0] ?? null;
+  work.point = firstPoint();
+  $("point").value = work.point ?? "";
   drawTools();
   drawFindings();
   document.body.dataset.ready = "";
   return undefined;
 }
 
+/** The operating point to begin with: that at which the validation films leave the fewest findings open. */
+function firstPoint() {
+  const open = (name) => model.findings.filter((one) => one.thresholds[name]?.why).length;
+  return [...model.points].sort((one, other) => open(one) - open(other))[0] ?? null;
+}
+
+for (const [keys, does] of words.keys) {
+  const [term, meaning] = [document.createElement("dt"), document.createElement("dd")];
+  term.textContent = keys;
+  meaning.textContent = does;
+  $("keys").append(term, meaning);
+}
+const foldAsWide = () => fold("worklist", NARROW.matches);
+NARROW.addEventListener("change", foldAsWide);
+foldAsWide();
+drawIcons();
 $("axis").append(...labels());
 drawWorklist();
 begin();

@@ -1,4 +1,4 @@
-// The film as it is seen, with its heat, outline and rulers, and lines below that say what it is.
+// The film as it is seen, with its regions and rulers, and lines below that say what it is.
 
 const STRIP = 18;
 
@@ -14,26 +14,31 @@ export function picture(viewer, caption) {
   pen.beginPath();
   pen.rect(0, 0, seen.width, seen.height);
   pen.clip();
-  if (viewer.heat) drawHeat(pen, viewer, ratio);
+  drawRegions(pen, viewer, ratio);
   for (const line of viewer.ruler.lines) drawRuler(pen, viewer, line, ratio);
   pen.restore();
   pen.fillStyle = "#fff";
   pen.font = `${13 * ratio}px sans-serif`;
-  caption.forEach((line, k) => pen.fillText(line, 8 * ratio, seen.height + STRIP * (k + 1) * ratio));
+  caption.forEach((line, k) => pen.fillText(line, 8 * ratio, seen.height + STRIP * (k + 1) * ratio, sheet.width - 16 * ratio));
   return sheet.convertToBlob({ type: "image/png" });
 }
 
-function drawHeat(pen, viewer, ratio) {
-  const matrix = viewer.matrix.map((number) => number * ratio);
-  pen.save();
-  pen.globalAlpha = Number(viewer.layer.style.opacity);
-  pen.setTransform(...matrix);
-  pen.drawImage(viewer.layer, 0, 0, 1, 1);
-  pen.restore();
-  if (viewer.outline.hasAttribute("hidden")) return;
-  const path = new Path2D();
-  path.addPath(new Path2D(viewer.outline.querySelector("path").getAttribute("d")), new DOMMatrix(matrix));
-  stroke(pen, path, ratio);
+function drawRegions(pen, viewer, ratio) {
+  const matrix = new DOMMatrix(viewer.matrix.map((number) => number * ratio));
+  const lines = viewer.regions.group.querySelectorAll("path.line");
+  viewer.regions.all.forEach((region, k) => {
+    const path = new Path2D();
+    path.addPath(new Path2D(lines[k].getAttribute("d")), matrix);
+    stroke(pen, path, ratio, region.dashed);
+  });
+  pen.font = `600 ${12.5 * ratio}px sans-serif`;
+  for (const { label, at } of viewer.regions.all) {
+    const [left, top, width, height] = at.map((number) => number * ratio);
+    pen.fillStyle = "#000b";
+    pen.fillRect(left, top, width, height);
+    pen.fillStyle = "#fff";
+    pen.fillText(label, left + 5 * ratio, top + height - 5 * ratio, width - 8 * ratio);
+  }
 }
 
 function drawRuler(pen, viewer, line, ratio) {
@@ -49,10 +54,11 @@ function drawRuler(pen, viewer, line, ratio) {
   for (const draw of ["strokeText", "fillText"]) pen[draw](viewer.ruler.length(line), to[0] + 8 * ratio, to[1] - 6 * ratio);
 }
 
-function stroke(pen, path, ratio) {
-  for (const [width, colour] of [[3.5, "#000"], [1.5, "#fff"]]) {
+function stroke(pen, path, ratio, dashed = false) {
+  for (const [width, colour] of [[3.5, "#000"], [1.5, "#ffd75e"]]) {
     pen.lineWidth = width * ratio;
     pen.strokeStyle = colour;
+    pen.setLineDash(dashed ? [7 * ratio, 5 * ratio] : []);
     pen.stroke(path);
   }
 }

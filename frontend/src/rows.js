@@ -1,5 +1,8 @@
 // The worklist as rows that are buttons.
+import { words } from "./words.js";
 import { kind, misfit } from "./worklist.js";
+
+const NAMED = 3;
 
 function made(film, open) {
   const row = document.createElement("li");
@@ -11,10 +14,16 @@ function made(film, open) {
 
 function note(film, calls) {
   if (film.state === "refused") return film.why;
-  if (misfit(film)) return film.result.forced ? `shown anyway, does not fit the model: ${kind(film)}` : `not analysed: ${kind(film)}`;
-  if (film.state !== "done" || !calls) return "";
-  const count = (call) => film.result.findings.filter((one) => one.call === call).length;
-  return `${count("present") || "none"} called${count("indeterminate") ? `, ${count("indeterminate")} indeterminate` : ""}`;
+  if (misfit(film)) return film.result.forced ? words.rowAnyway(kind(film)) : words.rowNot(kind(film));
+  if (film.state !== "done") return "";
+  const found = film.result.findings.filter((one) => !calls || one.call === "present" || one.call === "indeterminate");
+  const above = found.filter((one) => !one.threshold || one.score >= one.threshold.value);
+  const top = above.sort((one, other) => (one.call === other.call ? other.score - one.score : one.call === "present" ? -1 : 1)).slice(0, NAMED);
+  return top.length ? words.rowTop(top) : words.rowNone;
+}
+
+function set(node, text) {
+  if (node.textContent !== text) node.textContent = text;
 }
 
 /** Bring the rows to what the films are; `calls` is whether the model has thresholds, `shown` which films are open. */
@@ -26,14 +35,18 @@ export function drawRows(list, films, { calls, shown, open }) {
     if (list.children[k] !== row) list.insertBefore(row, list.children[k] ?? null);
     const [button] = row.children;
     const [name, state, top] = button.children;
-    button.className = film.state;
-    button.classList.toggle("misfit", Boolean(misfit(film)));
-    if (shown.includes(film)) button.setAttribute("aria-current", "true");
-    else button.removeAttribute("aria-current");
-    name.textContent = film.name;
-    state.textContent = film.state;
-    top.textContent = note(film, calls);
-    button.title = [film.name, film.state === "refused" ? film.why : misfit(film)].filter(Boolean).join(": ");
+    const style = `${film.state}${misfit(film) ? " misfit" : ""}`;
+    if (button.className !== style) button.className = style;
+    const current = shown.includes(film);
+    if (current !== button.hasAttribute("aria-current")) {
+      if (current) button.setAttribute("aria-current", "true");
+      else button.removeAttribute("aria-current");
+    }
+    set(name, film.name);
+    set(state, words.states[film.state]);
+    set(top, note(film, calls));
+    const title = [film.name, film.state === "refused" ? film.why : misfit(film)].filter(Boolean).join(": ");
+    if (button.title !== title) button.title = title;
   });
   for (const row of rows.values()) row.remove();
 }

@@ -1,5 +1,7 @@
 // Rulers on a film, and how one is laid from the keyboard: Enter sets its ends, arrow keys move them.
+import { utilities } from "@cornerstonejs/core";
 import { LengthTool, annotation } from "@cornerstonejs/tools";
+import { words } from "./words.js";
 
 const STEP = 10;
 
@@ -17,7 +19,22 @@ export class Ruler {
 
   length(line) {
     const [from, to] = line.data.handles.points;
-    return `${Math.hypot(...from.map((at, k) => at - to[k])).toFixed(1)} mm`;
+    return words.millimetres(Math.hypot(...from.map((at, k) => at - to[k])));
+  }
+
+  /** The ends of all lines, in pixels of the film. */
+  get ends() {
+    return this.lines.map((line) => line.data.handles.points.map((point) => [...utilities.worldToImageCoords(this.viewer.key, point)]));
+  }
+
+  set ends(lines) {
+    const { port, key } = this.viewer;
+    for (const line of lines ?? []) {
+      const points = line.map((point) => utilities.imageToWorldCoords(key, point));
+      const made = LengthTool.createAnnotationForViewport(port, { data: { handles: { points } } });
+      annotation.state.addAnnotation(made, port.element);
+    }
+    if (lines?.length) this.draw();
   }
 
   enter() {
@@ -27,12 +44,12 @@ export class Ruler {
       this.line = LengthTool.createAnnotationForViewport(port, { data: { handles: { points: [centre, [...centre]] } } });
       annotation.state.addAnnotation(this.line, port.element);
       this.moving = [0, 1];
-      this.say("Ruler: arrow keys move its start, with Shift finely; Enter sets it, Escape takes it away.");
+      this.say(words.rulerStart);
     } else if (this.moving.length === 2) {
       this.moving = [1];
-      this.say("The start is set. Arrow keys move the end, with Shift finely; Enter sets it.");
+      this.say(words.rulerEnd);
     } else {
-      this.say(`The ruler is set: ${this.length(this.line)}.`);
+      this.say(words.rulerSet(this.length(this.line)));
       this.line.data.handles.activeHandleIndex = null;
       this.line = null;
     }
@@ -59,7 +76,7 @@ export class Ruler {
     if (!last) return;
     annotation.state.removeAnnotation(last.annotationUID);
     this.line = null;
-    this.say("The ruler is taken away.");
+    this.say(words.rulerGone);
     this.draw();
   }
 

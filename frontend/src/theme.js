@@ -1,18 +1,24 @@
-// Dark, unless the reader chose light.
+// The theme that the system asks for, unless the reader chose one.
+import { drawIcons } from "./icons.js";
+import { words } from "./words.js";
 
 const KEY = "hilum-theme";
 const button = document.getElementById("theme");
+const system = matchMedia("(prefers-color-scheme: light)");
 
-function show(light) {
+function show() {
+  const chosen = localStorage.getItem(KEY);
+  const light = chosen ? chosen === "light" : system.matches;
   document.documentElement.dataset.theme = light ? "light" : "dark";
-  button.textContent = light ? "Dark" : "Light";
-  button.setAttribute("aria-label", `${button.textContent} theme`);
+  button.setAttribute("aria-label", light ? words.darkTheme : words.lightTheme);
+  button.dataset.icon = light ? "moon" : "sun";
+  drawIcons();
 }
 
 export function switchTheme() {
-  const light = document.documentElement.dataset.theme === "dark";
-  localStorage.setItem(KEY, light ? "light" : "dark");
-  show(light);
+  localStorage.setItem(KEY, document.documentElement.dataset.theme === "dark" ? "light" : "dark");
+  show();
 }
 
-show(localStorage.getItem(KEY) === "light");
+system.addEventListener("change", show);
+show();

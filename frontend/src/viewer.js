@@ -1,6 +1,8 @@
 // One or two films on cornerstone3D, drawn by the processor: the same pixels on every machine, whatever its graphics.
 import * as core from "@cornerstonejs/core";
 import * as tools from "@cornerstonejs/tools";
+import { ends } from "./greys.js";
+import { Regions } from "./regions.js";
 import { Ruler } from "./ruler.js";
 
 const SCHEME = "film";
@@ -68,20 +70,6 @@ function metadata(type, id) {
   return undefined;
 }
 
-/** The grey below which a share of the pixels lies, as a share of the full range. */
-function quantiles(film, shares) {
-  const counts = new Uint32Array(2 ** film.bits);
-  for (const grey of film.greys) counts[grey] += 1;
-  const found = [];
-  let below = 0;
-  let grey = 0;
-  for (const share of shares) {
-    while (grey < counts.length - 1 && below + counts[grey] <= share * film.greys.length) below += counts[grey++];
-    found.push(grey / (counts.length - 1));
-  }
-  return found;
-}
-
 /** A film that is no longer shown takes no memory, and its rulers are gone. */
 function forget(key) {
   films.delete(key);
@@ -93,16 +81,16 @@ function forget(key) {
 
 export class Viewer {
   /**
-   * @param {HTMLElement} pane  @param {(viewer: Viewer) => void} moved  @param {(low: number, high: number) => void} windowed
-   * @param {(text: string) => void} say
+   * @param {HTMLElement} pane  @param {(viewer: Viewer) => void} drawn  @param {(viewer: Viewer) => void} changed  told when
+   * the reader changed window, zoom or place  @param {(text: string) => void} say
    */
-  constructor(name, pane, moved, windowed, say) {
+  constructor(name, pane, drawn, changed, say) {
     start();
-    Object.assign(this, { name, pane, windowed, film: null, key: null, heat: null, rotation: 0, inverted: false, named: "full" });
+    Object.assign(this, { name, pane, film: null, key: null, rotation: 0, inverted: false, named: "auto", fitted: true, told: 0 });
+    this.changed = () => !this.told && this.film && changed(this);
     this.ruler = new Ruler(this, say);
     this.place = pane.querySelector(".canvas");
-    this.layer = pane.querySelector(".heat");
-    this.outline = pane.querySelector(".outline");
+    this.regions = new Regions(pane);
     engine.enableElement({ viewportId: name, element: this.place, type: core.Enums.ViewportType.STACK });
     this.port = engine.getViewport(name);
     this.group = tools.ToolGroupManager.createToolGroup(name);
@@ -111,34 +99,123 @@ export class Viewer {
     this.use("window");
     this.place.addEventListener(core.Enums.Events.IMAGE_RENDERED, () => {
       this.lay();
-      moved(this);
+      drawn(this);
     });
     this.place.addEventListener(core.Enums.Events.VOI_MODIFIED, () => {
-      if (!this.film || this.following) return;
+      if (!this.film || this.told) return;
       this.named = CUSTOM;
-      this.windowed(...this.window);
+      this.changed();
     });
-    this.sizes = new ResizeObserver(() => this.film && engine.resize(true, true));
+    this.place.addEventListener(core.Enums.Events.CAMERA_MODIFIED, () => {
+      if (!this.film || this.told) return;
+      this.fitted = false;
+      this.changed();
+    });
+    this.place.addEventListener("dblclick", () => this.film && this.fit());
+    this.sizes = new ResizeObserver(() => {
+      if (!this.film || !this.seen) return;
+      this.silently(() => engine.resize(true, true));
+      if (this.fitted) this.fit();
+    });
     this.sizes.observe(this.place);
   }
 
-  /** Show a film, in the window of another or at its full range. */
-  async show(id, film, window) {
+  /** What is done in it is not told as a change: this page did it, not the reader. */
+  silently(work) {
+    this.told += 1;
+    try {
+      return work();
+    } finally {
+      this.told -= 1;
+    }
+  }
+
+  /** Show a film as it was left, or fitted and in its automatic window. */
+  async show(id, film, view) {
     const before = this.key;
     const key = `${SCHEME}:${this.name}:${id}`;
     films.set(key, film);
-    this.film = film;
-    this.key = key;
-    this.rotation = 0;
-    this.inverted = false;
+    Object.assign(this, { film, key, rotation: 0, inverted: false });
     this.ruler.line = null;
-    await this.port.setStack([key]);
-    if (before && before !== this.key) forget(before);
-    if (this.key !== key) return; // another was asked for in the meantime
-    const [low, high] = window ?? [0, 1];
-    this.setWindow(low, high);
-    this.named = low === 0 && high === 1 ? "full" : CUSTOM;
+    this.told += 1;
+    try {
+      await this.port.setStack([key]);
+      if (before && before !== this.key) forget(before);
+      if (this.key !== key) return; // another was asked for in the meantime
+      this.reset();
+      if (view) this.view = view;
+    } finally {
+      this.told -= 1;
+    }
+  }
+
+  reset() {
+    Object.assign(this, { rotation: 0, inverted: false });
+    this.port.setProperties({ invert: false });
+    this.port.setViewPresentation({ rotation: 0 });
+    this.preset("auto");
     this.fit();
+  }
+
+  /** How the film is seen, so that it can be seen so again, or another beside it. */
+  get view() {
+    const { rotation, inverted, named, fitted } = this;
+    return { window: this.window, named, fitted, rotation, inverted, ...this.spot, rulers: this.ruler.ends };
+  }
+
+  set view({ window, named, fitted, rotation, inverted, zoom, centre, rulers }) {
+    this.silently(() => {
+      if (inverted !== this.inverted) this.invert();
+      if (rotation !== this.rotation) {
+        this.rotation = rotation;
+        this.port.setViewPresentation({ rotation });
+      }
+      this.setWindow(...window);
+      this.named = named;
+      if (fitted) this.fit();
+      else this.goTo(zoom, centre);
+      this.ruler.ends = rulers;
+    });
+  }
+
+  /** Zoom against a fitted film, and what part of the film lies in the middle of the pane. */
+  get spot() {
+    const { clientWidth, clientHeight } = this.place;
+    const [a, b, c, d, e, f] = this.matrix;
+    const [x, y] = [clientWidth / 2 - e, clientHeight / 2 - f];
+    const area = a * d - b * c;
+    return { zoom: this.scale / this.fitScale, centre: [(d * x - c * y) / area, (a * y - b * x) / area] };
+  }
+
+  /** Pixels of the page for one of the film, as it is and as it would be if the whole film were shown. */
+  get scale() {
+    const [a, b] = this.matrix;
+    return Math.hypot(a, b) / this.film.columns;
+  }
+
+  get fitScale() {
+    const { rows, columns } = this.film;
+    const [across, down] = this.rotation % 180 ? [rows, columns] : [columns, rows];
+    return Math.min(this.place.clientWidth / across, this.place.clientHeight / down);
+  }
+
+  goTo(zoom, [across, down]) {
+    this.silently(() => {
+      this.zoom((zoom * this.fitScale) / this.scale);
+      this.port.setCamera({
+        focalPoint: core.utilities.imageToWorldCoords(this.key, [across * this.film.columns, down * this.film.rows]),
+      });
+      this.fitted = false;
+      this.port.render();
+    });
+  }
+
+  /** Be seen as another viewer is: same window, zoom and place. */
+  follow(other) {
+    if (other.fitted) this.silently(() => this.fit());
+    else this.goTo(other.spot.zoom, other.spot.centre);
+    this.setWindow(...other.window);
+    this.named = other.named;
   }
 
   use(name) {
@@ -161,19 +238,15 @@ export class Viewer {
 
   setWindow(low, high) {
     const full = 2 ** this.film.bits - 1;
-    this.following = true; // it was told: it need not tell
-    this.port.setProperties({ voiRange: { lower: low * full, upper: Math.max(high, low + 0.002) * full } });
-    this.following = false;
+    this.silently(() => this.port.setProperties({ voiRange: { lower: low * full, upper: Math.max(high, low + 0.002) * full } }));
     this.named = CUSTOM;
     this.port.render();
   }
 
   preset(name) {
-    const ends = { auto: [0.01, 0.99], lungs: [0.02, 0.6], bones: [0.35, 0.999] }[name];
-    const [low, high] = ends ? quantiles(this.film, ends) : [0, 1];
-    this.setWindow(low, high);
+    this.setWindow(...ends(this.film, name));
     this.named = name;
-    this.windowed(low, high);
+    this.changed();
   }
 
   widen(level, width) {
@@ -181,19 +254,21 @@ export class Viewer {
     const middle = (low + high) / 2 + level;
     const half = Math.max(0.004, ((high - low) / 2) * width);
     this.setWindow(middle - half, middle + half);
-    this.windowed(middle - half, middle + half);
+    this.changed();
   }
 
   invert() {
     this.inverted = !this.inverted;
-    this.port.setProperties({ invert: this.inverted });
+    this.silently(() => this.port.setProperties({ invert: this.inverted }));
     this.port.render();
+    this.changed();
   }
 
   rotate() {
     this.rotation = (this.rotation + 90) % 360;
-    this.port.setViewPresentation({ rotation: this.rotation });
+    this.silently(() => this.port.setViewPresentation({ rotation: this.rotation }));
     this.port.render();
+    this.changed();
   }
 
   zoom(times) {
@@ -208,21 +283,23 @@ export class Viewer {
   }
 
   fit() {
-    this.port.resetCamera({ resetPan: true, resetZoom: true, resetToCenter: true });
-    if (this.rotation) this.port.setViewPresentation({ rotation: this.rotation });
+    this.silently(() => {
+      this.port.resetCamera({ resetPan: true, resetZoom: true, resetToCenter: true });
+      if (this.rotation) this.port.setViewPresentation({ rotation: this.rotation });
+    });
+    this.fitted = true;
     this.port.render();
+    this.changed();
   }
 
-  /** Lay a heatmap over the film, or take it away. */
-  overlay(heat, opacity, withOutline) {
-    this.heat = heat;
-    this.layer.hidden = !heat;
-    this.outline.toggleAttribute("hidden", !heat || !withOutline); // an SVG element has no property of that name
-    if (!heat) return;
-    this.layer.src = `data:image/png;base64,${heat.png}`;
-    this.layer.style.opacity = opacity;
-    const path = heat.outlines.map((line) => `M${line.map((point) => point.join(" ")).join("L")}Z`).join("");
-    for (const one of this.outline.querySelectorAll("path")) one.setAttribute("d", path);
+  /** A pixel of the film for each of the screen. */
+  actual() {
+    this.zoom(1 / (this.scale * (window.devicePixelRatio || 1)));
+  }
+
+  /** Outline regions of findings on the film; none takes them away. */
+  mark(regions) {
+    this.regions.show(regions);
     this.lay();
   }
 
@@ -235,13 +312,13 @@ export class Viewer {
     return [right[0] - origin[0], right[1] - origin[1], below[0] - origin[0], below[1] - origin[1], origin[0], origin[1]];
   }
 
+  /** Whether it has any place on the page. */
+  get seen() {
+    return this.place.clientWidth > 0 && this.place.clientHeight > 0;
+  }
+
   lay() {
-    if (!this.heat) return;
-    const matrix = this.matrix;
-    const side = 256;
-    const scaled = matrix.map((number, k) => (k < 4 ? number / side : number));
-    this.layer.style.transform = `matrix(${scaled.join(",")})`;
-    this.outline.querySelector("g").setAttribute("transform", `matrix(${matrix.join(" ")})`);
+    if (this.film && this.seen) this.regions.lay(this.matrix);
   }
 
   close() {
@@ -249,5 +326,6 @@ export class Viewer {
     tools.ToolGroupManager.destroyToolGroup(this.name);
     engine.disableElement(this.name);
     if (this.key) forget(this.key);
+    this.film = null;
   }
 }

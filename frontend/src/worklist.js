@@ -63,6 +63,8 @@ export class Worklist {
     try {
       if (await isArchive(film.file)) await this.unpack(film);
       else {
+        film.single = true; // it can be shown while it is being scored
+        this.changed();
         const [answer] = (await predict(film.file, this.point, film.force)).films;
         film.result = answer;
         film.name = answer.film;

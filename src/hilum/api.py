@@ -244,10 +244,11 @@ class Result:
             )
         if self._scored.image is None or self._scored.maps is None:
             raise ImageError(self.error)
-        from hilum.predict.heatmaps import strength
+        from hilum.model.metadata import strength
 
-        heat = strength(self._scored.maps[self.findings.index(finding)], self._description.heatmap_logits[finding])
-        return Heatmap(finding, self.scores[finding], heat, self._scored.image, self._scored.caveat)
+        class_map = self._scored.maps[self.findings.index(finding)]
+        heat, film = strength(class_map, self._description.heatmap_logits[finding]), self._scored.image
+        return Heatmap(finding, self.scores[finding], heat, film, self._scored.caveat, class_map, self._description)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -265,17 +266,22 @@ class Heatmap:
     score: float
     strength: Float32[np.ndarray, "rows columns"]
     film: Float32[np.ndarray, "size size"]
-    note: str = ""
+    note: str
+    _class_map: Float32[np.ndarray, "rows columns"]
+    _description: Description
 
     def __repr__(self) -> str:
         return f"<Heatmap of {self.finding}: score {self.score:.3f}, strongest {self.strength.max():.2f} of full>"
 
     @cached_property
     def image(self) -> Image.Image:
-        """The picture that `hilum predict --heatmaps` writes, with score and disclaimer below the film."""
-        from hilum.predict.heatmaps import enlarged, heatmap_picture
+        """The picture that `hilum predict --heatmaps` writes: the finding's region, score and disclaimer."""
+        from hilum.predict.heatmaps import enlarged, heatmap_picture, marked
 
-        return heatmap_picture(enlarged(self.film), self.strength, self.finding, self.score, note=self.note)
+        film = enlarged(self.film)
+        return heatmap_picture(
+            *marked(film, self._class_map, self._description, self.finding, self.score), note=self.note
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the picture as PNG.

@@ -219,7 +219,14 @@ def answers(job: Job, engine: Engine, films: Iterator[Listed]) -> Iterator[list[
             if job.asked.heatmaps is not None:
                 from hilum.predict.heatmaps import write_heatmaps
 
-                write_heatmaps(engine.description, scored, job.asked.heatmaps, film=film, top=job.asked.top)
+                write_heatmaps(
+                    engine.description,
+                    scored,
+                    job.asked.heatmaps,
+                    film=film,
+                    top=job.asked.top,
+                    point=job.asked.calls,
+                )
         batch = [with_results(scored, film) for scored, film in zip(batch, names, strict=False)]
         del names[: len(batch)]
         yield [

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from hilum.metrics.localization import MEASURES, Marks, at_centre, at_random, hits, mark
+from hilum.metrics.localization import MEASURES, REGION_LEVELS, Marks, at_centre, at_random, choose_level, hits, mark
 
 SIDE = 40
 
@@ -19,6 +19,26 @@ def only(points: list[list[float]], boxes: list[list[float]]) -> Marks:
 
 def right(marks: Marks, *truths: list[float]) -> list[set[str]]:
     return [{name for name, hit in zip(MEASURES, row, strict=True) if hit} for row in hits(marks, np.array(truths))]
+
+
+def test_the_level_that_fits_the_boxes_is_chosen() -> None:
+    across = np.linspace(0, 1, 128)
+    hill = 1 - np.abs(across - 0.5)[:, None] - np.abs(across - 0.5)[None]
+    generator = np.random.default_rng(0)
+    for level in (0.5, 0.8):
+        half = (1 - level) * 0.707  # half a side of a box of the area that this level outlines
+        shifts = generator.normal(0, 0.02, (30, 2))
+        truths = [np.array([[0.5 - half + dx, 0.5 - half + dy, 2 * half, 2 * half]]) for dx, dy in shifts]
+        chosen = choose_level([np.maximum(hill, 0)] * 30, truths)
+        assert level - 0.08 <= chosen.value <= level + 0.16
+        assert chosen.value in REGION_LEVELS
+        assert 0.5 < chosen.iou <= 1
+
+
+def test_a_level_needs_a_map_and_an_empty_map_has_no_region() -> None:
+    with pytest.raises(ValueError, match="strengths must be of at least one finding"):
+        choose_level([], [])
+    assert choose_level([np.zeros((4, 4))], [np.array([[0.1, 0.1, 0.5, 0.5]])]).iou == 0
 
 
 def test_overlaps_by_hand() -> None:

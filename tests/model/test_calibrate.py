@@ -15,8 +15,9 @@ from hilum.data.films import Films
 from hilum.errors import HilumError
 from hilum.metrics.calibration import logit, measured_calibration
 from hilum.model.bundle import Bundle, load_bundle, save_bundle
-from hilum.model.calibrate import calibrate, calibration_method
+from hilum.model.calibrate import LEAST_BOXED, calibrate, calibration_method
 from hilum.model.engines import TorchEngine
+from hilum.model.metadata import Description
 from hilum.predict.scoring import score_files, score_films
 
 
@@ -113,6 +114,25 @@ def test_films_of_another_vocabulary_and_unknown_methods_are_refused(
         calibrate(bundle, fewer, packs=packs)
     with pytest.raises(HilumError, match="method must be platt or temperature, got 'isotonic'"):
         calibration_method("isotonic")
+
+
+def test_the_level_of_regions_is_chosen_on_true_boxes(bundle: Bundle, phantom_films: Films, packs: Path) -> None:
+    films = phantom_films.select("val")
+    names = films.table["film"].tolist()
+    box = {"x": 0.2, "y": 0.3, "width": 0.3, "height": 0.3}
+    every = [{"film": name, "finding": finding, **box} for name in names for finding in films.findings]
+    few = replace(films, notes={**films.notes, "boxes": every[: LEAST_BOXED - 1]})
+    assert calibrate(bundle, few, packs=packs).regions is None
+    many = replace(
+        films, notes={**films.notes, "boxes": [*every[: 2 * LEAST_BOXED], {**every[0], "film": "elsewhere"}]}
+    )
+    chosen = calibrate(bundle, many, packs=packs).regions
+    assert chosen is not None
+    assert (chosen.boxed, 0 < chosen.level < 1, 0 <= chosen.iou <= 1) == (2 * LEAST_BOXED, True, True)
+    assert (
+        Description.from_dict(json.loads(json.dumps(replace(bundle, regions=chosen).description.to_dict()))).regions
+        == chosen
+    )
 
 
 def test_the_command_rewrites_the_bundle(tiny_run: Path, films_file: Path, packs: Path, tmp_path: Path) -> None:

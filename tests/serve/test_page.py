@@ -1,6 +1,7 @@
 """The page in a real browser: what a reader sees and does. Debian's chromium, on loopback."""
 
 import io
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,22 +14,63 @@ from servers import opened, png, running, wait_until
 
 pytestmark = pytest.mark.slow
 
+REGION = "#pane-a .regions path.line"
 
-def test_a_film_is_shown_with_its_findings_and_heat(page: Any) -> None:
+
+def test_a_film_is_shown_with_its_findings_and_regions(page: Any) -> None:
     open_films(page, sent("one.png", png(200)))
     assert page.locator("#disclaimer").is_visible()
     assert page.locator(".finding").count() == 14
     assert page.locator(".finding.present").count() == 7
-    page.locator(".finding.present").first.click()
-    assert page.locator("#pane-a .heat").is_visible()
-    box, film = page.locator("#pane-a .heat").bounding_box(), page.locator("#pane-a").bounding_box()
-    assert box["width"] == pytest.approx(box["height"] * 204 / 200, rel=0.02)  # as the film, not as the pane
-    assert film["x"] - 1 <= box["x"]
-    page.locator("#opacity").fill("20")
-    assert page.locator("#pane-a .heat").evaluate("heat => heat.style.opacity") == "0.2"
+    assert page.locator(".finding.absent .call").first.inner_text() == "below threshold"
+    labels = page.locator("#pane-a .tag").all_inner_texts()
+    assert page.locator(REGION).count() == len(labels) == page.locator(".finding.present.located").count() > 0
+    assert page.locator(".finding.absent.located").count() == 0
+    assert all(
+        re.fullmatch(r"[\w ]+ \d\.\d\d · (left|right|both|central,) (upper|mid|lower) zones?", one) for one in labels
+    )
+    page.locator(".finding.located").first.click()
+    assert page.locator(REGION).count() == 1
+    name = page.locator(".finding[aria-pressed=true] .name").inner_text()
+    assert page.locator("#pane-a .tag").inner_text().startswith(name)
+    assert page.locator("#pane-a .chosen").inner_text().startswith(name)
+    assert "% of the film" in page.locator("#detail").inner_text()
+    assert page.locator("#pane-a .doubt").inner_text() == "Regions were never validated on boxes."
     page.locator(".finding.absent").first.click()
-    assert not page.locator("#pane-a .heat").is_visible()
-    assert "Absent: no heatmap" in page.locator(".finding[aria-pressed=true]").inner_text()
+    assert page.locator(REGION).count() == 0
+    assert "Below threshold: no region" in page.locator("#detail").inner_text()
+
+
+def test_no_row_moves_under_the_mouse(page: Any) -> None:
+    open_films(page, sent("one.png", png(200)))
+    rows = page.locator(".finding")
+    rows.nth(13).wait_for()
+    before = [row.bounding_box() for row in rows.all()]
+    for k in (0, 5, 13):
+        rows.nth(k).hover()
+        assert [row.bounding_box() for row in rows.all()] == before
+        rows.nth(k).click()
+        assert [row.bounding_box() for row in rows.all()] == before
+
+
+@pytest.mark.parametrize(("width", "height"), [(1600, 900), (1100, 800), (390, 844)])
+def test_the_film_comes_first(page: Any, width: int, height: int) -> None:
+    page.set_viewport_size({"width": width, "height": height})
+    open_films(page, sent("one.png", png(200)))
+    film = page.locator("#pane-a").bounding_box()
+    side = min(film["width"], film["height"])
+    assert side >= (0.9 * height if width > 1000 else 0.85 * width)
+    others = [page.locator(place).bounding_box() for place in ("#findings", "#worklist", "header")]
+    if width > 1000:
+        assert all(side**2 > one["width"] * one["height"] for one in others if one)
+    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+    disclaimer = page.locator("#disclaimer").bounding_box()
+    assert disclaimer["height"] < 30  # one line
+    if width > 1000:
+        for key in "ld":
+            page.keyboard.press(key)
+        assert not page.locator("#findings").is_visible()
+        wait_until(lambda: page.locator("#pane-a").bounding_box()["width"] > film["width"])
 
 
 def test_findings_are_sorted_as_asked(page: Any) -> None:
@@ -37,10 +79,14 @@ def test_findings_are_sorted_as_asked(page: Any) -> None:
     def shown(part: str) -> list[str]:
         return [one.inner_text() for one in page.locator(f".finding .{part}").all()]
 
-    calls = shown("call")
-    assert calls == sorted(calls, key=["present", "indeterminate", "absent"].index)
-    page.locator("#sort").select_option("name")
+    page.locator(".finding").nth(13).wait_for()
     assert shown("name") == sorted(shown("name"))
+    page.locator("#sort").select_option("call")
+    calls = shown("call")
+    assert calls == sorted(calls, key=["above threshold", "indeterminate", "below threshold"].index)
+    assert not page.locator("#triage").is_visible()
+    page.locator("#sort").select_option("triage")
+    assert "never validated" in page.locator("#triage").inner_text()
     page.locator("#sort").select_option("score")
     assert [float(score) for score in shown("score")] == sorted(
         (float(score) for score in shown("score")), reverse=True
@@ -57,21 +103,23 @@ def test_the_keyboard_is_enough(page: Any) -> None:
     first = page.locator("#pane-a .title").inner_text()
     page.keyboard.press("n")
     wait_until(lambda: page.locator("#pane-a .title").inner_text() != first)
-    page.locator(".finding.present").first.focus()
+    page.locator(".finding.located").first.focus()
     page.keyboard.press("Enter")
-    assert page.locator("#pane-a .heat").is_visible()
+    assert page.locator(REGION).count() == 1
     page.keyboard.press("h")
-    assert not page.locator("#pane-a .heat").is_visible()
+    assert page.locator(REGION).count() == 0
+    page.keyboard.press("h")
     page.keyboard.press("c")
     page.wait_for_selector("#pane-b[aria-label^='Chest film']")
+    auto = page.locator("#pane-a .window").inner_text().split("·")[0]
     page.keyboard.press("3")
     windows = [page.locator(f"{pane} .window") for pane in ("#pane-a", "#pane-b")]
-    wait_until(lambda: len({one.inner_text().split("·")[0] for one in windows} - {"window 0 to 100 %  "}) == 1)
+    wait_until(lambda: len({one.inner_text().split("·")[0] for one in windows} - {auto}) == 1)
     page.keyboard.press("c")
     page.keyboard.press("?")
     assert page.locator("#help").is_visible()
     page.keyboard.press("Escape")
-    for key in "ofzpmw+-":
+    for key in "ofzpmw+-t0jkvldld":
         page.keyboard.press(key)
 
 
@@ -79,8 +127,8 @@ def test_fifty_films_at_once_and_a_refused_one(page: Any) -> None:
     films = [sent(f"{k}.png", png(seed=k)) for k in range(49)]
     open_films(page, *films, sent("=cmd.txt", b"no film"))
     page.locator(DONE).nth(48).wait_for()
-    wait_until(lambda: page.locator("#tally").inner_text() == "49 done, 1 refused")
-    assert "must be a PNG, JPEG or DICOM" in page.locator(REFUSED).inner_text()
+    wait_until(lambda: page.locator("#tally").inner_text() == "49 scored, 1 refused")
+    assert "must be a PNG, JPEG or DICOM" in page.locator(REFUSED).text_content()
     page.locator(REFUSED).click()
     assert "was refused" in page.locator("#pane-a").get_attribute("aria-label")
     with page.expect_download() as download:
@@ -109,7 +157,7 @@ def test_films_of_an_archive_are_shown_like_any_other(page: Any) -> None:
     torn = bytearray(packed("three.png", "four.png"))
     torn[200] ^= 255
     open_films(page, sent("films.zip", whole), sent("torn.zip", bytes(torn)), sent("no.zip", b"PK\3\4" + bytes(200)))
-    wait_until(lambda: page.locator("#tally").inner_text() == "3 done, 3 refused")
+    wait_until(lambda: page.locator("#tally").inner_text() == "3 scored, 3 refused")
     rows = page.locator("#films button")
     assert [row.split("\n")[0] for row in rows.all_inner_texts()] == [
         *("one.png", "two.png", "notes.txt", "three.png", "four.png", "no.zip")
@@ -120,8 +168,8 @@ def test_films_of_an_archive_are_shown_like_any_other(page: Any) -> None:
     assert "archive must be an intact zip file" in refused[2]
     rows.nth(1).click()
     page.wait_for_selector("#pane-a[aria-label^='Chest film two.png']")
-    page.locator(".finding.present").first.click()
-    assert page.locator("#pane-a .heat").is_visible()
+    page.locator(".finding.located").first.click()
+    assert page.locator(REGION).count() == 1
 
 
 def test_a_folder_is_dropped_with_all_that_lies_in_it(page: Any, tmp_path: Path) -> None:
@@ -169,16 +217,16 @@ def test_a_film_that_the_model_does_not_know_has_a_warning(browser: Any, gated_r
 def test_full_screen_keeps_the_disclaimer_and_clear_forgets_all(page: Any) -> None:
     open_films(page, sent("one.png", png()))
     page.keyboard.press("u")
-    page.wait_for_function("() => document.fullscreenElement?.id === 'room'")
-    assert page.locator("#room .always").is_visible()
+    page.wait_for_function("() => document.fullscreenElement !== null")
+    assert page.locator("#disclaimer").is_visible()
     page.keyboard.press("u")
     page.wait_for_function("() => !document.fullscreenElement")
     page.locator("#clear").click()
     assert page.locator("#films li").count() == 0
     assert page.locator("#drop").is_visible()
     open_films(page, sent("two.png", png(seed=2)))
-    page.locator(".finding.present").first.click()
-    assert page.locator("#pane-a .heat").is_visible()
+    page.locator(".finding.located").first.click()
+    assert page.locator(REGION).count() == 1
 
 
 def test_a_server_that_stops_is_waited_for(browser: Any, calling_run: Path) -> None:
@@ -206,7 +254,7 @@ def test_axe_finds_no_serious_fault(page: Any, theme: str, width: int) -> None:
     faults = run_axe(page)
     open_films(page, sent("one.png", png()), sent("two.txt", b"no film"))
     page.locator(REFUSED).wait_for()
-    page.locator(".finding.present").first.click()
+    page.locator(".finding.located").first.click()
     page.mouse.move(2, 2)
     faults += run_axe(page)
     assert faults == []

@@ -87,6 +87,19 @@ def test_heatmaps_are_for_findings_that_are_not_absent(url: str) -> None:
     assert (shown.mode, shown.size) == ("RGBA", (128, 128))
 
 
+def test_regions_are_for_findings_above_their_thresholds(url: str) -> None:
+    findings = post(url, ("a.png", png(200)), regions="true").json()["films"][0]["findings"]
+    regions = {k: one["region"] for k, one in enumerate(findings) if one["region"] is not None}
+    assert regions
+    assert all(k % 2 for k in regions)
+    assert all(one["heatmap"] is None for one in findings)
+    for one in regions.values():
+        assert 0 < one["area"] <= 1
+        assert all(0 <= number <= 1 for line in one["outlines"] for point in line for number in point)
+        assert one["side"] in ("left", "right", "both", "central")
+        assert one["zone"] in ("upper", "mid", "lower")
+
+
 def test_pixels_are_the_film_s(url: str) -> None:
     content = png(bits=16)
     answer = ask("POST", f"{url}/v1/pixels", files={"film": ("a.png", content)})

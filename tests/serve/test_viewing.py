@@ -1,4 +1,4 @@
-"""The viewer in a real browser: what is done to a film, and that heat and rulers lie where they should."""
+"""The viewer in a real browser: what is done to a film, and that regions and rulers lie where they should."""
 
 import io
 import re
@@ -20,12 +20,13 @@ pytestmark = pytest.mark.slow
 FILM = "#pane-a .canvas"
 MM = 0.5
 WHERE = """() => {
-  const seen = document.querySelector("#pane-a canvas"), heat = document.querySelector("#pane-a .heat");
-  const place = seen.getBoundingClientRect(), lies = heat.getBoundingClientRect();
+  const seen = document.querySelector("#pane-a canvas"), place = seen.getBoundingClientRect();
+  const matrix = document.querySelector("#pane-a .regions g").getAttribute("transform");
+  const [a, , , , e] = matrix.match(/[-\\d.e]+/g).map(Number);
   const row = seen.getContext("2d").getImageData(0, seen.height >> 1, seen.width, 1).data;
   const bright = [...Array(seen.width).keys()].filter((k) => row[4 * k] > 0);
   const at = (pixel) => place.left + (pixel * place.width) / seen.width;
-  return [at(bright[0]), at(bright.at(-1) + 1), lies.left, lies.right];
+  return [at(bright[0]), at(bright.at(-1) + 1), place.left + e, place.left + e + a];
 }"""
 
 
@@ -54,7 +55,7 @@ def becomes(what: Callable[[], Any], wanted: Any) -> None:
     wait_until(lambda: bool(what() == wanted))
 
 
-def heat_lies_on_film(page: Any) -> bool:
+def regions_lie_on_film(page: Any) -> bool:
     where = page.evaluate(WHERE)
     return bool(where[2:] == pytest.approx(where[:2], abs=1.5))
 
@@ -71,6 +72,9 @@ def dragged(page: Any, across: int, down: int = 0) -> None:
 
 def test_windowing_changes_pixels_as_computed(page: Any) -> None:
     open_films(page, sent("ramp.png", ramp()))
+    becomes(lambda: halves(page), pytest.approx((0, 255), abs=2))  # auto: from the 1st to the 99th percentile
+    assert page.locator("#preset").input_value() == "auto"
+    page.keyboard.press("2")
     becomes(lambda: halves(page), pytest.approx((64, 191), abs=2))
     page.keyboard.press("i")
     becomes(lambda: halves(page), pytest.approx((191, 64), abs=2))
@@ -91,8 +95,9 @@ def test_windowing_changes_pixels_as_computed(page: Any) -> None:
 
 def test_a_film_is_moved_turned_and_enlarged_as_the_keys_say(page: Any) -> None:
     open_films(page, sent("ramp.png", ramp()))
-    page.locator(".finding.present").first.click()
-    wait_until(lambda: heat_lies_on_film(page))
+    page.keyboard.press("2")
+    page.locator(".finding.located").first.click()
+    wait_until(lambda: regions_lie_on_film(page))
     left, right = page.evaluate(WHERE)[2:]
     page.locator("#pane-a").focus()
     page.keyboard.press("Shift+ArrowRight")
@@ -107,22 +112,20 @@ def test_a_film_is_moved_turned_and_enlarged_as_the_keys_say(page: Any) -> None:
 
 
 @pytest.mark.parametrize("ratio", [1.25, 2])
-def test_heat_lies_on_the_film_on_a_fine_screen(browser: Any, url: str, ratio: float) -> None:
+def test_regions_lie_on_the_film_on_a_fine_screen(browser: Any, url: str, ratio: float) -> None:
     page = opened_page(browser, device_scale_factor=ratio)
     page.goto(url)
     page.wait_for_selector("body[data-ready]")
     open_films(page, sent("ramp.png", ramp()))
-    page.locator(".finding.present").first.click()
-    wait_until(lambda: heat_lies_on_film(page))
-    assert page.locator("#pane-a .outline").is_visible()
-    page.locator("#outline").uncheck()
-    assert not page.locator("#pane-a .outline").is_visible()
+    page.keyboard.press("2")  # black is then beside the film alone
+    page.locator(".finding.located").first.click()
+    wait_until(lambda: regions_lie_on_film(page))
     narrow = page.evaluate(WHERE)
     film = box(page, FILM)
     page.mouse.move(film["x"] + film["width"] / 2, film["y"] + film["height"] / 2)
     page.mouse.wheel(0, 300)
     wait_until(lambda: page.evaluate(WHERE)[2] != narrow[2])
-    wait_until(lambda: heat_lies_on_film(page))
+    wait_until(lambda: regions_lie_on_film(page))
     assert page.complaints == []
     page.close()
 
@@ -165,6 +168,7 @@ def test_the_magnifier_shows_what_is_under_it(browser: Any, url: str, ratio: int
     page.goto(url)
     page.wait_for_selector("body[data-ready]")
     open_films(page, sent("ramp.png", ramp()))
+    page.keyboard.press("2")
     page.keyboard.press("m")
     film = box(page, FILM)
     x, y = film["x"] + film["width"] / 2, film["y"] + film["height"] / 2
@@ -189,6 +193,7 @@ def windowed_together(page: Any, before: tuple[int, int]) -> bool:
 def test_two_films_have_one_window_from_either_side(page: Any) -> None:
     open_films(page, sent("a.png", ramp()), sent("b.png", ramp()))
     page.locator(DONE).nth(1).wait_for()
+    page.keyboard.press("2")
     page.locator("#pane-a").focus()
     page.keyboard.press("ArrowRight")
     wait_until(lambda: halves(page) != pytest.approx((64, 191), abs=2))
@@ -202,9 +207,9 @@ def test_two_films_have_one_window_from_either_side(page: Any) -> None:
         wait_until(partial(windowed_together, page, before))
         becomes(page.locator("#findings-of").inner_text, page.locator(f"{pane} .title").inner_text())
     together = halves(page)
-    page.locator("#linked").uncheck()
+    page.locator("#linked").click()
     page.locator("#pane-b").focus()
-    page.keyboard.press("1")
+    page.keyboard.press("2")
     becomes(lambda: halves(page, "#pane-b"), pytest.approx((64, 191), abs=2))
     assert halves(page) == together
 
@@ -236,6 +241,94 @@ def test_fingers_window_and_zoom(browser: Any, url: str) -> None:
     for k in range(1, 8):
         touch("touchMove", (x - 30 - 6 * k, y), (x + 30 + 6 * k, y))
     touch("touchEnd")
-    wait_until(lambda: float(said().split()[-1]) > 1.2 * float(zoom.split()[-1]))
+    wait_until(lambda: float(said().split()[-2]) > 1.2 * float(zoom.split()[-2]))
     assert page.complaints == []
     page.close()
+
+
+def test_a_film_is_shown_as_it_was_left_also_after_a_reload(page: Any, url: str) -> None:
+    films = [sent("a.png", ramp()), sent("b.png", png())]
+    open_films(page, *films)
+    page.locator(DONE).nth(1).wait_for()
+    page.locator(".finding").nth(3).click()
+    page.keyboard.press("3")
+    page.keyboard.press("i")
+    page.keyboard.press("+")
+    page.keyboard.press("o")
+    name = page.locator(".finding[aria-pressed=true] .name").inner_text()
+    said = page.locator("#pane-a .window").inner_text
+    left = said()
+    assert "lungs" in left
+
+    def is_as_left() -> bool:
+        pressed = page.locator(".finding[aria-pressed=true] .name")
+        return bool(
+            said() == left
+            and page.locator("#invert").get_attribute("aria-pressed") == "true"
+            and pressed.count() == 1
+            and pressed.inner_text() == name
+        )
+
+    page.keyboard.press("n")
+    page.wait_for_selector("#pane-a[aria-label^='Chest film b.png']")
+    wait_until(lambda: "auto" in said())
+    page.keyboard.press("b")
+    page.wait_for_selector("#pane-a[aria-label^='Chest film a.png']")
+    wait_until(is_as_left)
+    page.goto(url)
+    page.wait_for_selector("body[data-ready]")
+    open_films(page, *films)
+    page.wait_for_selector("#pane-a[aria-label^='Chest film a.png']")
+    wait_until(is_as_left)
+    page.keyboard.press("0")
+    wait_until(lambda: "auto" in said())
+    assert page.locator("#invert").get_attribute("aria-pressed") == "false"
+
+
+SHOWN_IN = """() => new Promise((done) => {
+  const pane = document.getElementById("pane-a"), before = pane.getAttribute("aria-label"), start = performance.now();
+  new MutationObserver((_, watch) => {
+    const label = pane.getAttribute("aria-label");
+    if (label === before || !label.startsWith("Chest film")) return;
+    watch.disconnect();
+    done(performance.now() - start);
+  }).observe(pane, { attributes: true });
+  document.body.dispatchEvent(new KeyboardEvent("keydown", { key: "n", bubbles: true }));
+})"""
+
+
+def test_the_next_film_was_fetched_before_it_is_asked_for(page: Any) -> None:
+    open_films(page, *[sent(f"{k}.png", png(512, seed=k)) for k in range(4)])
+    page.locator(DONE).nth(3).wait_for()
+    asked: list[str] = []
+    page.wait_for_load_state("networkidle")
+    page.on("request", lambda request: asked.append(request.url))
+    milliseconds = page.evaluate(SHOWN_IN)
+    print(f"the next film was shown in {milliseconds:.0f} ms")
+    assert milliseconds < 1000  # of a busy machine; see docs/serving.md for what was measured on a quiet one
+    page.wait_for_load_state("networkidle")
+    assert (
+        len([one for one in asked if one.endswith("/v1/pixels")]) <= 1
+    )  # that after the next, and no wait for the next
+
+
+def apart(one: np.ndarray, other: np.ndarray) -> float:
+    """How far two pictures are apart on the mean, of 255 greys; panes may differ by a pixel."""
+    rows, columns = np.minimum(one.shape, other.shape)
+    return float(np.abs(one[:rows, :columns] - other[:rows, :columns]).mean())
+
+
+def test_two_films_are_zoomed_and_moved_together(page: Any) -> None:
+    open_films(page, sent("a.png", ramp()), sent("b.png", ramp()))
+    page.locator(DONE).nth(1).wait_for()
+    page.keyboard.press("c")
+    page.wait_for_selector("#pane-b[aria-label^='Chest film']")
+    panes = [page.locator(f"{pane} .window") for pane in ("#pane-a", "#pane-b")]
+    fitted = panes[0].inner_text()
+    page.locator("#pane-b").focus()
+    page.keyboard.press("+")
+    page.keyboard.press("Shift+ArrowLeft")
+    wait_until(lambda: panes[0].inner_text() == panes[1].inner_text() != fitted)
+    wait_until(lambda: apart(canvas(page), canvas(page, "#pane-b canvas")) < 4)
+    page.locator("#pane-a").dblclick()  # fits both
+    wait_until(lambda: panes[0].inner_text() == panes[1].inner_text() == fitted)

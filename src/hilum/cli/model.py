@@ -93,12 +93,13 @@ def calibrate(
 ) -> None:
     """Calibrate a bundle's scores on validation films. The manifest may be your own hospital's.
 
+    Where 20 findings on them have true boxes, the level at which regions are outlined is chosen, too.
     `hilum train` has done this already where it had validation films. The test films are not touched.
 
     Example: hilum calibrate runs/nih-small --films films.parquet
     """
     from hilum.data.films import read_films
-    from hilum.model.bundle import load_bundle, save_bundle
+    from hilum.model.bundle import load_bundle, region_fact, save_bundle
     from hilum.model.calibrate import calibrate as calibrate_bundle
     from hilum.model.calibrate import calibration_method
     from hilum.model.info import describe
@@ -112,11 +113,19 @@ def calibrate(
     facts = describe(str(run), [])
     lines, how = facts["calibration"], facts["calibration_set"]["how"]
     if as_json:
-        print_json({"out": str(run), "calibration": lines, "calibration_set": facts["calibration_set"]})
+        print_json(
+            {
+                "out": str(run),
+                "calibration": lines,
+                "calibration_set": facts["calibration_set"],
+                "regions": facts["regions"],
+            }
+        )
         return
     rows = [[name, f"{slope:.3f}", f"{intercept:.3f}", how[name]] for name, (slope, intercept) in lines.items()]
     title = f"Calibrated on {len(unseen):,} validation films: slope x logit + intercept"
     print_table(title, ["finding", "slope", "intercept", "how"], rows)
+    say(f"{region_fact(bundle).capitalize()}.")
     say(f"The bundle in {run} gives calibrated scores. Research software, not a medical device.")
 
 

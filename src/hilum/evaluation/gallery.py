@@ -15,8 +15,8 @@ from hilum.evaluation.case import Case
 from hilum.evaluation.localization import Boxed, boxed_films
 from hilum.evaluation.views import Block, View, words
 from hilum.metrics.localization import MEASURES, hits, mark
-from hilum.model.metadata import Description
-from hilum.predict.heatmaps import overlay, strength
+from hilum.model.metadata import Description, strength
+from hilum.predict.heatmaps import heat_over
 
 key = "gallery"
 
@@ -88,7 +88,7 @@ def _picture(films: Films, row: int, case: Boxed, description: Description) -> d
     grey.thumbnail((LONGER_SIDE, LONGER_SIDE), Image.Resampling.BOX)
     heat = strength(case.class_map.astype(np.float32), description.heatmap_logits[case.finding])
     file = io.BytesIO()
-    film = Image.fromarray(overlay(np.clip(np.asarray(grey), 0, 1), heat))
+    film = Image.fromarray(heat_over(np.clip(np.asarray(grey), 0, 1), heat))
     film.save(file, format="JPEG", quality=_QUALITY)
     return {
         "width": film.width,

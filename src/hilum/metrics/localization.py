@@ -1,5 +1,6 @@
 """Whether a map finds a finding: its strongest place, and the box around it, against boxes that people drew."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +31,21 @@ MEASURES = ("pointing", "centre", *(f"iou_{t}" for t in OVERLAPS), *(f"iobb_{t}"
 
 _GRID = 128
 """Cells a side on which a map is enlarged before its box is drawn."""
+
+REGION_LEVELS = tuple(round(0.02 * step, 2) for step in range(10, 48))
+"""The levels that `choose_level` tries: parts of a map's strongest place, 0.2 to 0.94."""
+
+
+class Level(NamedTuple):
+    """A level for regions and how well it did.
+
+    Attributes:
+        value: part of a map's strongest place from which a place belongs to the region, in (0, 1).
+        iou: mean intersection over union of these regions with the true boxes.
+    """
+
+    value: float
+    iou: float
 
 
 class Marks(NamedTuple):
@@ -66,6 +82,45 @@ def mark(class_map: Float[np.ndarray, "rows columns"], *, threshold: float = BOX
     down, across = _bounds(strong)
     box = [across[0], down[0], across[1] - across[0], down[1] - down[0]]
     return Marks(np.array([[(column + 0.5) / columns, (row + 0.5) / rows]]), np.array([box]) / _GRID)
+
+
+def choose_level(strengths: Sequence[Float[np.ndarray, "rows columns"]], truths: Sequence[Truths]) -> Level:
+    """The level at which regions of maps fit true boxes: the highest that is as good as the best but for noise.
+
+    Good is the mean intersection over union of a map's region with its true boxes. As good but for noise means at most
+    one standard error below the best, which gives the smallest regions that the boxes support.
+
+    Args:
+        strengths: a map for each finding with true boxes, at least 0 everywhere; one that is 0 has no region.
+        truths: the true boxes of each.
+
+    Raises:
+        ValueError: if there is no map.
+
+    Source: the one-standard-error rule of Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3.
+    """
+    if not strengths:
+        raise ValueError("strengths must be of at least one finding with true boxes, got none")
+    ious = np.array([_region_ious(one, boxes) for one, boxes in zip(strengths, truths, strict=True)])
+    means = ious.mean(axis=0)
+    best = int(means.argmax())
+    noise = ious[:, best].std(ddof=1) / np.sqrt(len(ious)) if len(ious) > 1 else 0.0
+    chosen = int(np.flatnonzero(means >= means[best] - noise)[-1])
+    return Level(REGION_LEVELS[chosen], float(means[chosen]))
+
+
+def _region_ious(strength: Float[np.ndarray, "rows columns"], truths: Truths) -> Float64[np.ndarray, " levels"]:
+    """Intersection over union of a map's region with the true boxes at each of REGION_LEVELS."""
+    rows, columns = strength.shape
+    fine = _enlargement(rows) @ strength.astype(np.float64) @ _enlargement(columns).T
+    cells = (np.arange(_GRID) + 0.5) / _GRID
+    inside = np.zeros((_GRID, _GRID), dtype=bool)
+    for left, top, width, height in truths:
+        across, down = (cells >= left) & (cells < left + width), (cells >= top) & (cells < top + height)
+        inside |= down[:, None] & across
+    regions = (fine > 0) & (fine >= np.array(REGION_LEVELS)[:, None, None] * fine.max())
+    common, either = (regions & inside).sum(axis=(1, 2)), (regions | inside).sum(axis=(1, 2))
+    return common / np.maximum(either, 1)
 
 
 def hits(marks: Marks, truths: Truths) -> Bool[np.ndarray, "marks measures"]:

@@ -80,6 +80,7 @@ def describe(what: str, changes: list[str], *, size: int | None = None) -> dict[
         "thresholds": bundle.thresholds and bundle.thresholds.to_dict(),
         "calibration": bundle.calibration,
         "calibration_set": bundle.calibration_set and asdict(bundle.calibration_set),
+        "regions": bundle.regions and asdict(bundle.regions),
     }
 
 

@@ -23,6 +23,27 @@ FINDINGS_SHA256 = "findings_sha256"
 """The key of the hash over the findings in their order, in bundle.json and export.json."""
 
 
+UNVALIDATED_LEVEL = 180 / 255
+"""The level of regions where no boxes chose one; see hilum.metrics.localization.BOX_THRESHOLD."""
+
+
+@dataclass(frozen=True)
+class RegionLevel:
+    """The level that the regions of findings are outlined at, chosen on films with true boxes.
+
+    Attributes:
+        level: part of a map's strongest place from which a place belongs to the region, in (0, 1).
+        iou: mean intersection over union of these regions with the true boxes, on the films that chose it.
+        boxed: findings on films with true boxes.
+        patients: of these films.
+    """
+
+    level: float
+    iou: float
+    boxed: int
+    patients: int
+
+
 @dataclass(frozen=True)
 class Description:
     """From a film to the network's input, and from its outputs to what they mean. See Bundle for the fields."""
@@ -34,6 +55,12 @@ class Description:
     calibration: dict[str, tuple[float, float]] | None
     gate: QualityCheck | None = None
     sources: tuple[str, ...] = ()
+    regions: RegionLevel | None = None
+
+    @property
+    def region_level(self) -> float:
+        """The level of regions; UNVALIDATED_LEVEL where no boxes chose one."""
+        return UNVALIDATED_LEVEL if self.regions is None else self.regions.level
 
     @property
     def simulated(self) -> bool:
@@ -74,6 +101,7 @@ class Description:
             calibration=None if calibration is None else {name: _two_numbers(calibration[name]) for name in findings},
             gate=None if gate is None else QualityCheck.from_dict(gate),
             sources=_sources(fields.get("sources", [])),  # absent from bundles that are older than it
+            regions=_regions(fields.get("regions")),  # likewise
         )
 
     def check_thresholds(self, weights_sha256: str, calibration_films: str, *, where: Path) -> None:
@@ -119,6 +147,17 @@ class Description:
         calibrated = slopes * logits + intercepts
         scores: Float32[np.ndarray, "batch findings"] = np.exp(-np.logaddexp(np.float32(0), -calibrated))
         return scores
+
+
+def strength(
+    class_map: Float32[np.ndarray, "rows columns"], scale: tuple[float, float]
+) -> Float32[np.ndarray, "rows columns"]:
+    """A class map in 0 (nothing) to 1 (full) by the model's scale for this finding; what lies outside is cut off."""
+    clear, full = scale
+    cut: Float32[np.ndarray, "rows columns"] = np.clip(
+        (class_map - np.float32(clear)) / np.float32(full - clear), 0, 1
+    ).astype(np.float32)
+    return cut
 
 
 def check_order(fields: Mapping[str, Any], findings: Sequence[str], *, where: Path) -> None:
@@ -208,6 +247,15 @@ def _sources(names: object) -> tuple[str, ...]:
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name for name in names):
         raise ValueError(f"sources must be names, got {names!r}")
     return tuple(names)
+
+
+def _regions(fields: Any) -> RegionLevel | None:
+    if fields is None:
+        return None
+    level, iou = _number(fields["level"]), _number(fields["iou"])
+    if not 0 < level < 1 or not 0 <= iou <= 1:
+        raise ValueError(f"level of regions must be in (0, 1) and their overlap in [0, 1], got {level} and {iou}")
+    return RegionLevel(level, iou, int(fields["boxed"]), int(fields["patients"]))
 
 
 def _number(value: object) -> float:

@@ -34,7 +34,7 @@ from hilum.metrics.thresholds import Threshold
 from hilum.model.engines import Engine, file_sha256, is_export, read_exported
 from hilum.model.metadata import BUNDLE_JSON, Description, read_bundle_json, read_description
 from hilum.model.thresholds import ABSENT, INDETERMINATE, NO_THRESHOLD, PRESENT, call
-from hilum.predict.heatmaps import overlay, place_of, strength
+from hilum.predict.heatmaps import marked, place_of
 from hilum.predict.scoring import Scored
 
 IDENTIFIERS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
@@ -638,9 +638,10 @@ def result_picture(scored: Scored, model: ResultModel, *, top: int = 3) -> Pictu
     grey = np.clip(np.asarray(film), 0, 1)
     for place, k in enumerate(shown):
         left, top_edge = place % 3 * _SIDE, place // 3 * (_SIDE + 2 * _LINE)
-        heat = strength(scored.maps[k], model.description.heatmap_logits[findings[k]])
-        page.paste(Image.fromarray(overlay(grey, heat)), (left, top_edge))
-        words = f"{drawn(findings[k])}: score {scored.scores[k]:.3f}{', ' if called[k] else ''}{called[k]}"
+        score = float(scored.scores[k])
+        picture, words = marked(grey, scored.maps[k], model.description, findings[k], score, point=model.point)
+        page.paste(Image.fromarray(picture), (left, top_edge))
+        words = _cut(f"{words}{', ' if called[k] else ''}{called[k]}", draw, font, _SIDE)
         draw.text((left + _MARGIN, top_edge + _SIDE + 4), words, fill="white", font=font)
     if not shown:
         page.paste(Image.fromarray((grey * 255).astype(np.uint8)), (0, 0))

@@ -18,8 +18,8 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
 
 from hilum.findings import codes_of
+from hilum.model.metadata import strength
 from hilum.pacs.results import ResultModel, blank_subject, derived_uid, describe, shown_findings, take_over, variant
-from hilum.predict.heatmaps import strength
 from hilum.predict.scoring import Scored
 
 SERIES_NUMBER = 9903

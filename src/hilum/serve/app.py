@@ -21,7 +21,6 @@ from hilum.errors import ImageError, MissingExtraError
 from hilum.metrics.operating_points import DEFAULT_POINT
 from hilum.phantom.dataset import plan_films
 from hilum.phantom.film import render
-from hilum.predict.heatmaps import scale_png
 from hilum.serve.inference import BusyError, Room, StoppedError
 from hilum.serve.schemas import Deleted, KeptResult, KeptResults, ModelFacts, Prediction, Refusal, State
 from hilum.serve.security import Access, Guard
@@ -92,7 +91,10 @@ def _add_films(app: FastAPI, room: Room) -> None:
     async def predict(
         films: Annotated[list[UploadFile], File(min_length=1, description="PNG, JPEG, DICOM, or zip files of these")],
         point: Annotated[str | None, at_point] = None,
-        heatmaps: Annotated[bool, Form(description="with a heatmap of each finding that is not absent")] = False,
+        heatmaps: Annotated[
+            bool, Form(description="with a heatmap of each finding that is not below threshold")
+        ] = False,
+        regions: Annotated[bool, Form(description="with the outlined region of each such finding")] = False,
         keep: Annotated[bool, Form(description="keep the results, if the server does")] = False,
         force: Annotated[bool, forcing] = False,
     ) -> Prediction:
@@ -101,10 +103,12 @@ def _add_films(app: FastAPI, room: Room) -> None:
             raise RequestError(422, "keep must be false: this server keeps nothing. Start it with --keep FILE.")
         at = _point(room, point)
         uploads = await asyncio.to_thread(unpack, [(one.filename or "film", one.file) for one in films], room.limits)
-        answers = await _held(room, len(uploads), lambda: room.answers(uploads, at, heatmaps=heatmaps, force=force))
+        answers = await _held(
+            room, len(uploads), lambda: room.answers(uploads, at, heatmaps=heatmaps, regions=regions, force=force)
+        )
         if keep and room.kept is not None:
             for answer in answers:
-                slim = [{**one.model_dump(), "heatmap": None} for one in answer.findings]
+                slim = [{**one.model_dump(), "heatmap": None, "region": None} for one in answer.findings]
                 content = {**answer.model_dump(exclude={"id"}), "findings": slim, "point": at}
                 answer.id = await asyncio.to_thread(room.kept.add, content)
         return Prediction(films=answers, point=at)
@@ -250,10 +254,6 @@ def _add_page(app: FastAPI) -> None:
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
         return FileResponse(str(place / "index.html"))
-
-    @app.get("/static/heat.png", include_in_schema=False)
-    async def heat() -> Response:
-        return Response(scale_png(), media_type="image/png")
 
     app.mount("/static", StaticFiles(directory=str(place)), name="static")
 

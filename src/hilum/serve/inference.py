@@ -8,7 +8,7 @@ import time
 import zipfile
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from importlib.util import find_spec
@@ -28,10 +28,10 @@ from hilum.errors import HilumError, ImageError
 from hilum.findings import plain
 from hilum.metrics.thresholds import Threshold
 from hilum.model.engines import Engine, Outputs, is_export
-from hilum.model.metadata import read_bundle_json
-from hilum.model.thresholds import ABSENT, call
+from hilum.model.metadata import read_bundle_json, strength
+from hilum.model.thresholds import call
 from hilum.pacs.writer import check_installed
-from hilum.predict.heatmaps import heat_png, outlines, strength
+from hilum.predict.heatmaps import Region, heat_png, is_marked, outlines, region_of
 from hilum.predict.scoring import Scored, fit_of, is_fit
 from hilum.serve.schemas import (
     FilmAnswer,
@@ -40,6 +40,8 @@ from hilum.serve.schemas import (
     HeatmapAnswer,
     Interval,
     ModelFacts,
+    RegionAnswer,
+    RegionFacts,
 )
 from hilum.serve.schemas import (
     ThresholdAnswer as Limit,
@@ -250,10 +252,17 @@ class Room:
         )
 
     async def answers(
-        self, uploads: Sequence[Upload], point: str | None, *, heatmaps: bool, force: bool = False
+        self,
+        uploads: Sequence[Upload],
+        point: str | None,
+        *,
+        heatmaps: bool,
+        regions: bool = False,
+        force: bool = False,
     ) -> list[FilmAnswer]:
         """The results of sent films, in their order."""
-        return list(await asyncio.gather(*(self.answer(one, point, heatmaps=heatmaps, force=force) for one in uploads)))
+        work = (self.answer(one, point, heatmaps=heatmaps, regions=regions, force=force) for one in uploads)
+        return list(await asyncio.gather(*work))
 
     async def score(self, upload: Upload, *, force: bool = False) -> Scored:
         """A sent film's scores and class maps; neither if it does not fit the model and is not forced.
@@ -274,7 +283,9 @@ class Room:
         self.counts.film("scored")
         return replace(scored, scores=outputs.scores[0], maps=outputs.maps[0])
 
-    async def answer(self, upload: Upload, point: str | None, *, heatmaps: bool, force: bool = False) -> FilmAnswer:
+    async def answer(
+        self, upload: Upload, point: str | None, *, heatmaps: bool, regions: bool = False, force: bool = False
+    ) -> FilmAnswer:
         """A sent film's result, or why it has none."""
         try:
             scored = await self.score(upload, force=force)
@@ -282,7 +293,7 @@ class Room:
             return FilmAnswer(film=upload.name, error=str(error), fit="", findings=[])
         if not scored.analysed:
             return FilmAnswer(film=upload.name, error="", fit=scored.fit, findings=[])
-        return await self._described(scored, point, heatmaps=heatmaps)
+        return await self._described(scored, point, heatmaps=heatmaps, regions=regions)
 
     async def objects(self, upload: Upload, point: str | None, *, force: bool = False) -> bytes:
         """A sent film's result as DICOM objects, in an archive.
@@ -295,22 +306,34 @@ class Room:
             self.readers, lambda: archive(self.run, upload, scored, point, engine=self.engine, bits=self.bits)
         )
 
-    async def _described(self, scored: Scored, point: str | None, *, heatmaps: bool) -> FilmAnswer:
+    async def _described(self, scored: Scored, point: str | None, *, heatmaps: bool, regions: bool) -> FilmAnswer:
         loop, thresholds, maps, scores = asyncio.get_running_loop(), self.thresholds(point), scored.maps, scored.scores
         if maps is None or scores is None:
             raise ValueError("film must have been scored")
         description = self.engine.description
-        calls = [call(float(s), t) for s, t in zip(scores, thresholds, strict=True)]
-        shown = [k for k, one in enumerate(calls) if heatmaps and one != ABSENT]
-        strengths = {k: strength(maps[k], description.heatmap_logits[description.findings[k]]) for k in shown}
-        shown_maps = await loop.run_in_executor(self.readers, _heatmaps, strengths) if shown else {}
+        marked = [k for k, (s, t) in enumerate(zip(scores, thresholds, strict=True)) if is_marked(float(s), t)]
+        heats: dict[int, HeatmapAnswer] = {}
+        lines: dict[int, RegionAnswer] = {}
+
+        def draw() -> None:
+            for k in marked:
+                finding = description.findings[k]
+                if heatmaps:
+                    heats[k] = HeatmapAnswer(png=heat_png(strength(maps[k], description.heatmap_logits[finding])))
+                found = region_of(maps[k], description, finding, float(scores[k]), thresholds[k]) if regions else None
+                if found is not None:
+                    lines[k] = _region(found)
+
+        if marked and (heatmaps or regions):
+            await loop.run_in_executor(self.readers, draw)
         findings = [
             FindingAnswer(
                 finding=finding,
                 score=round(float(scores[k]), 6),
-                call=calls[k],  # type: ignore[arg-type]
+                call=call(float(scores[k]), thresholds[k]),  # type: ignore[arg-type]
                 threshold=_limit(thresholds[k]),
-                heatmap=shown_maps.get(k),
+                heatmap=heats.get(k),
+                region=lines.get(k),
             )
             for k, finding in enumerate(description.findings)
         ]
@@ -330,6 +353,7 @@ class Room:
             learned_from=description.learned_from,
             simulated=description.simulated,
             points=self.points,
+            regions=None if description.regions is None else RegionFacts(**asdict(description.regions)),
             judged_films=None if report is None else report["films"],
             findings=[
                 FindingFacts(
@@ -379,8 +403,8 @@ def _read(upload: Upload, *, bits: int | None) -> Film:
     return read_content(upload.content(), upload.name, bits=bits)
 
 
-def _heatmaps(strengths: dict[int, np.ndarray]) -> dict[int, HeatmapAnswer]:
-    return {k: HeatmapAnswer(png=heat_png(one), outlines=outlines(one)) for k, one in strengths.items()}
+def _region(found: Region) -> RegionAnswer:
+    return RegionAnswer(outlines=outlines(found), area=round(found.area, 4), side=found.side, zone=found.zone)
 
 
 def _limit(threshold: Threshold | None) -> Limit | None:

@@ -20,6 +20,7 @@ _EXAMPLE: dict[str, Any] = {
                     "call": "present",
                     "threshold": {"value": 0.31, "low": 0.24, "high": 0.36, "why": ""},
                     "heatmap": None,
+                    "region": None,
                 }
             ],
             "id": None,
@@ -60,6 +61,7 @@ _MODEL_EXAMPLE: dict[str, Any] = {
     "learned_from": "trained on films of NIH ChestX-ray14",
     "simulated": False,
     "points": ["youden"],
+    "regions": {"level": 0.66, "iou": 0.26, "boxed": 79, "patients": 40},
     "judged_films": 359,
     "findings": [
         {
@@ -98,9 +100,19 @@ class HeatmapAnswer(BaseModel):
     png: str = Field(
         description="base64 of a clear PNG to be stretched over the film: yellow to red, opaque where full"
     )
+
+
+class RegionAnswer(BaseModel):
+    """Where the evidence for a finding is outlined, as in Hilum's pictures and DICOM objects."""
+
     outlines: list[list[tuple[float, float]]] = Field(
-        description="where the heat is a quarter of full: points (across, down) from 0 to 1 of the film"
+        description="closed lines of points (across, down) from 0 to 1 of the film"
     )
+    area: float = Field(description="proportion of the film inside them")
+    side: Literal["left", "right", "both", "central"] = Field(
+        description="the patient's, if the film is hung as usual; the film's own side marker is not read"
+    )
+    zone: Literal["upper", "mid", "lower"]
 
 
 class FindingAnswer(BaseModel):
@@ -110,7 +122,8 @@ class FindingAnswer(BaseModel):
     score: float = Field(description="0 to 1; a probability only for films like those that it was calibrated on")
     call: Literal["present", "absent", "indeterminate", "no threshold"]
     threshold: ThresholdAnswer | None
-    heatmap: HeatmapAnswer | None = Field(default=None, description="if asked for; never for an absent finding")
+    heatmap: HeatmapAnswer | None = Field(default=None, description="if asked for; never below the threshold")
+    region: RegionAnswer | None = Field(default=None, description="if asked for; never below the threshold")
 
 
 class FilmAnswer(BaseModel):
@@ -153,6 +166,15 @@ class FindingFacts(BaseModel):
     thresholds: dict[str, ThresholdAnswer | None]
 
 
+class RegionFacts(BaseModel):
+    """The level of outlined regions, chosen on films with true boxes."""
+
+    level: float = Field(description="part of a map's strongest place from which a place belongs to the region")
+    iou: float = Field(description="mean intersection over union of these regions with the true boxes")
+    boxed: int = Field(description="findings on films with true boxes")
+    patients: int
+
+
 class ModelFacts(BaseModel):
     """The model that answers."""
 
@@ -167,6 +189,9 @@ class ModelFacts(BaseModel):
     learned_from: str = Field(description="the films that it learned from, to be shown beside its name; may be empty")
     simulated: bool = Field(description="whether these were simulated, all of them")
     points: list[str] = Field(description="operating points")
+    regions: RegionFacts | None = Field(
+        description="how the level of outlined regions was chosen on true boxes; null if it never was"
+    )
     judged_films: int | None = Field(description="films that the report was measured on")
     findings: list[FindingFacts]
     films_per_request: int
