@@ -1,5 +1,6 @@
 // Films out of a zip file, one by one, so that each is scored and shown like any other.
 import { words } from "./words.js";
+import { isJunk } from "./worklist.js";
 import { BlobReader, Uint8ArrayWriter, ZipReader, configure } from "@zip.js/zip.js/lib/zip-core-external.js";
 
 const MOST_FILMS = 2000;
@@ -14,7 +15,7 @@ export async function unpack(file) {
   const entries = await archive.getEntries().catch((error) => {
     throw fault(words.archiveIntact(error.message));
   });
-  const members = entries.filter((entry) => !entry.directory);
+  const members = entries.filter((entry) => !entry.directory && !isJunk(entry.filename));
   if (!members.length) throw fault(words.archiveEmpty);
   if (members.length > MOST_FILMS) throw fault(words.archiveFilms(MOST_FILMS, members.length));
   const bytes = members.reduce((sum, entry) => sum + entry.uncompressedSize, 0);

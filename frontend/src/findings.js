@@ -81,18 +81,3 @@ export function fill(list, findings, model, order, chosen, choose) {
   list.replaceChildren(...sorted(findings, model, order).map((one) => row(one, chosen, choose)));
   if (focused) [...list.querySelectorAll("button")].find((one) => one.dataset.finding === focused)?.focus();
 }
-
-export function csv(films, model) {
-  const cell = (text) => {
-    const safe = /^[=+\-@\t\r]/.test(text) ? `'${text}` : text; // a table program must not take a name for a formula
-    return /[",\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
-  };
-  const names = model.findings.map((one) => one.finding);
-  const rows = films.map((film) => {
-    const of = new Map((film.result?.findings ?? []).map((one) => [one.finding, one]));
-    const scores = names.map((name) => of.get(name)?.score ?? "");
-    const calls = names.map((name) => of.get(name)?.call ?? "");
-    return [cell(film.name), ...scores, ...calls, cell(film.result?.fit ?? ""), film.result?.forced ? "yes" : "no", cell(film.why)].join(",");
-  });
-  return `${["film", ...names, ...names.map((name) => `call_${name}`), "fit", "forced", "error"].join(",")}\n${rows.join("\n")}\n`;
-}

@@ -1,7 +1,7 @@
 // The keyboard. Letters do what buttons do, wherever the focus is but in a text field; arrow keys mean the film, unless a control has them.
 
 const ARROWS = { ArrowUp: [0, 1], ArrowDown: [0, -1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] };
-const TEXT = "input:not([type=checkbox], [type=radio], [type=range]), textarea, dialog, dialog *";
+const TEXT = "input:not([type=checkbox]), textarea, dialog, dialog *";
 
 function arrow({ viewer }, [across, up], shift) {
   if (viewer.ruler.line) viewer.ruler.move(across, -up, shift);
@@ -30,7 +30,7 @@ export function listen(keys, panes, tool, active) {
       arrow(pane, ARROWS[event.key], event.shiftKey);
     } else if (pane?.shown && ruler(pane, event.key, tool())) event.preventDefault();
     else if (keys[event.key.toLowerCase()]) {
-      if (event.target.matches("select")) event.preventDefault(); // it would look for an option of that letter
+      event.preventDefault(); // it would look for an option, or be typed into what it opens
       keys[event.key.toLowerCase()]();
     }
   });

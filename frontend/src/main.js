@@ -1,11 +1,14 @@
 // The page: what is shown, and what keys, buttons and drops do.
 import * as api from "./api.js";
+import { draft, saidOf } from "./draft.js";
 import { about, fill, sorted } from "./findings.js";
 import { ahead, forgetGreys, greys } from "./greys.js";
 import { drawIcons } from "./icons.js";
+import { allow, forgetList, isKept, keepList, keptList } from "./kept.js";
 import { listen } from "./keys.js";
+import { listed, partner } from "./order.js";
 import { drawRows } from "./rows.js";
-import { saveCsv, saveDicom, savePng } from "./saving.js";
+import { saveCsv, saveDicom, savePng, saveReadings } from "./saving.js";
 import { labels } from "./scale.js";
 import { switchTheme } from "./theme.js";
 import "./tips.js";
@@ -25,8 +28,13 @@ let linking = true;
 let marking = true;
 let tool = "window";
 let drawing = 0;
+let keptFilms = 0;
+let visible = []; // the films of the worklist as they are listed
+const RETRY_MS = 3000;
 
 const work = new Worklist(() => {
+  if (work.films.length !== keptFilms) keepList(work.films);
+  keptFilms = work.films.length;
   drawing ||= requestAnimationFrame(drawWork); // however many films change at once
 });
 
@@ -57,7 +65,10 @@ function drawWorklist() {
   say($("tally"), words.tally(counts));
   say($("away"), work.lost ? words.away : "");
   const shown = panes.filter((_, k) => k === 0 || comparing).map((pane) => pane.film);
-  drawRows($("films"), work.films, { calls: Boolean(model?.points.length), shown, open: (film) => open(film) });
+  const asked = { text: $("filter").value, show: $("show").value, of: $("of").value, order: $("order").value };
+  visible = listed([...work.films], asked);
+  $("none").hidden = Boolean(visible.length) || !work.films.length;
+  drawRows($("films"), visible, { calls: Boolean(model?.points.length), shown, grouped: asked.order === "patient", open: (film) => open(film) });
 }
 
 function drawFindings() {
@@ -76,6 +87,8 @@ function drawFindings() {
   $("findings-note").classList.toggle("refusal", film?.state === "refused");
   fill($("list"), findings, model, $("sort").value, chosen, choose);
   drawDetail(findings, chosen);
+  drawOpinion(film, findings.find((one) => one.finding === chosen));
+  $("draft-open").disabled = !findings.length;
   $("legend").textContent = findings.length ? legend() : "";
   for (const pane of panes) drawRegions(pane);
 }
@@ -103,6 +116,38 @@ function drawDetail(findings, chosen) {
   );
 }
 
+/** What the reader thinks of the chosen finding: agreement with its call, or, where there is none, present or absent. */
+function drawOpinion(film, one) {
+  $("opinion").hidden = !one;
+  if (!one) return;
+  const own = film.reading[one.finding] ?? {};
+  const called = { present: "present", absent: "absent" }[one.call];
+  const [first, second] = called === "absent" ? ["absent", "present"] : ["present", "absent"];
+  for (const [id, value, said] of [["agree", first, called ? words.agree : words.say], ["disagree", second, called ? words.disagree : words.say]]) {
+    $(id).textContent = said[value];
+    $(id).dataset.present = value === "present" ? 1 : 0;
+    $(id).setAttribute("aria-pressed", String(own.present === Number($(id).dataset.present)));
+  }
+  if (document.activeElement !== $("comment")) $("comment").value = own.comment ?? "";
+}
+
+/** Note the reader's label of the chosen finding; the same again takes it back. */
+function judge(id) {
+  const { film, chosen } = panes[active];
+  if (!film || $("opinion").hidden) return;
+  const present = Number($(id).dataset.present);
+  note(film, chosen, { present: film.reading[chosen]?.present === present ? undefined : present });
+}
+
+function note(film, finding, part) {
+  const noted = { ...film.reading[finding], ...part };
+  if (noted.present === undefined && !noted.comment) delete film.reading[finding];
+  else film.reading[finding] = noted;
+  keepList(work.films);
+  drawWorklist();
+  drawFindings();
+}
+
 function legend() {
   return [
     model.simulated && words.learned(model.learned_from),
@@ -118,6 +163,7 @@ function drawRegions(pane) {
   const findings = pane.shown && pane.shown === pane.film && marking ? (pane.film.result?.findings ?? []) : [];
   const marked = findings.filter((one) => one.region && (pane.chosen ? one.finding === pane.chosen : one.call !== "indeterminate"));
   pane.viewer.mark(marked.map((one) => ({ label: words.region(one), outlines: one.region.outlines, dashed: one.call === "indeterminate" })));
+  if (pane.shown) pane.place.querySelector(".title").textContent = [pane.shown.name, ...saidOf(pane.shown)].join(" · ");
   const one = findings.find(({ finding }) => finding === pane.chosen);
   pane.place.querySelector(".chosen").textContent = one ? words.chosen(one) : "";
   pane.place.querySelector(".doubt").textContent = marked.length && !model.regions ? words.regionsUnvalidated : "";
@@ -160,6 +206,8 @@ async function open(film, to = active) {
   reveal($("worklist"), $("films").querySelector("[aria-current]"));
   if (film.state === "refused") return blank(pane, words.wasRefused(film.name, film.why));
   pane.place.setAttribute("aria-label", words.opening(film.name));
+  pane.retrying = false;
+  if (tool !== "ruler") tell("");
   try {
     const [pixels, view, { Viewer }] = await Promise.all([greys(film), recall(film), import("./viewer.js")]);
     if (pane.film !== film) return undefined;
@@ -167,6 +215,7 @@ async function open(film, to = active) {
     pane.viewer ??= new Viewer(`film-${to}`, pane.place, drawWindow, () => changed(to), tell);
     const other = panes[1 - to];
     pane.shown = null;
+    pixels.detector = film.result?.header?.detector ?? true;
     await pane.viewer.show(film.id, pixels, view);
     if (pane.film !== film) return undefined;
     if (isLinked() && other.shown) pane.viewer.follow(other.viewer);
@@ -176,12 +225,16 @@ async function open(film, to = active) {
     drawWindow(pane.viewer);
     film.dicom ??= (await film.file.slice(128, 132).text()) === "DICM";
     pane.place.setAttribute("aria-label", words.shown(film.name, pixels.columns, pixels.rows));
-    pane.place.querySelector(".title").textContent = film.name;
     drawTools();
     drawFindings();
     fetchAhead();
   } catch (error) {
-    if (pane.film === film) blank(pane, words.failed(film.name, error.message));
+    if (pane.film !== film) return undefined;
+    blank(pane, words.failed(film.name, error.message));
+    if (error instanceof api.AwayError) {
+      pane.retrying = true;
+      setTimeout(() => pane.retrying && pane.film === film && open(film, to), RETRY_MS);
+    }
   }
   return undefined;
 }
@@ -207,7 +260,8 @@ function drawWindow(viewer) {
   const pane = panes.find((one) => one.viewer === viewer);
   if (!pane?.shown) return; // a refused film has none
   const [low, high] = viewer.window;
-  const text = words.windowed(words.windowNames[viewer.named], low, high, viewer.scale * (window.devicePixelRatio || 1));
+  const { ratio } = viewer.ruler;
+  const text = words.windowed(words.windowNames[viewer.named], low, high, viewer.scale * (window.devicePixelRatio || 1)) + (ratio === null ? "" : ` · ${words.ratio(ratio)}`);
   const place = pane.place.querySelector(".window");
   if (place.textContent !== text) place.textContent = text;
 }
@@ -240,10 +294,7 @@ const settleTools = rove($("tools"));
 function drawTools() {
   const { shown, viewer } = panes[active];
   for (const button of document.querySelectorAll("#tools button, #preset")) button.disabled = !shown;
-  const ruler = document.querySelector("[data-tool=ruler]");
-  const known = Boolean(shown && viewer.film.spacing);
-  ruler.disabled = !known;
-  if (!known && tool === "ruler") use("window");
+  document.querySelector("[data-tool=ruler]").setAttribute("aria-label", !shown || viewer.film.spacing ? words.ruler : words.rulerPixels);
   $("save-dicom").disabled = !(shown?.dicom && model.dicom);
   $("save-dicom").setAttribute("aria-label", shown?.dicom ? words.saveDicom : words.notDicom);
   $("compare").disabled = !comparing && work.films.filter((film) => film.state === "done").length < 2;
@@ -262,7 +313,6 @@ function use(name) {
 }
 
 function ruler() {
-  if (document.querySelector("[data-tool=ruler]").disabled) return;
   use("ruler");
   panes[active].place.focus();
 }
@@ -282,8 +332,7 @@ function compare() {
   $("compare").setAttribute("aria-pressed", String(comparing));
   if (!comparing) activate(0);
   else if (!panes[1].film || panes[1].film === panes[0].film) {
-    const done = work.films.filter((film) => film.state === "done");
-    open(done[(done.indexOf(panes[0].film) + 1) % done.length], 1);
+    open(partner(panes[0].film, visible.length > 1 ? visible : work.films) ?? panes[0].film, 1);
   } else activate(1);
   drawWorklist();
 }
@@ -296,17 +345,17 @@ function link() {
 
 /** The film so many rows after one. */
 function beside(film, by) {
-  const { films } = work;
-  return films[(films.indexOf(film) + by + films.length) % films.length];
+  const at = visible.indexOf(film);
+  return visible[at < 0 ? 0 : (at + by + visible.length) % visible.length];
 }
 
 function fetchAhead() {
   const { film, shown } = panes[active];
-  if (film && film === shown && work.films.length > 1) for (const by of [1, -1]) ahead(beside(film, by));
+  if (film && film === shown && visible.length > 1) for (const by of [1, -1]) ahead(beside(film, by));
 }
 
 function step(by) {
-  if (work.films.length) open(beside(panes[active].film, by));
+  if (visible.length) open(beside(panes[active].film, by));
 }
 
 async function examples() {
@@ -327,11 +376,17 @@ async function dicom() {
 }
 
 function clear() {
+  $("clearing").returnValue = "";
+  if (work.films.length) $("clearing").showModal();
+}
+
+function forget() {
   if (comparing) compare();
   work.films = [];
   panes.forEach(close);
   forgetGreys();
   forgetViews();
+  forgetList();
   work.next();
   if (model) drawFindings();
   drawWorklist();
@@ -348,7 +403,7 @@ const withFilm = (action) => () => panes[active].shown && action(panes[active].v
 const KEYS = {
   n: () => step(1), b: () => step(-1), j: () => stepFinding(1), k: () => stepFinding(-1), a: () => $("files").click(), "?": () => $("help").showModal(),
   w: () => use("window"), p: () => use("pan"), z: () => use("zoom"), m: () => use("magnify"),
-  r: ruler,
+  r: ruler, q: withFilm((viewer) => viewer.ruler.measureRatio()), g: () => judge("agree"), x: () => judge("disagree"), y: openDraft, "/": () => $("filter").focus(),
   i: withFilm((viewer) => viewer.invert()), o: withFilm((viewer) => viewer.rotate()),
   f: withFilm((viewer) => viewer.fit()), t: withFilm((viewer) => viewer.actual()), 0: withFilm((viewer) => viewer.reset()),
   u: fullScreen, h: mark, c: () => !$("compare").disabled && compare(), v: () => comparing && link(),
@@ -358,6 +413,23 @@ const KEYS = {
 ["auto", "full", "lungs", "bones"].forEach((name, k) => {
   KEYS[String(k + 1)] = withFilm((viewer) => viewer.preset(name));
 });
+function openDraft() {
+  const { film } = panes[active];
+  if (!film?.result?.findings.length) return;
+  $("draft").value = draft(film, model, work.point);
+  $("drafting").showModal();
+}
+
+async function copyDraft() {
+  try {
+    await navigator.clipboard.writeText($("draft").value);
+  } catch {
+    $("draft").select(); // off loopback without TLS there is no other way
+    document.execCommand("copy");
+  }
+  tell(words.copied);
+}
+
 function fullScreen() {
   if (document.fullscreenElement) document.exitFullscreen();
   else document.documentElement.requestFullscreen?.();
@@ -375,12 +447,12 @@ panes.forEach((pane, k) => {
 for (const button of document.querySelectorAll("[data-tool]")) button.addEventListener("click", () => use(button.dataset.tool));
 const clicks = {
   invert: KEYS.i, rotate: KEYS.o, fit: KEYS.f, actual: KEYS.t, reset: KEYS[0], full: fullScreen, compare, linked: link, regions: mark,
-  "save-png": () => savePng(panes[active]), "save-dicom": dicom, clear, examples,
+  "save-png": () => savePng(panes[active], model, work.point), ratio: KEYS.q, agree: KEYS.g, disagree: KEYS.x, "draft-open": openDraft, copy: copyDraft, "save-dicom": dicom, clear, examples,
   anyway: () => panes[active].film && work.force(panes[active].film),
   choose: () => $("files").click(), more: () => $("files").click(), "choose-folder": () => $("folder").click(),
   "help-open": () => $("help").showModal(), theme: switchTheme,
   "fold-worklist": KEYS.l, "fold-findings": KEYS.d,
-  "save-csv": () => saveCsv(work.films, model),
+  "save-csv": () => saveCsv(work.films, model, work.point), "save-reading": () => saveReadings(work.films, model),
 };
 for (const [id, action] of Object.entries(clicks)) $(id).addEventListener("click", action);
 for (const id of ["files", "folder"]) {
@@ -389,6 +461,12 @@ for (const id of ["files", "folder"]) {
     $(id).value = "";
   });
 }
+$("clearing").addEventListener("close", () => $("clearing").returnValue === "yes" && forget());
+$("keep").checked = isKept();
+$("keep").addEventListener("change", () => allow($("keep").checked, work.films));
+for (const id of ["filter", "show", "of", "order"]) $(id).addEventListener("input", drawWorklist);
+$("filter").addEventListener("keydown", (event) => event.key === "Escape" && $("filter").blur());
+$("comment").addEventListener("input", () => note(panes[active].film, panes[active].chosen, { comment: $("comment").value }));
 $("preset").addEventListener("change", withFilm((viewer) => viewer.preset($("preset").value)));
 $("point").addEventListener("change", () => work.at($("point").value));
 $("sort").addEventListener("input", drawFindings);
@@ -411,19 +489,22 @@ async function begin() {
     model = await api.model();
   } catch (error) {
     if (error.status === 401) return $("token-dialog").showModal();
-    say($("away"), `${error.message} Reload this page when it is back.`);
+    say($("away"), words.reload(error.message));
+    setTimeout(begin, RETRY_MS);
     return undefined;
   }
   $("model").textContent = words.model(model);
   $("learned").textContent = model.learned_from && ` · ${model.learned_from.split(":")[0]}`;
   $("learned").title = model.learned_from;
   $("point").replaceChildren(...model.points.map((name) => new Option(words.points[name] ?? name, name)));
+  $("of").append(...model.findings.map(({ finding }) => new Option(words.finding(finding), finding)));
   $("point-label").hidden = !model.points.length;
   work.point = firstPoint();
   $("point").value = work.point ?? "";
   drawTools();
   drawFindings();
   document.body.dataset.ready = "";
+  work.restore(await keptList());
   return undefined;
 }
 

@@ -47,6 +47,7 @@ function drawRuler(pen, viewer, line, ratio) {
   path.moveTo(...from);
   path.lineTo(...to);
   stroke(pen, path, ratio);
+  if (line.data.calliper) return;
   pen.font = `bold ${13 * ratio}px sans-serif`;
   pen.lineWidth = 3 * ratio;
   pen.strokeStyle = "#000";

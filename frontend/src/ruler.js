@@ -4,6 +4,8 @@ import { LengthTool, annotation } from "@cornerstonejs/tools";
 import { words } from "./words.js";
 
 const STEP = 10;
+const RATIO = { heart: "heart", chest: "chest" };
+const [LEAST_MM, MOST_MM] = [150, 600]; // what a chest film is wide
 
 export class Ruler {
   /** @param {(text: string) => void} say  told what a reader who cannot see the line must know */
@@ -19,21 +21,51 @@ export class Ruler {
 
   length(line) {
     const [from, to] = line.data.handles.points;
-    return words.millimetres(Math.hypot(...from.map((at, k) => at - to[k])));
+    const { film } = this.viewer;
+    const length = Math.hypot(...from.map((at, k) => at - to[k]));
+    if (!film.spacing) return words.pixels(length);
+    const said = words.millimetres(length, film.detector);
+    const width = film.columns * film.spacing[1];
+    return width < LEAST_MM || width > MOST_MM ? words.doubtful(said) : said;
+  }
+
+  /** Heart over chest, as the two callipers have it; null without both. */
+  get ratio() {
+    const [heart, chest] = [RATIO.heart, RATIO.chest].map((name) => this.lines.find((line) => line.data.calliper === name));
+    if (!heart || !chest) return null;
+    const across = ({ data }) => Math.abs(utilities.worldToImageCoords(this.viewer.key, data.handles.points[0])[0] - utilities.worldToImageCoords(this.viewer.key, data.handles.points[1])[0]);
+    return across(chest) > 0 ? across(heart) / across(chest) : null;
+  }
+
+  /** Lay two callipers to be dragged, or take them away. */
+  measureRatio() {
+    const there = this.lines.filter((line) => line.data.calliper);
+    for (const line of there) annotation.state.removeAnnotation(line.annotationUID);
+    if (!there.length) {
+      const { columns, rows } = this.viewer.film;
+      this.add([[0.36 * columns, 0.62 * rows], [0.64 * columns, 0.62 * rows]], RATIO.heart);
+      this.add([[0.15 * columns, 0.7 * rows], [0.85 * columns, 0.7 * rows]], RATIO.chest);
+      this.say(words.ratioHint);
+    }
+    this.draw();
+  }
+
+  add(line, calliper) {
+    const { port, key } = this.viewer;
+    const points = line.map((point) => utilities.imageToWorldCoords(key, point));
+    const made = LengthTool.createAnnotationForViewport(port, { data: { handles: { points } } });
+    if (calliper) made.data.calliper = calliper;
+    annotation.state.addAnnotation(made, port.element);
   }
 
   /** The ends of all lines, in pixels of the film. */
   get ends() {
-    return this.lines.map((line) => line.data.handles.points.map((point) => [...utilities.worldToImageCoords(this.viewer.key, point)]));
+    const { key } = this.viewer;
+    return this.lines.map(({ data }) => ({ line: data.handles.points.map((point) => [...utilities.worldToImageCoords(key, point)]), calliper: data.calliper }));
   }
 
   set ends(lines) {
-    const { port, key } = this.viewer;
-    for (const line of lines ?? []) {
-      const points = line.map((point) => utilities.imageToWorldCoords(key, point));
-      const made = LengthTool.createAnnotationForViewport(port, { data: { handles: { points } } });
-      annotation.state.addAnnotation(made, port.element);
-    }
+    for (const { line, calliper } of lines ?? []) this.add(line, calliper);
     if (lines?.length) this.draw();
   }
 

@@ -219,6 +219,11 @@ export class Viewer {
   }
 
   use(name) {
+    const getTextLines = (data) => {
+      const line = this.ruler.lines.find((one) => one.data === data);
+      return line && !data.calliper ? [this.ruler.length(line)] : [];
+    };
+    this.group.setToolConfiguration(TOOLS.ruler.toolName, { getTextLines });
     const magnifySize = (MAGNIFIED * this.place.clientHeight) / GLASS_PX;
     this.group.setToolConfiguration(TOOLS.magnify.toolName, { magnifySize, magnifyWidth: GLASS_PX, magnifyHeight: GLASS_PX });
     for (const tool of Object.values(TOOLS)) this.group.setToolPassive(tool.toolName);

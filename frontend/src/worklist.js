@@ -10,8 +10,11 @@ export const misfit = (film) => (film?.result?.fit && film.result.fit !== "ok" ?
 /** Why in a word or two. */
 export const kind = (film) => misfit(film).split(":")[0];
 
+/** What an operating system leaves in folders and archives, and no reader meant. */
+export const isJunk = (name) => /(^|[\\/])(__MACOSX[\\/]|\._|\.DS_Store$|Thumbs\.db$|desktop\.ini$|DICOMDIR$)/i.test(name);
+
 const queued = ({ name, file = null, why = "" }) => ({
-  id: crypto.randomUUID?.() ?? `${Math.random()}`, file, name, state: why ? "refused" : "queued", result: null, why, force: false,
+  id: crypto.randomUUID?.() ?? `${Math.random()}`, file, name, state: why ? "refused" : "queued", result: null, why, force: false, reading: {},
 });
 
 async function isArchive(file) {
@@ -29,7 +32,13 @@ export class Worklist {
   }
 
   add(files) {
-    for (const file of files) this.films.push(queued({ name: file.name, file }));
+    for (const file of files) if (!isJunk(file.name)) this.films.push(queued({ name: file.name, file }));
+    this.next();
+  }
+
+  /** Films of an earlier visit. */
+  restore(kept) {
+    for (const one of kept) this.films.push({ ...queued(one), ...one });
     this.next();
   }
 

@@ -206,10 +206,10 @@ def drawn(finding: str) -> str:
 
 
 class Plain(NamedTuple):
-    """A finding for a reader who is no radiologist.
+    """A finding in a radiologist's words.
 
     Attributes:
-        words: what it is, in a sentence.
+        words: what is seen, in a sentence.
         urgency: 1 (may need action at once) to 4 (as a rule it can wait). Hilum's own order for a list, and no triage.
     """
 
@@ -218,20 +218,20 @@ class Plain(NamedTuple):
 
 
 PLAIN: dict[str, Plain] = {
-    "Pneumothorax": Plain("Air between lung and chest wall; the lung may have collapsed.", 1),
-    "Edema": Plain("Fluid in the lung tissue, often from a failing heart.", 1),
-    "Effusion": Plain("Fluid between lung and chest wall.", 2),
-    "Pneumonia": Plain("An infection of the lung; it cannot be told from a film alone.", 2),
-    "Consolidation": Plain("Lung filled with fluid, pus or cells instead of air.", 2),
-    "Mass": Plain("A round spot of more than 3 cm.", 2),
-    "Infiltration": Plain("A hazy patch; an old, wide word for many causes.", 3),
-    "Atelectasis": Plain("A part of the lung without air, fallen in.", 3),
-    "Nodule": Plain("A round spot of up to 3 cm.", 3),
-    "Cardiomegaly": Plain("A heart that looks larger than it should.", 3),
-    "Emphysema": Plain("Lungs blown up because their air sacs are destroyed.", 4),
-    "Fibrosis": Plain("Scars in the lung tissue.", 4),
-    "Pleural_Thickening": Plain("Scars or thickening of the lung's lining.", 4),
-    "Hernia": Plain("A part of the stomach or bowel that lies in the chest.", 4),
+    "Pneumothorax": Plain("Air in the pleural space.", 1),
+    "Edema": Plain("Interstitial or alveolar pulmonary edema.", 1),
+    "Effusion": Plain("Fluid in the pleural space.", 2),
+    "Pneumonia": Plain("Opacity read as infection, which a film alone cannot prove.", 2),
+    "Consolidation": Plain("Airspace opacity that hides the vessels.", 2),
+    "Mass": Plain("Rounded opacity > 3 cm.", 2),
+    "Infiltration": Plain("Ill-defined opacity; ChestX-ray14's wide word for many causes.", 3),
+    "Atelectasis": Plain("Loss of volume of a lung, lobe or segment.", 3),
+    "Nodule": Plain("Rounded opacity up to 3 cm.", 3),
+    "Cardiomegaly": Plain("Enlarged cardiac silhouette (overestimated on AP).", 3),
+    "Emphysema": Plain("Hyperinflation with destroyed air spaces.", 4),
+    "Fibrosis": Plain("Reticular opacity and loss of volume from scars.", 4),
+    "Pleural_Thickening": Plain("Thickened pleura.", 4),
+    "Hernia": Plain("Abdominal contents in the chest, most often a hiatal hernia.", 4),
 }
 
 

@@ -184,7 +184,7 @@ def test_the_model_says_what_it_is(url: str) -> None:
     assert facts.size == 64
     assert facts.points[0] == "youden"
     assert facts.keeps
-    assert facts.findings[2].words == "Fluid between lung and chest wall."
+    assert facts.findings[2].words == "Fluid in the pleural space."
     assert facts.findings[2].auroc is None
 
 

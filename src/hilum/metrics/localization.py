@@ -120,7 +120,8 @@ def _region_ious(strength: Float[np.ndarray, "rows columns"], truths: Truths) ->
         inside |= down[:, None] & across
     regions = (fine > 0) & (fine >= np.array(REGION_LEVELS)[:, None, None] * fine.max())
     common, either = (regions & inside).sum(axis=(1, 2)), (regions | inside).sum(axis=(1, 2))
-    return common / np.maximum(either, 1)
+    ious: Float64[np.ndarray, " levels"] = common / np.maximum(either, 1)
+    return ious
 
 
 def hits(marks: Marks, truths: Truths) -> Bool[np.ndarray, "marks measures"]:

@@ -109,7 +109,7 @@ def _add_films(app: FastAPI, room: Room) -> None:
         if keep and room.kept is not None:
             for answer in answers:
                 slim = [{**one.model_dump(), "heatmap": None, "region": None} for one in answer.findings]
-                content = {**answer.model_dump(exclude={"id"}), "findings": slim, "point": at}
+                content = {**answer.model_dump(exclude={"id", "header"}), "findings": slim, "point": at}
                 answer.id = await asyncio.to_thread(room.kept.add, content)
         return Prediction(films=answers, point=at)
 

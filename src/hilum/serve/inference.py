@@ -33,6 +33,7 @@ from hilum.model.thresholds import call
 from hilum.pacs.writer import check_installed
 from hilum.predict.heatmaps import Region, heat_png, is_marked, outlines, region_of
 from hilum.predict.scoring import Scored, fit_of, is_fit
+from hilum.serve.header import read_header
 from hilum.serve.schemas import (
     FilmAnswer,
     FindingAnswer,
@@ -292,8 +293,13 @@ class Room:
         except ImageError as error:
             return FilmAnswer(film=upload.name, error=str(error), fit="", findings=[])
         if not scored.analysed:
-            return FilmAnswer(film=upload.name, error="", fit=scored.fit, findings=[])
-        return await self._described(scored, point, heatmaps=heatmaps, regions=regions)
+            answer = FilmAnswer(film=upload.name, error="", fit=scored.fit, findings=[])
+        else:
+            answer = await self._described(scored, point, heatmaps=heatmaps, regions=regions)
+        answer.header = await asyncio.get_running_loop().run_in_executor(
+            self.readers, lambda: read_header(upload.content())
+        )
+        return answer
 
     async def objects(self, upload: Upload, point: str | None, *, force: bool = False) -> bytes:
         """A sent film's result as DICOM objects, in an archive.

@@ -23,6 +23,7 @@ _EXAMPLE: dict[str, Any] = {
                     "region": None,
                 }
             ],
+            "header": None,
             "id": None,
         },
         {
@@ -31,6 +32,7 @@ _EXAMPLE: dict[str, Any] = {
             "fit": "",
             "forced": False,
             "findings": [],
+            "header": None,
             "id": None,
         },
         {
@@ -39,6 +41,7 @@ _EXAMPLE: dict[str, Any] = {
             "fit": "lateral: the header's View Position is LL",
             "forced": False,
             "findings": [],
+            "header": None,
             "id": None,
         },
     ],
@@ -66,7 +69,7 @@ _MODEL_EXAMPLE: dict[str, Any] = {
     "findings": [
         {
             "finding": "Effusion",
-            "words": "Fluid between lung and chest wall.",
+            "words": "Fluid in the pleural space.",
             "urgency": 2,
             "auroc": {"value": 0.78, "low": 0.72, "high": 0.83, "why": ""},
             "thresholds": {"youden": {"value": 0.31, "low": 0.24, "high": 0.36, "why": ""}},
@@ -126,6 +129,18 @@ class FindingAnswer(BaseModel):
     region: RegionAnswer | None = Field(default=None, description="if asked for; never below the threshold")
 
 
+class FilmHeader(BaseModel):
+    """What a DICOM film's header says of it, for lists and overlays; empty where it says nothing."""
+
+    patient: str = Field(description="Patient ID")
+    study: str = Field(description="Study Instance UID")
+    date: str = Field(description="of the study, as YYYY-MM-DD")
+    view: str = Field(description="PA, AP or LATERAL, or as the header has it")
+    sex: str
+    age: str = Field(description="such as 45 y")
+    detector: bool = Field(description="whether lengths are at the detector, and so larger than in the patient")
+
+
 class FilmAnswer(BaseModel):
     """One film's result, or why it has none."""
 
@@ -134,6 +149,7 @@ class FilmAnswer(BaseModel):
     fit: str = Field(description="ok, or why the film is not one that the model knows; empty if the model cannot tell")
     forced: bool = Field(default=False, description="whether there are findings although the film does not fit")
     findings: list[FindingAnswer] = Field(description="empty if the film was not read, or does not fit")
+    header: FilmHeader | None = Field(default=None, description="of a DICOM film; never kept")
     id: str | None = Field(default=None, description="under which the result is kept, if that was asked for")
 
 
