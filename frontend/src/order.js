@@ -1,7 +1,7 @@
 // Which films of the worklist are listed, in which order, and under which headings.
 import { kind, misfit } from "./worklist.js";
 
-const header = (film) => film.result?.header;
+const header = (film) => film?.result?.header;
 const called = (film, call, of) => film.result?.findings.some((one) => one.call === call && (!of || one.finding === of)) ?? false;
 
 const SHOWN = {

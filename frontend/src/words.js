@@ -15,6 +15,7 @@ export const words = {
   title: "Hilum reading room",
   disclaimer: "Research software, not a medical device. Not for diagnosis, treatment or triage of patients.",
   disclaimerShort: "Research only: not a medical device, not for diagnosis.",
+  notice: "Notice",
   films: "Films",
   worklist: "Worklist",
   findings: "Findings",

@@ -222,7 +222,8 @@ def test_full_screen_keeps_the_disclaimer_and_clear_forgets_all(page: Any) -> No
     page.keyboard.press("u")
     page.wait_for_function("() => !document.fullscreenElement")
     page.locator("#clear").click()
-    assert page.locator("#films li").count() == 0
+    page.locator("#clear-yes").click()
+    wait_until(lambda: page.locator("#films li").count() == 0)
     assert page.locator("#drop").is_visible()
     open_films(page, sent("two.png", png(seed=2)))
     page.locator(".finding.located").first.click()

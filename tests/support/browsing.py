@@ -48,11 +48,16 @@ def canvas(page: Any, place: str = "#pane-a canvas") -> np.ndarray:
 
 
 def run_axe(page: Any) -> list[str]:
-    """What axe finds serious or worse; as by the package's own Axe, but without a script element, which CSP forbids."""
+    """What axe finds serious or worse."""
+    return axe_faults(page, "serious", "critical")
+
+
+def axe_faults(page: Any, *impacts: str) -> list[str]:
+    """What axe finds, of these impacts or of any; as by the package's own Axe, but without a script element."""
     page.evaluate((files("axe_playwright_python") / "axe.min.js").read_text())
     found = page.evaluate("() => axe.run()")
     return [
         f"{one['id']}: {one['nodes'][0]['html'][:120]}"
         for one in found["violations"]
-        if one["impact"] in ("serious", "critical")
+        if not impacts or one["impact"] in impacts
     ]

@@ -92,9 +92,9 @@ def choose_regions(bundle: Bundle, films: Films, *, packs: Path) -> RegionLevel 
         maps = np.concatenate([bundle.model.class_maps(images)[1].numpy() for images, _ in loader]).astype(np.float32)
     strengths, boxes = [], []
     for film, of_film in zip(chosen["film"], maps, strict=True):
-        for finding, sides in truths[film].items():
+        for finding, of_finding in truths[film].items():
             strengths.append(strength(of_film[bundle.findings.index(finding)], bundle.heatmap_logits[finding]))
-            boxes.append(np.array(sides, dtype=np.float64))
+            boxes.append(np.array(of_finding, dtype=np.float64))
     level = choose_level(strengths, boxes)
     return RegionLevel(level.value, round(level.iou, 4), len(boxes), int(chosen["patient"].nunique()))
 
