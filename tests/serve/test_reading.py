@@ -50,7 +50,7 @@ def test_the_worklist_groups_filters_and_finds_the_prior(page: Any, tmp_path: Pa
     )
     page.locator(DONE).nth(3).wait_for(state="attached")
     wait_until(lambda: names(page) == ["new.dcm", "side.dcm", "old.dcm", "plain.png"])
-    assert page.locator(".group:not([hidden])").all_text_contents() == ["P-1 · 3 films"]
+    assert page.locator("#films .group:not([hidden])").all_text_contents() == ["P-1 · 3 films"]
     rows = page.locator(ROWS).all_text_contents()
     assert "prior" in rows[2]
     assert "lateral: viewed, not scored" in rows[1]
