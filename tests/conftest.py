@@ -2,6 +2,8 @@ import contextlib
 import importlib
 import os
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,6 +74,20 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recipes") / "tiny.toml"
     path.write_text(TINY)
     return path
+
+
+@pytest.fixture(scope="session")
+def phantom_layout(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Sixty phantom films of 64 px in the layout of a source, drawn when they are asked for; read only."""
+    from hilum.phantom.dataset import write_phantom
+
+    @cache
+    def folder(source: str) -> Path:
+        path = tmp_path_factory.mktemp("layouts") / source
+        write_phantom(path, films=60, size=64, layout=source)
+        return path
+
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -21,22 +21,23 @@ def phantom(
     shuffle_labels: Annotated[
         bool, typer.Option("--shuffle-labels", help="Labels of other patients: nothing can be learned.")
     ] = False,
+    layout: Annotated[str, typer.Option(help="nih, chexpert, mimic, ...: whose folders and tables to write.")] = "nih",
     as_json: Json = False,
 ) -> None:
-    """Write simulated films with their truth, as ChestX-ray14's.
+    """Write simulated films with their truth, in the layout of ChestX-ray14 or of another data set.
 
     Example: hilum phantom phantom --films 600
     """
     from hilum.phantom.dataset import write_phantom
 
     try:
-        write_phantom(folder, films=films, size=size, seed=seed, shuffle_labels=shuffle_labels)
+        write_phantom(folder, films=films, size=size, seed=seed, shuffle_labels=shuffle_labels, layout=layout)
     except ValueError as error:
         raise HilumError(str(error)) from None
     if as_json:
         print_json({"films": films, "size": size, "seed": seed, "out": str(folder)})
         return
-    say(f"{films} phantom films are in {folder}. Next: hilum index nih {folder} --out films.parquet")
+    say(f"{films} phantom films are in {folder}. Next: hilum index {layout} {folder} --out films.parquet")
 
 
 def index(

@@ -6,7 +6,7 @@ patients.
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
@@ -21,6 +21,7 @@ from hilum.messages import track
 from hilum.phantom.anatomy import Anatomy, Pose, Side, Sign
 from hilum.phantom.film import Exposure, FilmPlan, render
 from hilum.phantom.findings import Box
+from hilum.phantom.layouts import LAYOUTS, Drawn, Pixels, save_film
 
 ILLNESSES: dict[str, tuple[int, bool, dict[str, float]]] = {
     # patients in every 40, acute or not, chance of each finding
@@ -206,8 +207,17 @@ NIH_SIZE = 1024  # pixels a side that NIH's boxes refer to
 Truth = tuple[tuple[str, ...], list[Box]]  # findings and boxes of one film
 
 
-def write_phantom(folder: Path, *, films: int, size: int = 320, seed: int = 0, shuffle_labels: bool = False) -> None:
-    """Write phantom films, their labels, boxes and split lists, as NIH published ChestX-ray14.
+def write_phantom(
+    folder: Path,
+    *,
+    films: int,
+    size: int = 320,
+    seed: int = 0,
+    shuffle_labels: bool = False,
+    layout: str = "nih",
+    change: Callable[[Pixels, tuple[str, ...]], Pixels] | None = None,
+) -> None:
+    """Write phantom films, their labels, boxes and split lists, as NIH published ChestX-ray14, or in another layout.
 
     The same seed gives the same films, and more films begin with the same ones. A quarter of the patients with each
     illness is for testing. The findings are drawn where the boxes say.
@@ -217,38 +227,77 @@ def write_phantom(folder: Path, *, films: int, size: int = 320, seed: int = 0, s
         films: how many, at least 1. A patient has one to five.
         size: pixels a side, 64 to 2048.
         shuffle_labels: give each film the findings and boxes of another patient's film: nothing to learn.
+        layout: nih, or one of hilum.phantom.layouts.
+        change: what to do to a film's pixels before it is saved, by what the film shows; to plant a shortcut.
 
     Raises:
-        ValueError: if films or size is out of range, or there are too few patients to shuffle between.
+        ValueError: if films, size or layout is out of range, or there are too few patients to shuffle between.
         FilmsError: if the folder holds anything, or is a file.
     """
     if films < 1:
         raise ValueError(f"films must be at least 1, got {films}")
     if not 64 <= size <= 2048:
         raise ValueError(f"size must be from 64 to 2048 pixels, got {size}")
+    if layout not in ("nih", *LAYOUTS):
+        raise ValueError(f"layout must be one of {', '.join(['nih', *LAYOUTS])}, got {layout!r}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FilmsError(f"folder must be new or empty, got {folder}. Name another one, or empty this one.")
     planned = plan_films(films, seed)
     source = other_patients(np.array([film.patient for film in planned]), seed) if shuffle_labels else np.arange(films)
-    images = folder / "images"
-    images.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = {"source": SIMULATED, "films": films, "size": size, "seed": seed}
     try:
-        truths = [_draw(film, size, images) for film in track(planned, "drawing phantom films")]
+        truths = [
+            _draw(film, size, folder, layout, change or _unchanged) for film in track(planned, "drawing phantom films")
+        ]
     except BaseException:  # Ctrl-C as well: half a data set would only be in the way of the next attempt
-        shutil.rmtree(images)
+        for made in folder.iterdir():
+            shutil.rmtree(made)
         raise
     shown = [truths[int(index)] for index in source]
+    _write(folder / SIMULATED_JSON, [json.dumps(facts)])
+    if layout != "nih":
+        LAYOUTS[layout].write(folder, [_drawn(film, truth) for film, truth in zip(planned, shown, strict=True)])
+        return
     _write(folder / "Data_Entry_2017_v2020.csv", [ENTRY_HEADER, *map(_entry_row, planned, shown)])
     _write(folder / "BBox_List_2017.csv", [BOX_HEADER, *_box_rows(planned, shown)])
     _write(folder / "test_list.txt", [film.name for film in planned if film.test])
     _write(folder / "train_val_list.txt", [film.name for film in planned if not film.test])
-    _write(folder / SIMULATED_JSON, [json.dumps({"source": SIMULATED, "films": films, "size": size, "seed": seed})])
 
 
-def _draw(film: PhantomFilm, size: int, images: Path) -> Truth:
+def _draw(film: PhantomFilm, size: int, folder: Path, layout: str, change: Callable[..., Pixels]) -> Truth:
     pixels, boxes = render(film.plan, size)
-    Image.fromarray(pixels).save(images / film.name, compress_level=1)
-    return film.findings, boxes
+    truth = film.findings, boxes
+    pixels = change(pixels, film.findings)
+    if layout == "nih":
+        (folder / "images").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(folder / "images" / film.name, compress_level=1)
+    else:
+        save_film(LAYOUTS[layout], pixels, folder, _drawn(film, truth))
+    return truth
+
+
+def _unchanged(pixels: Pixels, findings: tuple[str, ...]) -> Pixels:
+    return pixels
+
+
+SUBTLE = 0.35
+"""The severity up to which a finding can hardly be seen."""
+
+
+def _drawn(film: PhantomFilm, truth: Truth) -> Drawn:
+    return Drawn(
+        patient=film.patient,
+        follow_up=film.follow_up,
+        age=film.age,
+        sex=film.sex,
+        view=film.plan.exposure.view,
+        test=film.test,
+        findings=truth[0],
+        subtle=tuple(sign.finding for sign in film.plan.signs if sign.severity <= SUBTLE),
+        boxes=tuple(truth[1]),
+        devices=film.plan.devices,
+    )
 
 
 def other_patients(patients: Int64[np.ndarray, " films"], seed: int) -> Int64[np.ndarray, " films"]:

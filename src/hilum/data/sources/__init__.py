@@ -38,8 +38,39 @@ def _csv(folder: Path, options: "Options") -> "Films":
     return index_csv(folder, options)
 
 
+def _chexpert(folder: Path, options: "Options") -> "Films":
+    from hilum.data.sources.chexpert import index_chexpert
+
+    return index_chexpert(folder, options)
+
+
+def _mimic(folder: Path, options: "Options") -> "Films":
+    from hilum.data.sources.mimic import index_mimic
+
+    return index_mimic(folder, options)
+
+
+def _brax(folder: Path, options: "Options") -> "Films":
+    from hilum.data.sources.brax import index_brax
+
+    return index_brax(folder, options)
+
+
 SOURCES = {
     "nih": Source("ChestX-ray14", _nih, marks=(("*.csv", "Finding Labels"),), group="nih"),
+    "chexpert": Source(
+        "CheXpert",
+        _chexpert,
+        marks=(
+            ("train.csv", "Frontal/Lateral"),
+            ("valid.csv", "Frontal/Lateral"),
+            ("test_labels.csv", "Enlarged Cardiomediastinum"),
+            ("groundtruth.csv", "Enlarged Cardiomediastinum"),
+        ),
+        group="chexpert",
+    ),
+    "mimic": Source("MIMIC-CXR-JPG", _mimic, marks=(("mimic-cxr-*-metadata.csv", None),), group="mimic"),
+    "brax": Source("BRAX", _brax, marks=(("master_spreadsheet*.csv", "PngPath"),), group="brax"),
     "csv": Source("a table of your own", _csv, marks=(("map.toml", None),)),
 }
 """Each source under its name on the command line."""

@@ -1,7 +1,7 @@
 """A folder of one's own: films beside a table of labels, whose columns a small file, map.toml, explains.
 
 The table is CSV, XLSX or Parquet: a column for each finding, or one column of lists. Findings and ids are anyone's.
-Uncertain labels count as unknown (NaN) until the manifest has a label for them.
+Uncertain labels are kept as such: training takes them as the recipe says, no evaluation counts them.
 """
 
 import math
@@ -24,6 +24,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 
 from hilum.data.films import OLDEST_YEARS, SPLITS, Films, validate
 from hilum.data.films import SEXES as SEX_VALUES
+from hilum.data.films import UNCERTAIN as UNCERTAIN_LABEL
 from hilum.data.films import VIEWS as VIEW_VALUES
 from hilum.data.sources.headers import dicom_header
 from hilum.data.sources.reading import SEXES, VIEWS, Options, years

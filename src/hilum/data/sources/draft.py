@@ -356,7 +356,7 @@ def _values(
     if words:
         lines += [f"present = {_listed(present)}{_GUESS}", f"absent = {_listed(absent)}{_GUESS}"]
     if uncertain:
-        lines.append(f"uncertain = {_listed(uncertain)}{_GUESS}: unknown to training and evaluation")
+        lines.append(f"uncertain = {_listed(uncertain)}{_GUESS}: no evaluation counts it")
     never = [name for name, said in wide.items() if not said & {*_ABSENT}]
     if silent:
         lines.append(f'empty = "absent"{_GUESS}: no word says that a film is normal; "unknown" if nobody looked there')

@@ -231,19 +231,3 @@ def years_between(born: str, taken: str) -> float:
     if first is None or last is None or int(last[1]) < int(first[1]):
         return math.nan
     return float(int(last[1]) - int(first[1]))
-
-
-def path_below(name: str, found: SourceFolder, first_folders: Sequence[str]) -> str | None:
-    """The image that a table names by a path which begins above the folder, or in another one of the same content.
-
-    Args:
-        first_folders: those that the folder itself may be, or hold, in lower case; the table's path may begin with one.
-    """
-    start, slash, rest = name.replace("\\", "/").partition("/")
-    names = [name, rest] if slash and start.lower() in first_folders else [name]
-    for one in names:
-        for inner in ("", *(f"{folder}/" for folder in first_folders)):
-            path = found.image(inner + one)
-            if path is not None:
-                return path
-    return None
