@@ -359,6 +359,7 @@ def evaluate(
     name: str = "scores",
     draws: int = 1000,
     seed: int = 0,
+    views: Sequence[str] = ("PA", "AP", "unknown"),
 ) -> "Report":
     """Evaluate scores by labels, with the numbers of `hilum evaluate`: patients are the units of intervals.
 
@@ -377,6 +378,7 @@ def evaluate(
         name: what gave the scores, for the report's heading.
         draws: stands in report.json; tables of scores need no resamples.
         seed: of the noise from which the interval of the calibration error comes.
+        views: of the evaluated films; lateral ones are left out unless they are named here.
 
     Raises:
         ValueError, TypeError: if these do not go together, or nobody says whose the films are.
@@ -387,7 +389,7 @@ def evaluate(
     if isinstance(labels, Films):
         if patients is not None:
             raise ValueError("patients must be left out where labels are films, which know theirs, got some")
-        return _evaluated(labels, _by_film(scores, "scores"), split, name, draws, seed, [])
+        return _evaluated(labels.of_views(views), _by_film(scores, "scores"), split, name, draws, seed, [])
     table, frame = _tables(scores, labels, findings)
     alone = isinstance(patients, str) and patients == "film"
     frame["patient"] = _patients(patients, frame, labels, alone=alone)
@@ -400,7 +402,7 @@ def evaluate(
     frame = frame.assign(path=[f"{row}" for row in range(len(frame))], split="test")
     films = Films.from_frame(frame, root=".", findings=findings or chosen, check_files=False)
     notes = ["Each film counts as a patient's only one: if patients have several, the intervals are too narrow."]
-    return _evaluated(films, table, "test", name, draws, seed, notes if alone else [])
+    return _evaluated(films.of_views(views), table, "test", name, draws, seed, notes if alone else [])
 
 
 _NO_FINDINGS = ("film", "path", "source", "patient", "study", "view", "age", "sex", "split")
@@ -411,7 +413,7 @@ def _evaluated(
 ) -> "Report":
     from hilum.evaluation.evaluate import evaluate_scores
 
-    report = evaluate_scores(films, scores, split=split, draws=draws, seed=seed, system=name)
+    report = evaluate_scores(films, scores, split=split, draws=draws, seed=seed, system=name, views=films.views)
     report.content["notes"] += notes
     return report
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from hilum import DISCLAIMER
 from hilum.batch import Asked, predict_to_file
-from hilum.data.films import Films, write_films
+from hilum.data.films import FRONTAL, Films, write_films
 from hilum.data.sources.nih import index_nih
 from hilum.errors import FilmsError, HilumError
 from hilum.evaluation.evaluate import evaluate_to_folder
@@ -138,7 +138,7 @@ def _some(films: Films, seed: int) -> Films:
 
 
 def _predict_some(films: Films, out: Path, mean_auroc: float | None, *, on_phantom: bool) -> DemoResult:
-    tested = films.select("test")
+    tested = films.of_views(FRONTAL).select("test")
     names = np.array(films.findings)
     truths = [", ".join(names[tested.labels(row) == 1]) or "no finding" for row in range(len(tested))]
     chosen = sorted(range(len(tested)), key=lambda row: (truths[row] == "no finding", row))[:FILMS_SHOWN]

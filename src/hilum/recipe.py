@@ -9,8 +9,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from hilum.data.dataset import Augmentation
+from hilum.data.films import FRONTAL, Policy, View
 from hilum.data.images import Preprocessing
 from hilum.errors import RecipeError
+from hilum.findings import canonical
 from hilum.nn.build import NETWORKS, Architecture, check_size
 
 SHIPPED = Path(__file__).parent / "recipes"
@@ -75,6 +77,31 @@ class Schedule(_Part):
     warmup: Annotated[float, Field(gt=0, lt=1)] = 0.2
 
 
+class LabelPolicy(_Part):
+    """What training takes labels for; no evaluation is touched by it.
+
+    Attributes:
+        uncertain: what an uncertain label is taken for: `ignore` (unknown), `zeros` (absent), `ones` (present), or
+            `soft`, a target drawn from 0.55 to 0.85.
+        by_finding: another policy for some findings.
+        per_finding: the loss is first averaged per finding over its known labels, so that a finding that few sources
+            label weighs like the others.
+    """
+
+    uncertain: Policy = "ignore"
+    by_finding: dict[str, Policy] = {}
+    per_finding: bool = False
+
+    def policies(self, findings: Sequence[str]) -> dict[str, Policy]:
+        """The policy of each finding.
+
+        Raises:
+            FilmsError: if `by_finding` names another.
+        """
+        own = {canonical(name, findings): policy for name, policy in self.by_finding.items()}
+        return {name: own.get(name, self.uncertain) for name in findings}
+
+
 class Training(_Part):
     """The loop: how long, in which precision, and which epoch's weights are kept.
 
@@ -83,8 +110,9 @@ class Training(_Part):
     the findings' prevalences. `progressive_size`: train on films shrunk to this many pixels until the part
     `progressive_until` of the epochs is over, so that there is time for more of them. `ema_decay`: keep a moving
     average of the weights instead of the weights. `mixup`: films are mixed in pairs, by a part drawn from
-    Beta(mixup, mixup), their labels with them; 0 is never. `precision` `auto` is bf16 where the hardware computes in
-    it, else fp32.
+    Beta(mixup, mixup), their labels with them; 0 is never. `sampling`: `films` takes each film
+    once an epoch; `sqrt` and `sources` draw sources by the square root of their films, or all alike. `precision`
+    `auto` is bf16 where the hardware computes in it, else fp32.
     """
 
     batch: Count
@@ -98,6 +126,7 @@ class Training(_Part):
     gradient_clip: AboveZero | None = None
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     mixup: Annotated[float, Field(ge=0, le=8)] = 0.0
+    sampling: Literal["films", "sqrt", "sources"] = "films"
 
 
 class Recipe(_Part):
@@ -116,6 +145,15 @@ class Recipe(_Part):
     optimizer: Optimizer
     schedule: Schedule
     training: Training
+    labels: LabelPolicy = LabelPolicy()
+    views: Annotated[tuple[View, ...], Field(min_length=1)] = FRONTAL
+
+    @model_validator(mode="after")
+    def _soft_labels_need_a_loss_that_is_linear_in_them(self) -> "Recipe":
+        soft = "soft" in (self.labels.uncertain, *self.labels.by_finding.values())
+        if soft and self.loss.name not in ("bce", "class-weighted-bce"):
+            raise ValueError(f"labels.uncertain: soft needs the loss bce or class-weighted-bce, not {self.loss.name}")
+        return self
 
     @field_validator("preprocessing", mode="before")
     @classmethod

@@ -134,3 +134,33 @@ def test_a_loader_gives_the_same_batches_again() -> None:
     first, second = images(), images()
     assert [tuple(batch.shape) for batch in first] == [(5, 1, 32, 32)] * 2
     assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+
+
+SOURCES = ["large"] * 90 + ["small"] * 10
+
+
+@pytest.mark.parametrize(("power", "least", "most"), [(1.0, 0.04, 0.16), (0.5, 0.17, 0.33), (0.0, 0.43, 0.57)])
+def test_sources_are_drawn_by_a_power_of_their_films(power: float, least: float, most: float) -> None:
+    batches = ShuffledBatches(100, 10, seed=0, sources=SOURCES, power=power)
+    drawn = [draw.row for number in range(10) for batch in epoch(batches, number) for draw in batch]
+    assert least < np.mean(np.array(drawn) >= 90) < most
+
+
+def test_no_film_of_a_source_comes_again_before_all_have_come() -> None:
+    batches = ShuffledBatches(100, 10, seed=0, sources=SOURCES, power=0.0)
+    rows = [draw.row for batch in epoch(batches, 0) for draw in batch]
+    for films in (range(90), range(90, 100)):
+        own = [row for row in rows if row in films]
+        for start in range(0, len(own), len(films)):
+            turn = own[start : start + len(films)]
+            assert len(set(turn)) == len(turn)
+
+
+def test_balanced_batches_are_resumed_exactly() -> None:
+    def batches() -> ShuffledBatches:
+        return ShuffledBatches(100, 10, seed=3, sources=SOURCES, power=0.5)
+
+    whole, resumed = epoch(batches(), 2), batches()
+    resumed.skip = 4
+    assert epoch(resumed, 2) == whole[4:]
+    assert epoch(resumed, 3) == epoch(batches(), 3) != whole

@@ -8,10 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from hilum.recipe import Loss
 from hilum.training.losses import (
     bce_loss,
     class_weighted_bce_loss,
     focal_loss,
+    loss_of,
+    mean_per_finding,
     weighted_bce_loss,
     weighted_cross_entropy_loss,
 )
@@ -275,3 +278,15 @@ def test_class_weights_by_hand_and_by_finding() -> None:
 def test_prevalences_outside_0_to_1_are_refused(prevalence: float) -> None:
     with pytest.raises(ValueError, match="prevalence must be between 0 and 1, got"):
         class_weighted_bce_loss(torch.zeros(1, 1), torch.ones(1, 1), prevalence=torch.tensor([prevalence]))
+
+
+def test_the_mean_per_finding_gives_rarely_labelled_findings_their_weight() -> None:
+    logits = torch.tensor([[0.3, -1.0], [1.2, 0.4], [-0.7, 2.0]])
+    labels = torch.tensor([[1.0, math.nan], [0.0, math.nan], [1.0, 0.0]])
+    loss = Loss(name="bce")
+    columns = [loss_of(logits[:, place : place + 1], labels[:, place : place + 1], loss) for place in (0, 1)]
+    torch.testing.assert_close(mean_per_finding(logits, labels, loss), (columns[0] + columns[1]) / 2)
+    labels[:, 1] = math.nan
+    torch.testing.assert_close(mean_per_finding(logits, labels, loss), columns[0])
+    labels[:] = math.nan
+    assert mean_per_finding(logits, labels, loss) == 0

@@ -36,6 +36,7 @@ for command in (
     data.phantom,
     data.index,
     data.audit,
+    data.merge,
     data.split,
     model.train,
     model.calibrate,

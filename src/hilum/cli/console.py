@@ -134,6 +134,7 @@ Force = Annotated[
     bool,
     typer.Option("--force", help="Score films that do not fit the model too; every output says so."),
 ]
+ViewsChoice = Annotated[str, typer.Option("--views", help="Views to take, with commas between; others are counted.")]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="Change a key of the recipe: optimizer.lr=3e-4")]
 
 

@@ -129,6 +129,40 @@ def audit(
         typer.echo(found.to_text())
 
 
+def merge(
+    manifests: Annotated[list[Path], typer.Argument(metavar="FILMS...", help="Two or more manifests, a source each.")],
+    out: Annotated[Path, typer.Option(help="The manifest to write.")],
+    vocabulary: Annotated[
+        str, typer.Option(help="Findings to keep: union, common (those that all have), nih or chexpert.")
+    ] = "union",
+    accept_overlap: Annotated[
+        bool, typer.Option("--accept-overlap", help="Merge sources that show the same patients under other names.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Merge manifests of several sources into one. Films become source/film, patients group:patient.
+
+    Example: hilum merge nih.parquet chexpert.parquet --out all.parquet
+    """
+    from hilum.data.films import read_films, write_films
+    from hilum.data.merge import merge as merge_films
+
+    films = merge_films([read_films(path) for path in manifests], chosen=vocabulary, accept_overlap=accept_overlap)
+    write_films(films, out)
+    sources = {str(name): int(count) for name, count in films.table["source"].value_counts().items()}
+    split_by = films.notes["protocol"]
+    if as_json:
+        facts = {"films": len(films), "sources": sources, "findings": list(films.findings), "protocol": split_by}
+        print_json({**facts, "out": str(out)})
+        return
+    print_table("Merged", ["source", "films"], [[name, f"{count:,}"] for name, count in sources.items()])
+    say(f"{len(films.findings)} findings: {', '.join(films.findings)}")
+    if split_by is None:
+        say(f"The splits do not fit together. Next: hilum split {out} --protocol patient")
+    else:
+        say(f"The splits are kept: by {split_by}. Known labels by source: hilum audit {out}")
+
+
 def split(
     films: FilmsArgument,
     protocol: Annotated[str, typer.Option(help="official (NIH's lists), patient, or image (the paper's; leaks).")],

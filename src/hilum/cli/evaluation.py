@@ -5,7 +5,18 @@ from typing import Annotated
 
 import typer
 
-from hilum.cli.console import Changes, FilmsFile, Json, Seed, check_choice, print_json, print_report, print_table, say
+from hilum.cli.console import (
+    Changes,
+    FilmsFile,
+    Json,
+    Seed,
+    ViewsChoice,
+    check_choice,
+    print_json,
+    print_report,
+    print_table,
+    say,
+)
 from hilum.errors import HilumError
 
 
@@ -53,6 +64,7 @@ def evaluate(
     gallery: Annotated[
         bool, typer.Option(help="Put some films with heatmaps and true boxes on the page and into report.json.")
     ] = True,
+    views: ViewsChoice = "PA,AP,unknown",
     as_json: Json = False,
 ) -> None:
     """Evaluate a bundle, or anyone's predictions, on the test split. Writes report.json and report.html.
@@ -81,6 +93,7 @@ def evaluate(
         gallery=gallery,
         validation=validation,
         thresholds=threshold or [],
+        views=views.split(","),
     )
     if as_json:
         print_json(report)

@@ -55,6 +55,9 @@ def train(
     folds: Annotated[
         int | None, typer.Option(min=3, help="Train once for each of so many folds of the patients: OUT/fold-1, ...")
     ] = None,
+    findings: Annotated[
+        str | None, typer.Option(help="Train these alone, with commas between; known: all with a known label.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train a model as a recipe says. Ctrl-C and SIGTERM save first.
@@ -67,16 +70,19 @@ def train(
     from hilum.training.train import train as train_model
 
     chosen = load_recipe(recipe, changes or [])
+    manifest = read_films(films)
+    if findings is not None:
+        manifest = manifest.only(manifest.known_findings() if findings == "known" else findings.split(","))
     if folds is not None:
         from hilum.training.folds import MANIFEST, train_folds
 
         where = packs or films.parent / PACKS
-        bundles = train_folds(chosen, read_films(films), out, number=folds, packs=where, resume=resume)
+        bundles = train_folds(chosen, manifest, out, number=folds, packs=where, resume=resume)
         if as_json:
             print_json({"out": str(out), "folds": [bundle.training for bundle in bundles]})
         say(f"Next: hilum evaluate {out}/fold-* --films {out / MANIFEST} --out report")
         return
-    bundle = train_model(chosen, read_films(films), out, packs=packs or films.parent / PACKS, resume=resume)
+    bundle = train_model(chosen, manifest, out, packs=packs or films.parent / PACKS, resume=resume)
     if as_json:
         print_json({"out": str(out), **bundle.training})
     say(f"The bundle is in {out}. Next: hilum evaluate {out} --films {films} --out report")
@@ -105,10 +111,9 @@ def calibrate(
     from hilum.model.info import describe
     from hilum.training.train import PACKS
 
-    unseen = read_films(films).select("val")
-    bundle = calibrate_bundle(
-        load_bundle(run), unseen, packs=packs or films.parent / PACKS, method=calibration_method(method)
-    )
+    trained = load_bundle(run)
+    unseen = read_films(films).of_views(trained.recipe.views).select("val")
+    bundle = calibrate_bundle(trained, unseen, packs=packs or films.parent / PACKS, method=calibration_method(method))
     save_bundle(bundle, run)
     facts = describe(str(run), [])
     lines, how = facts["calibration"], facts["calibration_set"]["how"]

@@ -6,11 +6,11 @@ import math
 import os
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hilum.data.films import PATIENTS_ARE_FILMS, Films, official_splits
+from hilum.data.films import PATIENTS_ARE_FILMS, UNCERTAIN, Films, official_splits
 from hilum.data.images import read_grey
 from hilum.data.splits import shared_patients, split_summary
 from hilum.errors import ImageError
@@ -38,6 +38,7 @@ class Audit:
         official: films in each of the publisher's lists (train, val, test, train_val).
         boxes: boxes on these films.
         patients_are_films: the label file names no patients, so each film counts as one.
+        by_source: for each source and finding the known, positive and uncertain labels; empty of a single source.
     """
 
     films: int
@@ -56,6 +57,7 @@ class Audit:
     official: dict[str, int]
     boxes: int
     patients_are_films: bool
+    by_source: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The same as JSON: a count beside every list of names, null for what is not known."""
@@ -70,6 +72,7 @@ class Audit:
             "official": self.official,
             "boxes": self.boxes,
             "patients_are_films": self.patients_are_films,
+            "by_source": self.by_source,
         }
 
     def to_text(self, *, names: int = 5) -> str:
@@ -102,6 +105,13 @@ class Audit:
             lines.append(f"{row['split']}: {row['films']:,} films, {row['patients']:,} patients, {views}")
             proportions = [(key[: -len(" prevalence")], row[key]) for key in row if key.endswith(" prevalence")]
             lines.append("  " + ", ".join(f"{name} {proportion:.1%}" for name, proportion in proportions))
+        for source, findings in self.by_source.items():
+            counts = [
+                f"{name} {count['positive']:,} of {count['known']:,}"
+                + (f" and {count['uncertain']:,} uncertain" if count["uncertain"] else "")
+                for name, count in findings.items()
+            ]
+            lines.append(f"{source}: present of known: {', '.join(counts)}")
         return "\n".join(lines)
 
 
@@ -153,7 +163,25 @@ def audit(films: Films, *, read_files: bool = True) -> Audit:
         official=dict(Counter(official_splits(films.notes).values())),
         boxes=len(films.notes.get("boxes", ())),
         patients_are_films=bool(films.notes.get("patients_are_films")),
+        by_source=_by_source(films),
     )
+
+
+def _by_source(films: Films) -> dict[str, dict[str, dict[str, int]]]:
+    table = films.certain
+    if table["source"].nunique() < 2:
+        return {}
+    return {
+        str(source): {
+            name: {
+                "known": int(part[name].notna().sum()),
+                "positive": int((part[name] == 1).sum()),
+                "uncertain": int((films.table.loc[part.index, name] == UNCERTAIN).sum()),
+            }
+            for name in films.findings
+        }
+        for source, part in table.groupby("source")
+    }
 
 
 def same_files(films: Films) -> list[tuple[str, ...]]:

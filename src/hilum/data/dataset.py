@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, UInt16
+from jaxtyping import Float, Float32, Int64, UInt16
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
@@ -154,12 +154,13 @@ class Draw:
 class FilmDataset(Dataset[tuple[Image, Labels]]):
     """Films and labels on demand. All sources share this class: a source only lists its films.
 
-    A plain row gives the film as it is; a Draw gives it augmented.
+    A plain row gives the film as it is; a Draw gives it augmented. `targets` are what training takes for labels.
     """
 
     films: Films
     read: Callable[[int], np.ndarray]  # row -> channels x size x size, float32 in [0, 1]
     augmentation: Augmentation
+    targets: Float32[np.ndarray, "films findings"] | None = None
 
     def __len__(self) -> int:
         return len(self.films)
@@ -169,7 +170,7 @@ class FilmDataset(Dataset[tuple[Image, Labels]]):
         image = torch.from_numpy(self.read(row))
         if isinstance(index, Draw):
             image = self.augmentation.apply(image, seed=index.seed)
-        return image, torch.from_numpy(self.films.labels(row))
+        return image, torch.from_numpy(self.films.labels(row) if self.targets is None else self.targets[row].copy())
 
 
 class ShuffledBatches(Sampler[list[Draw]]):
@@ -180,15 +181,29 @@ class ShuffledBatches(Sampler[list[Draw]]):
         batch: films per batch; must not exceed `films`.
         seed: decides the order and every augmentation.
         rank, ranks: this process among all that train together; each takes every `ranks`-th batch.
+        sources: of each film, where sources are to be balanced.
+        power: how a source of n films is weighed: 1 as it is, 0.5 by its square root, 0 like every other. Inside a
+            source no film comes again before all have come.
 
     Raises:
         ValueError: if there are fewer batches than processes.
     """
 
-    def __init__(self, films: int, batch: int, *, seed: int, rank: int = 0, ranks: int = 1):
+    def __init__(
+        self,
+        films: int,
+        batch: int,
+        *,
+        seed: int,
+        rank: int = 0,
+        ranks: int = 1,
+        sources: Sequence[str] | None = None,
+        power: float = 1.0,
+    ):
         if films // batch < ranks:
             raise ValueError(f"batch must be at most {films // ranks} for {films} films, got {batch}")
         self.films, self.batch, self.seed, self.rank, self.ranks = films, batch, seed, rank, ranks
+        self.sources, self.power = None if sources is None else np.asarray(sources, dtype=str), power
         self.epoch = 0
         self.skip = 0  # batches of the coming epoch that were trained on before a stop
         self.sampler = self  # where Lightning looks for `set_epoch`
@@ -202,13 +217,26 @@ class ShuffledBatches(Sampler[list[Draw]]):
 
     def __iter__(self) -> Iterator[list[Draw]]:
         random = np.random.default_rng((self.seed, self.epoch))
-        order = random.permutation(self.films)
+        order = random.permutation(self.films) if self.sources is None else self._balanced(random)
         seeds = random.integers(2**62, size=self.films)
         skip, self.skip = self.skip, 0
         for number in range(skip, len(self)):
             first = (number * self.ranks + self.rank) * self.batch
             rows = order[first : first + self.batch]
             yield [Draw(int(row), int(seeds[row])) for row in rows]
+
+    def _balanced(self, random: np.random.Generator) -> Int64[np.ndarray, " films"]:
+        """An epoch's films: each place draws a source, which gives the next of its films in a random order."""
+        assert self.sources is not None
+        names, of_film, counts = np.unique(self.sources, return_inverse=True, return_counts=True)
+        weights = counts.astype(np.float64) ** self.power
+        drawn = random.choice(len(names), size=self.films, p=weights / weights.sum())
+        order = np.empty(self.films, dtype=np.int64)
+        for place in range(len(names)):
+            films, turns = np.flatnonzero(of_film == place), np.flatnonzero(drawn == place)
+            rounds = [random.permutation(films) for _ in range(-(-len(turns) // len(films)))]
+            order[turns] = np.concatenate([*rounds, films[:0]])[: len(turns)]
+        return order
 
 
 _LEVELS = np.float32(65535)

@@ -19,10 +19,13 @@ from jaxtyping import Bool, Float32
 
 from hilum.errors import FilmsError, HilumError
 from hilum.files import unfinished
-from hilum.findings import name_fault
+from hilum.findings import canonical, name_fault
 
 COLUMNS = ("film", "path", "source", "patient", "study", "view", "age", "sex", "split")
+View = Literal["PA", "AP", "LATERAL", "unknown"]
 VIEWS = ("PA", "AP", "LATERAL", "unknown")
+FRONTAL: tuple[View, ...] = ("PA", "AP", "unknown")
+"""What is trained on and evaluated where nobody says otherwise: a lateral film is never taken by accident."""
 SEXES = ("M", "F", "unknown")
 SPLITS = ("train", "val", "test")
 OLDEST_YEARS = 120
@@ -64,7 +67,8 @@ class Films:
     """One table of films, the folder that its paths start from, and notes on where it came from.
 
     `notes` is plain JSON: what was indexed, its problems by name, the split's protocol and seed, boxes as fractions.
-    `roots`, of films of several sources: the folder that the paths of each source start from.
+    `roots`, of films of several sources: the folder that the paths of each source start from. `views`: those that
+    `select` gives.
     """
 
     table: pd.DataFrame
@@ -72,6 +76,7 @@ class Films:
     findings: tuple[str, ...]
     notes: dict[str, Any]
     roots: dict[str, Path] = field(default_factory=dict)
+    views: tuple[str, ...] = VIEWS
 
     @classmethod
     def from_frame(
@@ -154,7 +159,10 @@ class Films:
         return root / str(self.table["path"].iloc[index])
 
     def labels(self, index: int) -> Float32[np.ndarray, " findings"]:
-        """The truth of one film: 1 present, 0 absent, NaN unknown or uncertain, in the order of `findings`."""
+        """The truth of one film in the order of `findings`: 1 present, 0 absent, NaN where nothing can be evaluated.
+
+        That is: unknown, uncertain, or known by its source in clear cases alone (`notes["only_extremes"]`).
+        """
         row: Float32[np.ndarray, " findings"] = self._labels[index].copy()
         return row
 
@@ -166,11 +174,16 @@ class Films:
     @cached_property
     def _labels(self) -> Float32[np.ndarray, "films findings"]:
         said = self.table[list(self.findings)].to_numpy(dtype=np.float32)
-        return np.where(said == UNCERTAIN, np.float32(np.nan), said)
+        labels = np.where(said == UNCERTAIN, np.float32(np.nan), said)
+        for source, findings in (self.notes.get("only_extremes") or {}).items():
+            rows = (self.table["source"] == source).to_numpy(dtype=bool)
+            for finding in set(findings) & set(self.findings):
+                labels[rows, self.findings.index(finding)] = np.nan
+        return labels
 
     @property
     def certain(self) -> pd.DataFrame:
-        """The table with uncertain labels as unknown: what may be counted and evaluated by."""
+        """The table with the labels that may be counted and evaluated by, as `labels` has them."""
         labels = pd.DataFrame(self._labels, columns=list(self.findings), index=self.table.index)
         return self.table.assign(**{finding: labels[finding] for finding in self.findings})
 
@@ -187,7 +200,8 @@ class Films:
             policies: by finding; `ignore` where there is none.
             seed: of `soft`, whose targets depend on it and on the names of film and finding alone.
         """
-        targets, films = self.all_labels, self.table["film"].tolist()
+        said, films = self.table[list(self.findings)].to_numpy(dtype=np.float32), self.table["film"].tolist()
+        targets = np.where(said == UNCERTAIN, np.float32(np.nan), said)
         for place, finding in enumerate(self.findings):
             rows = np.flatnonzero(self.uncertain[:, place])
             match policies.get(finding, "ignore"):
@@ -220,7 +234,49 @@ class Films:
                 f"split {split} must hold at least one film, got none of {len(self)}. "
                 "Split again with a fraction above 0 for it, or choose another split."
             )
-        return replace(self, table=chosen.reset_index(drop=True))
+        seen = chosen[chosen["view"].isin(self.views)]
+        if seen.empty:
+            raise FilmsError(
+                f"split {split} must hold films of the views {', '.join(self.views)}, got none of {len(chosen)}. "
+                "Choose other views."
+            )
+        return replace(self, table=seen.reset_index(drop=True))
+
+    def other_views(self, split: str) -> dict[str, int]:
+        """How many films of a split `select` leaves out, by view."""
+        left = self.table["view"][(self.table["split"] == split) & ~self.table["view"].isin(self.views)]
+        return {str(view): int(count) for view, count in left.value_counts().items()}
+
+    def of_views(self, views: Sequence[str]) -> "Films":
+        """The same films, of which `select` gives those of these views.
+
+        Raises:
+            FilmsError: if there is no such view.
+        """
+        wrong = [view for view in views if view not in VIEWS]
+        if wrong or not views:
+            got = repr(wrong[0]) if wrong else "none"
+            raise FilmsError(f"views must be some of {', '.join(VIEWS)}, got {got}. Choose among them.")
+        return replace(self, views=tuple(views))
+
+    def known_findings(self) -> tuple[str, ...]:
+        """The findings of which the training films, or all if there is no split, have a known or uncertain label."""
+        split = self.table["split"]
+        training = self.table if split.isna().all() else self.table[split == "train"]
+        return tuple(name for name in self.findings if training[name].notna().any())
+
+    def only(self, findings: Sequence[str]) -> "Films":
+        """The same films with the labels of these findings alone, in the manifest's order.
+
+        Raises:
+            FilmsError: if one is none of the manifest's.
+        """
+        wanted = {canonical(name, self.findings) for name in findings}
+        left = [name for name in self.findings if name not in wanted]
+        kept = tuple(name for name in self.findings if name in wanted)
+        if not kept:
+            raise FilmsError("findings must be at least one of the manifest's, got none. Name one.")
+        return replace(self, table=self.table.drop(columns=left), findings=kept)
 
     def split(self, protocol: str, *, seed: int = 0, fractions: tuple[float, float, float] | None = None) -> "Films":
         """The same films with `split` set anew, and the protocol, seed and fractions in their notes.
@@ -263,7 +319,7 @@ class Films:
         column = pd.Series([of_film.get(film) for film in table["film"]], index=table.index, dtype=table["split"].dtype)
         problems = {**self.notes.get("problems", {}), "unsplit": unsplit}
         notes = {
-            **self.notes,
+            **{name: note for name, note in self.notes.items() if name != "merged"},  # the parts' splits are gone
             "problems": problems,
             "protocol": protocol,
             "split_seed": seed,

@@ -1,4 +1,4 @@
-"""What a split holds, and which patients it leaves on both sides."""
+"""What a split holds, which patients it leaves on both sides, and which findings a source alone would tell."""
 
 import hashlib
 import math
@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Float32
 
 from hilum.data.films import SPLITS, VIEWS, Films
 from hilum.errors import FilmsError
@@ -71,6 +73,28 @@ def shared_patients(films: Films) -> dict[tuple[str, str], int]:
     """How many patients have films in both splits, for each pair of splits; all 0 where nothing leaks."""
     patients = {split: set(films.table["patient"][films.table["split"] == split]) for split in SPLITS}
     return {(one, other): len(patients[one] & patients[other]) for one, other in combinations(SPLITS, 2)}
+
+
+def constant_labels(films: Films, labels: Float32[np.ndarray, "films findings"]) -> dict[str, dict[str, bool]]:
+    """Findings of which all known labels of a source are the same, while those of all sources are not.
+
+    Args:
+        labels: those of the films, or what training takes them for.
+
+    Returns:
+        For each such finding the sources, and whether the finding is present there.
+    """
+    sources = films.table["source"].to_numpy(dtype=str)
+    found: dict[str, dict[str, bool]] = {}
+    for name, column in zip(films.findings, labels.T, strict=True):
+        known = ~np.isnan(column)
+        if len(np.unique(column[known])) < 2:
+            continue
+        for source in np.unique(sources[known]):
+            values = np.unique(column[known & (sources == source)])
+            if len(values) == 1:
+                found.setdefault(name, {})[str(source)] = bool(values[0] == 1)
+    return found
 
 
 def split_summary(films: Films) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import pandas as pd
 from jaxtyping import Float32, Float64, Shaped
 
 from hilum.data.films import PATIENTS_ARE_FILMS, Films
+from hilum.data.splits import constant_labels
 from hilum.errors import PredictionsError
 from hilum.evaluation.inputs import EvaluationSet, Reference, StoredReport, evaluation_set, validation_set
 from hilum.findings import is_simulated
@@ -184,7 +185,7 @@ def prepare(
     origin = "They were stated by whoever ran the evaluation." if thresholds else ""
     if validation is not None:
         thresholds, origin = _chosen(films, validation, evaluated, split)
-    notes = [PATIENTS_ARE_FILMS] if films.notes.get("patients_are_films") else []
+    notes = _film_notes(films, split)
     notes += _score_notes(scores, evaluated, ranking, split)
     if model:
         notes += _model_notes(model.bundle, films, unfit, evaluated)
@@ -321,12 +322,46 @@ def _score_notes(scores: pd.DataFrame, evaluated: EvaluationSet, ranking: Rankin
     return notes
 
 
+def trained_on(bundle: "Bundle", films: Films) -> bool:
+    """Whether a bundle was trained on this manifest and split, or on some of its findings."""
+    if bundle.films == films.fingerprint():
+        return True
+    some = set(bundle.findings) < set(films.findings)
+    return some and bundle.films == films.only(bundle.findings).fingerprint()
+
+
+def _film_notes(films: Films, split: str) -> list[str]:
+    """What a reader should know of the films, a sentence each."""
+    notes = [PATIENTS_ARE_FILMS] if films.notes.get("patients_are_films") else []
+    left = films.other_views(split)
+    if left:
+        counts = ", ".join(f"{count:,} {view}" for view, count in left.items())
+        notes.append(f"Films of other views than {', '.join(films.views)} are not evaluated: {counts}.")
+    evaluated = films.select(split)
+    uncertain = int(evaluated.uncertain.sum())
+    if uncertain:
+        notes.append(f"{uncertain:,} labels of these films are uncertain, and count as unknown.")
+    extremes = sorted({name for names in (films.notes.get("only_extremes") or {}).values() for name in names})
+    if extremes:
+        notes.append(
+            f"A source knows {', '.join(extremes)} in clear cases alone (see the vocabulary): its films are not "
+            "evaluated by them."
+        )
+    for name, sources in constant_labels(evaluated, evaluated.all_labels).items():
+        told = ", ".join(f"{'present' if value else 'absent'} on all of {source}" for source, value in sources.items())
+        notes.append(
+            f"{name} is {told}: over all sources together its values may come from telling the source. Read those "
+            "within each source, among the subgroups."
+        )
+    return notes
+
+
 def _model_notes(
     bundle: "Bundle", films: Films, unfit: Mapping[str, str] | None, evaluated: EvaluationSet
 ) -> list[str]:
     """What a reader should know of the model on these films, a sentence each."""
     notes = []
-    if bundle.films != films.fingerprint():
+    if not trained_on(bundle, films):
         notes.append(
             "The bundle was trained on another manifest or split than it is evaluated on. Whether films or patients of "
             "its training are among those evaluated cannot be seen here."

@@ -39,7 +39,7 @@ def measure(case: Case) -> dict[str, Any]:
     findings that both define)}, findings: {FINDING: {auroc}}, undefined_findings}}.
     """
     table = case.films.certain
-    training = table[table["split"] == "train"]
+    training = table[(table["split"] == "train") & table["view"].isin(case.films.views)]
     if case.split == "train" or not len(training):
         return {}
     leaks = case.evaluated.truth["patient"].isin(set(training["patient"])).any()

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from hilum import DISCLAIMER, __version__
-from hilum.data.films import Films
+from hilum.data.films import FRONTAL, Films
 from hilum.data.splits import folds_again
 from hilum.errors import HilumError, PredictionsError, extras_named
 from hilum.evaluation import sections
-from hilum.evaluation.case import Case, FindingReport, Model, ScoredFilms, prepare, score_with_maps
+from hilum.evaluation.case import Case, FindingReport, Model, ScoredFilms, prepare, score_with_maps, trained_on
 from hilum.evaluation.external import check_report
 from hilum.evaluation.inputs import EvaluationSet, match, read_predictions, read_reference, read_report
 from hilum.evaluation.page import write_report
@@ -94,6 +94,7 @@ def evaluate_scores(
     system: str = "",
     allow_missing: bool = False,
     allow_unknown: bool = False,
+    views: Sequence[str] = FRONTAL,
 ) -> Report:
     """Evaluate scores on a split: AUROC, average precision, calibration, subgroups, with 95 % intervals.
 
@@ -107,13 +108,14 @@ def evaluate_scores(
         system: what gave the scores, for the heading.
         allow_missing: evaluate the films that have scores, and name the others, where some have none.
         allow_unknown: leave out scores of films that the manifest does not hold.
+        views: those of the evaluated films; how many others there are is said.
 
     Raises:
-        FilmsError: if the manifest has no such split.
+        FilmsError: if the manifest has no such split or no such view.
         PredictionsError: if the scores cannot be evaluated, with file, row and column.
     """
     case = prepare(
-        films,
+        films.of_views(views),
         scores,
         split=split,
         draws=draws,
@@ -140,6 +142,7 @@ def evaluate_to_folder(
     gallery: bool = True,
     validation: Path | None = None,
     thresholds: Sequence[str] = (),
+    views: Sequence[str] = FRONTAL,
 ) -> dict[str, Any]:
     """Evaluate a bundle or a file of scores, write the report, and return what report.json holds.
 
@@ -185,6 +188,7 @@ def evaluate_to_folder(
         raise PredictionsError(
             f"model must be a bundle's folder or a file of scores, got {str(model)!r}, which is none. Check the path."
         )
+    films = films.of_views(views)
     labels = None if reference is None else read_reference(reference, films.findings)
     earlier = None if against is None else read_report(against)
     bundle = _bundle(model, films.findings)
@@ -224,7 +228,7 @@ def evaluate_to_folder(
     )
     report = measure(case, f"{bundle.recipe.name} ({model.name})" if bundle else model.name)
     report.save(out)
-    if bundle and split == "test" and bundle.films == films.fingerprint():
+    if bundle and split == "test" and trained_on(bundle, films):
         _update_card(model, model_card(report.content))
     return report.content
 
@@ -319,6 +323,8 @@ def _heading(case: Case, system: str) -> dict[str, Any]:
         "draws": case.draws,
         "films_fingerprint": films.fingerprint(),
         "manifest_films": len(films),
+        "views": list(films.views),
+        "films_of_other_views": films.other_views(case.split),
         "mean": {
             "auroc": estimate_json(ranking.mean_auroc),
             "average_precision": estimate_json(ranking.mean_average_precision),

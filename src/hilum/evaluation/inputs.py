@@ -375,6 +375,7 @@ def validation_set(films: Films, scores: pd.DataFrame, split: str) -> Evaluation
     scored = films.table["film"].isin(set(matched["film"])).to_numpy(dtype=bool)
     if split != "val" and (splits == "val").any():
         scored = scored & (splits == "val").to_numpy(dtype=bool)
+    scored = scored & films.table["view"].isin(films.views).to_numpy(dtype=bool)
     wrong = int((scored & (splits == split).to_numpy(dtype=bool)).sum())
     if wrong or not scored.any():
         got = f"{wrong:,} of the split {split}, which is evaluated" if wrong else "none that the manifest has as such"

@@ -94,6 +94,7 @@ def quantise(
     logging.getLogger("nncf").setLevel(logging.ERROR)  # it would report every layer
     resized = model.output("film").get_node().input_value(0)
     network = behind_resize(model, [-1, bundle.preprocessing.size, bundle.preprocessing.size])
+    films = films.of_views(bundle.recipe.views)
     judge = _Judge(network, bundle, films.select("val"))
     ranges = nncf.Dataset(_Films(bundle, films.select("train"), most=_FILMS_FOR_RANGES))
     alone = {*gates, _layer(_convolutions(network)[0])}

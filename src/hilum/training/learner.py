@@ -19,7 +19,7 @@ from hilum.errors import BundleError, HilumError, RecipeError, TrainingStoppedEr
 from hilum.metrics.ranking import auroc_per_finding
 from hilum.nn.classifier import Classifier
 from hilum.recipe import Optimizer, Recipe
-from hilum.training.losses import loss_of, mixed, smoothed
+from hilum.training.losses import loss_of, mean_per_finding, mixed, smoothed
 
 Batch = list[Tensor]
 """Images and labels, in the list that torch's loader makes of them."""
@@ -74,7 +74,8 @@ class Learner(pl.LightningModule):
                 labels = smoothed(labels, self.noise.to(labels.device))
             if self.recipe.training.mixup:
                 images, labels = mixed(images, labels, self.recipe.training.mixup)
-            loss = loss_of(self(images), labels, self.recipe.loss, self.prevalence)
+            measure = mean_per_finding if self.recipe.labels.per_finding else loss_of
+            loss = measure(self(images), labels, self.recipe.loss, self.prevalence)
         if not loss.isfinite():
             raise _diverged("loss", self.global_step)
         self.log("train_loss", loss, on_step=True, on_epoch=False, prog_bar=True)

@@ -62,6 +62,17 @@ def mixed(
     return own * images + (1 - own) * images.flip(0), own * labels + (1 - own) * labels.flip(0)
 
 
+def mean_per_finding(logits: Logits, labels: Labels, loss: Loss, prevalence: Tensor | None = None) -> Float[Tensor, ""]:
+    """The recipe's loss of each finding over its own known labels, averaged over the findings that have one."""
+    known = (~labels.isnan()).any(0)
+    losses = [
+        loss_of(logits[:, place : place + 1], labels[:, place : place + 1], loss, part)
+        for place in range(labels.shape[1])
+        for part in [None if prevalence is None else prevalence[place : place + 1]]
+    ]
+    return (torch.stack(losses) * known).sum() / known.sum().clamp(min=1)
+
+
 def bce_loss(logits: Logits, labels: Labels) -> Float[Tensor, ""]:
     """Binary cross-entropy, averaged over the known labels; 0 if none is known.
 

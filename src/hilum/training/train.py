@@ -12,14 +12,17 @@ from typing import Any, Protocol, cast, runtime_checkable
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from jaxtyping import Float32
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger
 from torch.utils.data import DataLoader
 
 from hilum.data.dataset import Augmentation, FilmDataset, ShuffledBatches, open_pack
 from hilum.data.films import Films, read_films, write_films
+from hilum.data.merge import groups_of
 from hilum.data.quality import LEAST_FILMS, QualityCheck, fit_quality_check
 from hilum.data.sources.nih import index_nih
+from hilum.data.splits import constant_labels
 from hilum.errors import RecipeError, TrainingStoppedError
 from hilum.files import alone, write_whole
 from hilum.messages import messages, quiet_lightning
@@ -121,24 +124,29 @@ def train(recipe: Recipe, films: Films, out: Path, *, packs: Path, resume: bool 
     if last is not None and (out / "bundle.json").is_file():
         messages().print(f"{out} is trained to its end; there is nothing to resume.")
         return load_bundle(out)
+    films = films.of_views(recipe.views)
     seen = films.select("train")
     unseen = films.select("val") if (films.table["split"] == "val").any() else None
-    if not _has_both(seen):
+    targets = _targets(recipe, seen)
+    _say_what_is_special(films, seen, targets)
+    if not _has_both(targets):
         raise RecipeError("films must be known to have a finding in one and not in another film of the split train")
-    if recipe.training.keep == "best" and not _has_both(unseen):
+    if recipe.training.keep == "best" and not (unseen and _has_both(unseen.all_labels)):
         raise RecipeError(
             "training.keep must be last where no finding is both present and absent in the split val, since no AUC "
             "is defined there. Use: --set training.keep=last"
         )
-    model = _new_model(recipe, seen, packs, resumed=last is not None)
+    model = _new_model(recipe, targets, packs, resumed=last is not None)
     batches = _batches(recipe, seen)
     epoch, batches.skip = resume_point(last) if last else (0, 0)
     batches.set_epoch(epoch)
     steps = recipe.training.epochs * len(batches)
-    learner = Learner(model, recipe, steps=steps, prevalence=prevalence_of(seen.all_labels), findings=films.findings)
+    learner = Learner(model, recipe, steps=steps, prevalence=prevalence_of(targets), findings=films.findings)
     # On a CPU the network uses every core itself; elsewhere workers keep it fed. Neither changes the result.
     workers = 0 if not torch.cuda.is_available() else min(8, os.cpu_count() or 1)
-    loader = DataLoader(_dataset(recipe, seen, packs), batch_sampler=cast(Any, batches), num_workers=workers)
+    loader = DataLoader(
+        _dataset(recipe, seen, packs, targets=targets), batch_sampler=cast(Any, batches), num_workers=workers
+    )
     validation = unseen and DataLoader(
         _dataset(recipe, unseen, packs, augmented=False), batch_size=recipe.training.batch, num_workers=workers
     )
@@ -158,7 +166,7 @@ def train(recipe: Recipe, films: Films, out: Path, *, packs: Path, resume: bool 
         heatmap_logits=heatmap_logits(model, _dataset(recipe, unseen or seen, packs, augmented=False), films.findings),
         gate=_quality_check(recipe, seen, packs),
         sources=tuple(sorted(set(seen.table["source"]))),
-        training=_what_happened(trainer, films, kept, minutes=(time.monotonic() - started) / 60),
+        training=_what_happened(trainer, films, seen, kept, minutes=(time.monotonic() - started) / 60),
     )
     if unseen is not None:
         bundle = calibrate(bundle, unseen, packs=packs)
@@ -196,7 +204,7 @@ def _checked(claim: dict[str, Any], out: Path, *, resume: bool) -> Path | None:
     except ValueError as error:
         raise RecipeError(f"run.json must be JSON, but {path} cannot be read: {error}") from None
     if isinstance(before, dict) and isinstance(before.get("recipe"), dict):
-        with suppress(RecipeError):  # a run that began before some key existed has its default
+        with suppress(RecipeError):  # a run of before a key was added has that key's usual value
             before["recipe"] = recipe_from_dict(before["recipe"], where=str(path)).to_dict()
     for key, name in (("recipe", "recipe and --set"), ("films", "films and their split")):
         if not isinstance(before, dict) or before.get(key) != claim[key]:
@@ -204,11 +212,42 @@ def _checked(claim: dict[str, Any], out: Path, *, resume: bool) -> Path | None:
     return last if last.is_file() else None
 
 
-def _new_model(recipe: Recipe, films: Films, packs: Path, *, resumed: bool) -> Classifier:
+def _targets(recipe: Recipe, films: Films) -> Float32[np.ndarray, "films findings"]:
+    """What is trained towards.
+
+    Raises:
+        RecipeError: if a finding has no known label, so that its output would stay as it was born.
+    """
+    targets = films.targets(recipe.labels.policies(films.findings), seed=recipe.seed)
+    unknown = [name for name, labels in zip(films.findings, targets.T, strict=True) if np.isnan(labels).all()]
+    if unknown:
+        raise RecipeError(
+            f"findings must each be known of some training film, got none for {', '.join(unknown)}. Leave them out "
+            "with: --findings known"
+        )
+    return targets
+
+
+def _say_what_is_special(films: Films, seen: Films, targets: Float32[np.ndarray, "films findings"]) -> None:
+    """Say which films are left out for their view, and which findings can be told by the source alone."""
+    left = films.other_views("train")
+    if left:
+        counts = ", ".join(f"{count:,} {view}" for view, count in left.items())
+        messages().print(f"Training films of views that the recipe does not take are left out: {counts}.")
+    for name, sources in constant_labels(seen, targets).items():
+        told = ", ".join(f"{'present' if value else 'absent'} on all of {source}" for source, value in sources.items())
+        messages().print(
+            f"Warning: {name} is {told}: the network may learn to tell the source. Evaluate it within each source."
+        )
+
+
+def _new_model(
+    recipe: Recipe, targets: Float32[np.ndarray, "films findings"], packs: Path, *, resumed: bool
+) -> Classifier:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         try:
-            model = build(recipe.architecture, findings=len(films.findings), channels=recipe.preprocessing.channels)
+            model = build(recipe.architecture, findings=targets.shape[1], channels=recipe.preprocessing.channels)
         except ValueError as error:
             raise RecipeError(f"architecture of {recipe.name}: {error}") from None
     if resumed:
@@ -224,26 +263,41 @@ def _new_model(recipe: Recipe, films: Films, packs: Path, *, resumed: bool) -> C
     else:
         untrained = load_weights(model, recipe.weights)
     if recipe.training.start_from_prevalence and "classifier.bias" in untrained:
-        start_from_prevalence(model, films.all_labels)
+        start_from_prevalence(model, targets)
     return model
 
 
 def _batches(recipe: Recipe, films: Films) -> ShuffledBatches:
     rank, ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))  # torchrun's
     try:
-        return ShuffledBatches(len(films), recipe.training.batch, seed=recipe.seed, rank=rank, ranks=ranks)
+        return ShuffledBatches(
+            len(films),
+            recipe.training.batch,
+            seed=recipe.seed,
+            rank=rank,
+            ranks=ranks,
+            sources=None if recipe.training.sampling == "films" else films.table["source"].tolist(),
+            power={"films": 1.0, "sqrt": 0.5, "sources": 0.0}[recipe.training.sampling],
+        )
     except ValueError as error:
         raise RecipeError(f"training.{error}. Use: --set training.batch=...") from None
 
 
-def _has_both(films: Films | None) -> bool:
-    """Whether a finding is both present and absent in these films, so that it can be learnt, and has an AUC."""
-    return films is not None and bool(((films.all_labels == 0).any(0) & (films.all_labels == 1).any(0)).any())
+def _has_both(labels: Float32[np.ndarray, "films findings"]) -> bool:
+    """Whether a finding is both present and absent, so that it can be learnt, and has an AUC."""
+    return bool(((labels == 0).any(0) & (labels == 1).any(0)).any())
 
 
-def _dataset(recipe: Recipe, films: Films, packs: Path, *, augmented: bool = True) -> FilmDataset:
+def _dataset(
+    recipe: Recipe,
+    films: Films,
+    packs: Path,
+    *,
+    augmented: bool = True,
+    targets: Float32[np.ndarray, "films findings"] | None = None,
+) -> FilmDataset:
     pack = open_pack(films, recipe.preprocessing, packs)
-    return FilmDataset(films, pack.read, recipe.augmentation if augmented else Augmentation())
+    return FilmDataset(films, pack.read, recipe.augmentation if augmented else Augmentation(), targets)
 
 
 def _quality_check(recipe: Recipe, films: Films, packs: Path) -> QualityCheck | None:
@@ -327,12 +381,15 @@ def _take_weights(learner: Learner, checkpoint: Path) -> dict[str, float | int]:
 
 
 def _what_happened(
-    trainer: pl.Trainer, films: Films, kept: dict[str, float | int], *, minutes: float
+    trainer: pl.Trainer, films: Films, seen: Films, kept: dict[str, float | int], *, minutes: float
 ) -> dict[str, Any]:
     return {
         "protocol": films.notes.get("protocol"),
-        "train_films": int((films.table["split"] == "train").sum()),
-        "train_patients": int(films.table.loc[films.table["split"] == "train", "patient"].nunique()),
+        "groups": sorted(groups_of(films)),
+        **({"merged": films.notes["merged"]} if films.notes.get("merged") else {}),
+        "train_films": len(seen),
+        "train_patients": int(seen.table["patient"].nunique()),
+        "train_views": {str(view): int(count) for view, count in seen.table["view"].value_counts().items()},
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
         "minutes_since_start_or_resume": round(minutes, 2),

@@ -58,6 +58,7 @@ def _brax(folder: Path, options: "Options") -> "Films":
 
 SOURCES = {
     "nih": Source("ChestX-ray14", _nih, marks=(("*.csv", "Finding Labels"),), group="nih"),
+    "csv": Source("a table of your own", _csv, marks=(("map.toml", None),)),
     "chexpert": Source(
         "CheXpert",
         _chexpert,
@@ -71,7 +72,6 @@ SOURCES = {
     ),
     "mimic": Source("MIMIC-CXR-JPG", _mimic, marks=(("mimic-cxr-*-metadata.csv", None),), group="mimic"),
     "brax": Source("BRAX", _brax, marks=(("master_spreadsheet*.csv", "PngPath"),), group="brax"),
-    "csv": Source("a table of your own", _csv, marks=(("map.toml", None),)),
 }
 """Each source under its name on the command line."""
 AUTO = "auto"

@@ -45,7 +45,6 @@ UNCERTAIN = ("-1", "?", "uncertain", "unsure", "possible", "probable", "equivoca
 
 XLSX = (".xlsx", ".xlsm")
 _DICOM = "dicom:"
-UNCERTAIN_LABEL = math.nan
 _SEE = "See docs/own_films.md, or make a map with: hilum index csv DIR --draft"
 
 

@@ -1,5 +1,6 @@
 """What readers of data sets share: options, words for views, sexes, splits and ages, and how rows become films."""
 
+import json
 import math
 import re
 from array import array
@@ -171,6 +172,7 @@ def films_of(
     films = pd.concat([films, pd.DataFrame(said_labels, columns=list(findings))], axis="columns")
     listed = set(texts["path"])
     names = set(texts["film"])
+    extremes = list(only_extremes(source, findings))
     all_notes = {
         "source": f"{'simulated films' if simulated else about} in {found.folder}",
         "labels": str(table),
@@ -191,11 +193,22 @@ def films_of(
         "boxes_listed": len(boxes) if boxes_listed is None else boxes_listed,
         **({"official": {film: split for film, split in official.items() if film in names}} if official else {}),
         **({"patients_are_films": True} if patients_are_films else {}),
-        **({"only_extremes": extremes} if (extremes := list(only_extremes(source, findings))) else {}),
+        **({"only_extremes": {films["source"].iloc[0]: extremes}} if extremes else {}),
+        **({"group": _simulated_group(table, found)} if simulated else {}),
         **(notes or {}),
     }
     validate(films, findings, table)
     return Films(films, found.folder, findings, all_notes)
+
+
+def _simulated_group(table: Path, found: SourceFolder) -> str:
+    """Phantom films of one seed show the same patients, whatever their layout."""
+    places = (table.parent / SIMULATED_JSON, found.folder / SIMULATED_JSON)
+    try:
+        facts = json.loads(next(place for place in places if place.is_file()).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        facts = {}
+    return f"{SIMULATED}-seed-{facts.get('seed', '?') if isinstance(facts, dict) else '?'}"
 
 
 def _source(source: str, simulated: bool) -> str:
