@@ -391,7 +391,11 @@ def test_a_frame_may_say_more(phantom_films: front.Films) -> None:
         ("path", "../secret.png", "path must be relative to the manifest's root.* row 3, film"),
         ("path", "gone.png", "path must name a file below .* got 'gone.png' in the frame, row 3"),
         ("path", None, "path must be text that is not empty, got (None|nan) in the frame, row 3"),
-        ("Tuberculosis", 2, r"Tuberculosis must be 0 \(absent\), 1 \(present\) or NaN.* got .*2.0.* row 3"),
+        (
+            "Tuberculosis",
+            2,
+            r"Tuberculosis must be 0 \(absent\), 1 \(present\), -1 \(uncertain\) or NaN.* got .*2.0.* row 3",
+        ),
         ("Tuberculosis", "yes", "Tuberculosis must be a number or NaN, got 'yes' in the frame, row 3"),
         ("view", "oblique", "view must be one of PA.* got 'oblique' in the frame, row 3"),
         ("patient", "", "patient must be text that is not empty.* row 3"),

@@ -54,11 +54,16 @@ def test_am_densenet_is_the_paper() -> None:
             "reduction": 16,
         },
         "preprocessing": {"size": 512, "interpolation": "nearest", "channels": 3},
-        "augmentation": {},
+        "augmentation": {"magnitude": 0.5},  # of operations, of which there are none
         "loss": {"name": "focal", "alpha": 0.25, "gamma": 2.0},
-        "optimizer": {"name": "adam", "lr": 1e-4},
+        "optimizer": {"name": "adam", "lr": 1e-4, "momentum": 0.9, "layer_decay": 1.0},  # momentum is SGD's
         "schedule": {"name": "plateau", "factor": 0.1, "patience": 1, "warmup": 0.2},  # warm-up is the one-cycle's
-        "training": {"batch": 8, "epochs": 20, "keep": "last", "stop_patience": 3, "precision": "auto"},
+        "training": {
+            **{"batch": 8, "epochs": 20, "keep": "last", "stop_patience": 3, "precision": "auto"},
+            "sampling": "films",
+        },
+        "labels": {"uncertain": "ignore"},
+        "views": ["PA", "AP", "unknown"],  # all of ChestX-ray14
     }
     ours = load_recipe("am-densenet").to_dict()
     assert ours.pop("about").startswith("The paper to the letter")

@@ -46,6 +46,7 @@ for command in (
     evaluation.compare,
     evaluation.plan,
     evaluation.readers,
+    evaluation.matrix,
     evaluation.reproduce,
     model.export,
     model.info,

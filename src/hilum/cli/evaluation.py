@@ -264,6 +264,34 @@ def readers(
     say("Research software, not a medical device.")
 
 
+def matrix(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Folders of bundles: one for each training set.")
+    ],
+    films: Annotated[list[Path], typer.Option("--films", help="A manifest; give it again for each set of test films.")],
+    out: Annotated[Path, typer.Option(help="Folder for matrix.json and matrix.html.")] = Path("matrix"),
+    split: Annotated[str, typer.Option(help="Which films to evaluate.")] = "test",
+    views: ViewsChoice = "PA,AP,unknown",
+    as_json: Json = False,
+) -> None:
+    """Evaluate models of several training sets on several sets of films: what each loses away from home.
+
+    Example: hilum matrix runs/nih runs/brax --films nih.parquet --films brax.parquet --out matrix
+    """
+    from hilum.evaluation.matrix import matrix as evaluate_all
+    from hilum.evaluation.matrix import matrix_table, sentences, write_matrix
+
+    content = evaluate_all(runs, films, split=split, views=views.split(","))
+    write_matrix(content, out)
+    if as_json:
+        print_json(content)
+        return
+    print_table(*matrix_table(content))
+    for sentence in sentences(content):
+        say(sentence)
+    say(f"The page is in {out / 'matrix.html'}. Research software, not a medical device.")
+
+
 def reproduce(
     films: FilmsFile,
     out: Annotated[Path, typer.Option(help="Folder for everything: new, or of the suite to go on with.")],

@@ -165,6 +165,7 @@ def evaluate_to_folder(
         HilumError: if the earlier report is of another model or of the same films.
     """
     models = [model] if isinstance(model, Path) else [*model]
+    films = films.of_views(views)
     if len(models) > 1:
         if validation is not None or against is not None:
             raise HilumError("validation and against must go with one run, got several. Evaluate one of them.")
@@ -188,7 +189,6 @@ def evaluate_to_folder(
         raise PredictionsError(
             f"model must be a bundle's folder or a file of scores, got {str(model)!r}, which is none. Check the path."
         )
-    films = films.of_views(views)
     labels = None if reference is None else read_reference(reference, films.findings)
     earlier = None if against is None else read_report(against)
     bundle = _bundle(model, films.findings)
