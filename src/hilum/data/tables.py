@@ -392,7 +392,7 @@ def files_below(folder: Path) -> Iterator[str]:
             f"folder must be readable, got {error.strerror!r} in {error.filename}. Give yourself permission to read it."
         ) from error
 
-    entered = set()
+    entered, top = set(), os.fspath(folder)
     for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         status = os.stat(place)  # noqa: PTH116
         if (status.st_dev, status.st_ino) in entered:
@@ -400,8 +400,8 @@ def files_below(folder: Path) -> Iterator[str]:
             continue
         entered.add((status.st_dev, status.st_ino))
         folders.sort()
-        relative = os.path.relpath(place, folder).replace(os.sep, "/")
-        prefix = "" if relative == "." else relative + "/"
+        relative = place[len(top) :].replace(os.sep, "/").strip("/")  # not relpath, which takes seconds for 200,000
+        prefix = relative and relative + "/"
         for name in names:
             try:
                 (prefix + name).encode()

@@ -213,8 +213,8 @@ Rows = list[list[str]]
 _SECTIONS = (
     ("What it is", ("name", "about", "source", "protocol", "seed", "weights")),
     ("Network", ("architecture",)),
-    ("Films", ("preprocessing", "augmentation")),
-    ("Training", ("loss", "optimizer", "schedule", "training")),
+    ("Films", ("preprocessing", "augmentation", "views")),
+    ("Training", ("loss", "optimizer", "schedule", "training", "labels")),
 )
 """The parts of a recipe; what else a bundle holds comes under its own heading."""
 
