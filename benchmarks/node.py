@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from PIL import Image
@@ -19,7 +20,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from hilum.bench.engines import exported_bundles
-from hilum.model.engines import Engine, open_engine
+from hilum.model.engines import Engine, EngineName, open_engine
 from hilum.pacs.config import Dimse, Store
 from hilum.pacs.models import Loaded, Models
 from hilum.pacs.queue import Places, Queue
@@ -91,11 +92,12 @@ def main() -> None:
     options.add_argument("--films", type=int, default=32)
     options.add_argument("--size", type=int, default=512)
     options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--engine", choices=get_args(EngineName), default="openvino")
     asked = options.parse_args()
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        ((*_, run),) = exported_bundles([("am-densenet", "openvino", "fp32")], asked.size, scratch)
-        engine = open_engine(run, engine="openvino", precision="fp32")
+        ((*_, run),) = exported_bundles([("am-densenet", asked.engine, "fp32")], asked.size, scratch)
+        engine = open_engine(run, engine=asked.engine, precision="fp32")
         model = result_model(run, None, engine=engine)
         with films_of(asked.films, scratch) as films:
             predict_s(engine, model, films[:2], scratch / "warm")
