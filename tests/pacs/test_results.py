@@ -1,6 +1,8 @@
 """Results as DICOM objects: what stands in them, that validators take them, and that a repeat is the same object."""
 
 import json
+import os
+import random
 import shutil
 import subprocess
 from copy import deepcopy
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 from dicom_files import written
 from fake_node import model_with_calls
+from highdicom.sr import srread
 from PIL import Image
 from pydicom import Dataset, dcmread
 from pydicom.sr._concepts_dict import concepts
@@ -446,6 +449,83 @@ def test_heat_lies_over_the_film_as_a_segmentation(film: Path, model: ResultMode
         assert "Error" not in done.stderr, done.stderr
     none = replace(scored(film), scores=np.full(14, 0.1, np.float32))
     assert heat_segmentation(header, none, model, now=NOON) is None
+
+
+SOURCES = int(os.environ.get("HILUM_SOURCES", "6"))
+
+
+def varied(folder: Path, number: int) -> Path:
+    """A film with a header as some system or other writes it."""
+    chance = random.Random(number)
+    request = Dataset()
+    request.RequestedProcedureID = chance.choice(["RP-1", ""])
+    request.ScheduledProcedureStepID = "SPS-1"
+    names = [
+        "Muster^Erika",
+        "Müller^Jürgen^^Dr.",
+        "",
+        "Yamada^Tarou=山田^太郎=やまだ^たろう",
+        "ONE NAME",
+        "Иванов^Иван",
+    ]
+    elements: dict[str, Any] = {
+        "SOPClassUID": f"1.2.840.10008.5.1.4.1.1.{chance.choice(['1', '1.1', '7'])}",
+        "SpecificCharacterSet": "ISO_IR 192",
+        "PatientName": chance.choice(names),
+        "PatientID": chance.choice(["1", "P-0815", ""]),
+        "PatientSex": chance.choice(["F", "M", "O", ""]),
+        "PatientBirthDate": chance.choice(["19500102", ""]),
+        "PatientAge": chance.choice(["062Y", "62", "", "006M", None]),
+        "IssuerOfPatientID": chance.choice(["St. Elsewhere", None]),
+        "AccessionNumber": chance.choice(["", "A-77"]),
+        "StudyTime": chance.choice(["", "1200", "120000.123456"]),
+        "StudyDescription": chance.choice(["Rx Thorax 2 E", None]),
+        "InstitutionName": chance.choice(["Hôpital", "x" * 70, None]),
+        "TimezoneOffsetFromUTC": chance.choice(["+0200", "-0330", "CET", "", None]),
+        "RequestAttributesSequence": chance.choice([[request], [request, request], [], None]),
+        "SeriesNumber": chance.choice([1, 0, 99999, None]),
+        "InstanceNumber": chance.choice([1, 0, 7, None]),
+        "BodyPartExamined": chance.choice(["CHEST", None]),
+    }
+    if chance.random() < 0.3:
+        elements |= {"PatientIdentityRemoved": "YES", "DeidentificationMethod": "by hand"}
+    if chance.random() < 0.3:
+        elements |= {
+            "ClinicalTrialSponsorName": "Sponsor",
+            "ClinicalTrialProtocolID": "P-1",
+            "ClinicalTrialSubjectID": "S",
+        }
+    there = ("SeriesNumber", "InstanceNumber", "BodyPartExamined")
+    elements = {name: value for name, value in elements.items() if value is not None or name in there}
+    pixels = np.random.default_rng(number).integers(0, 255, (64 + number % 9, 60)).astype(np.uint8)
+    return written(folder / f"{number}.dcm", pixels, **elements)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
+@pytest.mark.skipif(
+    not shutil.which("dciodvfy") or not shutil.which("dsrdump"), reason="dciodvfy and dsrdump are not here"
+)
+def test_validators_are_clean_whatever_system_wrote_the_film(model: ResultModel, tmp_path: Path) -> None:
+    """The whole run: HILUM_SOURCES=200."""
+    wrong: dict[str, list[str]] = {}
+    for number in range(SOURCES):
+        path = varied(tmp_path, number)
+        made = [*objects(path, model), heat_segmentation(read_header(path), scored(path), model, now=NOON)]
+        made += objects(path, model, fit="lateral: so it is", scores=None)
+        for one in made:
+            assert one is not None
+            content = tmp_path / "one.dcm"
+            content.write_bytes(encoded(one, path))
+            said = subprocess.run(["dciodvfy", content], capture_output=True, text=True, check=False).stderr
+            if one.Modality == "SR":
+                read = subprocess.run(["dsrdump", content], capture_output=True, text=True, check=False)
+                said += "" if read.returncode == 0 else f"Error - dsrdump: {read.stderr}"
+                srread(content)
+            for line in said.splitlines():
+                if line.strip().startswith("Error"):
+                    wrong.setdefault(f"{one.Modality} {line.strip()}", []).append(str(number))
+    assert wrong == {}
 
 
 def test_a_picture_is_compressed_without_loss(film: Path, results: list[Dataset]) -> None:

@@ -126,7 +126,9 @@ Bits = Annotated[
     typer.Option(min=8, max=16, help="Bits of films whose files have room for more and do not say it, such as 12."),
 ]
 ENGINES = "torch, onnx or openvino"
-EngineChoice = Annotated[str, typer.Option("--engine", help=f"{ENGINES}; auto takes the fastest that is here.")]
+EngineChoice = Annotated[
+    str, typer.Option("--engine", help=f"{ENGINES}; auto takes the one that was chosen at the export.")
+]
 PrecisionChoice = Annotated[
     str | None, typer.Option("--precision", help="fp32, bf16 or int8; the engine's own if not given.")
 ]
