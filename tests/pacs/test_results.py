@@ -451,7 +451,7 @@ def test_heat_lies_over_the_film_as_a_segmentation(film: Path, model: ResultMode
     assert heat_segmentation(header, none, model, now=NOON) is None
 
 
-SOURCES = int(os.environ.get("HILUM_SOURCES", "6"))
+SOURCES = int(os.environ.get("HILUM_SOURCES", "4"))
 
 
 def varied(folder: Path, number: int) -> Path:

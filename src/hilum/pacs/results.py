@@ -579,6 +579,8 @@ def secondary_capture(
     capture["PatientOrientation"].value = None
     if _BODY_PART in header:
         capture.BodyPartExamined = header.BodyPartExamined
+    else:
+        capture.Laterality = ""  # must be there, though empty, where the body part may be one of a pair
     capture.Modality = "OT"
     capture.ImageType = ["DERIVED", "SECONDARY"]
     learned = f" Model {model.description.learned_from}." if model.description.learned_from else ""
