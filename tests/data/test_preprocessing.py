@@ -173,11 +173,18 @@ def test_to_dict_and_back() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"mean": 0.5}, "must have the fields size, interpolation, channels, bits, got .*mean"),
+        ({"mean": 0.5}, "must have the fields size, interpolation, channels, bits, crop, shorter, got .*mean"),
         ({"size": 0}, "size must be a whole number of pixels from 1"),
         ({"size": True}, "size must be a whole number"),
         ({"size": "512"}, "size must be a whole number"),
-        ({"interpolation": "bicubic"}, "interpolation must be 'nearest' or 'area', got 'bicubic'"),
+        ({"interpolation": "cubic"}, "interpolation must be one of nearest, area, bilinear, .*, got 'cubic'"),
+        ({"crop": "centre"}, "crop must be none or square, got 'centre'"),
+        ({"size": 224, "shorter": 256}, "shorter must go with an interpolation other than nearest, got 256"),
+        (
+            {"interpolation": "area", "size": 224, "shorter": 200},
+            r"shorter must be a whole number of pixels from size \(224\)",
+        ),
+        ({"interpolation": "area", "size": 224, "shorter": 256, "crop": "square"}, "without crop"),
         ({"channels": 2}, "channels must be 1 or 3, got 2"),
     ],
 )

@@ -1,4 +1,5 @@
 import functools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,8 @@ def resize_of(size: int, interpolation: str) -> Resize:
 
 def resized(resize: Resize, pixels: np.ndarray) -> np.ndarray:
     full_scale = np.float32(np.iinfo(pixels.dtype).max)
-    films: torch.Tensor = resize(torch.from_numpy(pixels.astype(np.float32))[None]) / torch.tensor(full_scale)
+    scale = torch.tensor([full_scale])
+    films: torch.Tensor = resize(torch.from_numpy(pixels.astype(np.float32))[None], scale) / scale
     return films[0].numpy()
 
 
@@ -34,6 +36,27 @@ def test_the_resize_is_preprocessings(size: int, interpolation: str) -> None:
         pixels = generator.integers(0, 65536, (height, width), dtype=np.uint16)
         tolerance = 0 if interpolation == "nearest" else 1e-6
         np.testing.assert_allclose(resized(resize, pixels), preprocessing.apply(pixels)[0], rtol=0, atol=tolerance)
+
+
+KERNELS = ("area", "bilinear", "bicubic", "pillow-bicubic", "scikit-image")
+CUTS = (
+    *((name, cut) for name in KERNELS for cut in ({"crop": "square"}, {"shorter": 70})),
+    ("nearest", {"crop": "square"}),
+)
+
+
+@pytest.mark.parametrize(("interpolation", "cut"), [*CUTS, *((name, {}) for name in KERNELS[1:])])
+def test_crops_and_resizes_of_other_systems_are_preprocessings(interpolation: Any, cut: dict[str, Any]) -> None:
+    preprocessing = Preprocessing(64, interpolation, **cut)
+    resize, generator = Resize(preprocessing), np.random.default_rng(0)
+    for height, width in [(64, 64), (100, 333), (301, 300), (40, 50)]:
+        pixels = generator.integers(0, 256, (height, width), dtype=np.uint8)
+        found, expected = resized(resize, pixels), preprocessing.apply(pixels)[0]
+        tolerance = 1.001 / 255 if "pillow" in interpolation else 2e-6  # where a half falls differently
+        np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+        assert (np.abs(found - expected) > 2e-6).mean() < 1e-3
+        ready = torch.from_numpy(expected)[None]
+        torch.testing.assert_close(resize(ready, torch.ones(1)), ready, rtol=0, atol=1e-6)
 
 
 @settings(max_examples=40)
@@ -49,7 +72,8 @@ def test_nearest_takes_pillows_pixel_also_on_edges(side: int, size: int) -> None
 @given(st.integers(16, 20_000), st.sampled_from([64, 512]))
 def test_every_new_pixel_shares_out_one_whole(side: int, size: int) -> None:
     resize = resize_of(size, "area")
-    shares = resize._shares(side)
+    axis, _ = resize._axes(side, side, torch.ones(1))
+    shares = resize._weights(axis)
     assert (shares >= 0).all()
     torch.testing.assert_close(shares.sum(1), torch.ones(resize.size), rtol=0, atol=2e-6)
 

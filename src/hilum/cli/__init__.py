@@ -55,4 +55,5 @@ for command in (
     services.bench,
 ):
     app.command()(command)
+app.command("import")(model.import_)
 app.add_typer(node.node, name="node")

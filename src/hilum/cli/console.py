@@ -140,6 +140,18 @@ ViewsChoice = Annotated[str, typer.Option("--views", help="Views to take, with c
 Changes = Annotated[list[str] | None, typer.Option("--set", help="Change a key of the recipe: optimizer.lr=3e-4")]
 
 
+def numbers(name: str, text: str | None) -> list[float] | None:
+    """The numbers that an option lists with commas; None if it was not given.
+
+    Raises:
+        HilumError: if one is no number.
+    """
+    try:
+        return None if text is None else [float(part) for part in text.split(",")]
+    except ValueError:
+        raise HilumError(f"{name} must be numbers with commas between them, got {text!r}") from None
+
+
 def check_choice(name: str, value: str | None, choices: tuple[str | None, ...]) -> None:
     """Refuse an option's value that is none of its choices; None stands for an option that was not given.
 

@@ -16,6 +16,7 @@ from hilum.cli.console import (
     PrecisionChoice,
     Seed,
     check_choice,
+    numbers,
     print_json,
     print_table,
     say,
@@ -132,6 +133,62 @@ def calibrate(
     print_table(title, ["finding", "slope", "intercept", "how"], rows)
     say(f"{region_fact(bundle).capitalize()}.")
     say(f"The bundle in {run} gives calibrated scores. Research software, not a medical device.")
+
+
+def import_(
+    source: Annotated[str, typer.Argument(help="torchxrayvision, chexnet, reproduce-chexnet, torchvision or timm.")],
+    model: Annotated[str, typer.Argument(help="The model's name there; for chexnet and reproduce-chexnet the file.")],
+    file: Annotated[Path | None, typer.Argument(help="Its weights; downloaded if absent and published.")] = None,
+    out: Annotated[Path, typer.Option(help="A new folder for the bundle.")] = ...,  # type: ignore[assignment]
+    findings: Annotated[
+        str | None, typer.Option(metavar="A,B,C", help="What the outputs mean, in order; needed for torchvision, timm.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Height and width of the input in pixels.")] = None,
+    interpolation: Annotated[
+        str | None, typer.Option(help="How films are resized: area, bilinear, pillow-bicubic, scikit-image, ...")
+    ] = None,
+    crop: Annotated[str | None, typer.Option(help="square: the square in the middle is resized; none.")] = None,
+    shorter: Annotated[
+        int | None, typer.Option(min=0, help="Resize the shorter side to so many pixels, take the middle; 0: do not.")
+    ] = None,
+    mean: Annotated[
+        str | None, typer.Option(metavar="M[,M,M]", help="Mean of pixels in [0, 1], of the channels or of each.")
+    ] = None,
+    deviation: Annotated[
+        str | None, typer.Option(metavar="D[,D,D]", help="What pixels are divided by, once the mean is taken off.")
+    ] = None,
+    tensors_only: Annotated[
+        bool, typer.Option("--tensors-only", help="Of a pickled module take the tensors; nothing in it is run.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Make a bundle of a model that others trained, with its own scale of pixels, crop, resize and findings.
+
+    It can be used at once, without any training; its scores are not calibrated. Files are never unpickled.
+
+    Example: hilum import torchxrayvision densenet121-res224-all --out runs/xrv
+    """
+    from hilum.model.importing import Stated, import_model
+
+    stated = Stated(
+        findings=None if findings is None else [name.strip() for name in findings.split(",")],
+        size=size,
+        interpolation=interpolation,
+        crop=crop,
+        shorter=shorter,
+        mean=numbers("mean", mean),
+        deviation=numbers("deviation", deviation),
+    )
+    bundle = import_model(source, model, file, out, stated=stated, tensors_only=tensors_only)
+    notes = [] if bundle.origin is None else list(bundle.origin.notes)
+    if as_json:
+        print_json({"out": str(out), "findings": list(bundle.findings), "notes": notes})
+    else:
+        rows = [["findings", ", ".join(bundle.findings)], ["input", bundle.preprocessing.words]]
+        print_table(f"{bundle.recipe.name}: {bundle.parameters:,} parameters", ["", ""], rows)
+    for note in notes:
+        say(f"{note[0].upper()}{note[1:]}.")
+    say(f"The bundle is in {out}. Next: hilum calibrate {out} --films films.parquet. Research, not a medical device.")
 
 
 def predict(

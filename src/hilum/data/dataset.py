@@ -279,6 +279,8 @@ def _key(films: Films, preprocessing: Preprocessing) -> str:
     rows: list[object] = [preprocessing.size, preprocessing.interpolation]
     if preprocessing.bits is not None:
         rows.append(preprocessing.bits)
+    if preprocessing.crop != "none" or preprocessing.shorter is not None:
+        rows.append([preprocessing.crop, preprocessing.shorter])
     for row in range(len(films)):
         path = films.path(row)
         status = path.stat() if path.is_file() else None

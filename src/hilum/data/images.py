@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
-from jaxtyping import Float32, Int, UInt8, UInt16
+from jaxtyping import Float32, Int
 from PIL import Image
 
 from hilum.data.decoding import (
@@ -74,6 +74,69 @@ def coverage(before: int, after: int) -> "csr_array":
         position = np.clip((np.arange(after) + 0.5) * (before / after) - 0.5, 0, before - 1)
         shares = np.clip(1 - np.abs(position[:, None] - np.arange(before)), 0, None)
     return csr_array((shares / shares.sum(axis=1, keepdims=True)).astype(np.float32))
+
+
+@lru_cache(maxsize=64)
+def antialiased(before: int, after: int, *, cubic: bool) -> "csr_array":
+    """One axis of the resize of Pillow, and of torch with antialias: rows of weights of the old pixels, which sum to 1.
+
+    A triangle two pixels wide, or a cubic (a = -0.5) four pixels wide, in old pixels where the axis grows and in new
+    ones where it shrinks.
+
+    Source: Keys, "Cubic convolution interpolation for digital image processing", IEEE TASSP 29, 1981, eq. 4.
+    """
+    from scipy.sparse import csr_array
+
+    new, old = np.arange(after)[:, None], np.arange(before)
+    distance = np.abs((2 * old + 1) * after - (2 * new + 1) * before) / (2 * max(before, after))
+    weights = cubic_weight(distance) if cubic else np.clip(1 - distance, 0, None)
+    return csr_array((weights / weights.sum(axis=1, keepdims=True)).astype(np.float32))
+
+
+def cubic_weight(distance: Any) -> Any:
+    """Keys' cubic with a = -0.5 at a distance in pixels, at least 0; of arrays and of tensors."""
+    near = (1.5 * distance - 2.5) * distance**2 + 1
+    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+    return near * (distance < 1) + far * ((distance >= 1) & (distance < 2))
+
+
+@lru_cache(maxsize=64)
+def blurred(before: int, after: int) -> "csr_array":
+    """One axis of scikit-image's resize: a Gaussian blur where it shrinks, then linear between the two nearest pixels.
+
+    Weights sum to less than 1 near the edge, where the rest falls on what lies beyond it.
+    """
+    from scipy.sparse import csr_array
+
+    sigma = max(0.0, (before / after - 1) / 2)
+    radius = int(4 * sigma + 0.5)
+    curve = np.exp(-0.5 * (np.arange(-radius, radius + 1) / (sigma or 1.0)) ** 2)
+    position = (np.arange(after) + 0.5) * (before / after) - 0.5
+    lower = np.floor(position).astype(int)
+    weights = np.zeros((after, before))
+    for neighbour, share in ((lower, 1 - (position - lower)), (lower + 1, position - lower)):
+        distance = np.arange(before) - neighbour[:, None]
+        near = (np.abs(distance) <= radius) & ((neighbour >= 0) & (neighbour < before))[:, None]
+        weights += near * share[:, None] * curve[np.clip(distance, -radius, radius) + radius]
+    return csr_array((weights / curve.sum()).astype(np.float32))
+
+
+class Axis(NamedTuple):
+    """Which pixels of one axis of a film become which of the network's input.
+
+    Of the film's pixels, `kept` from `start` on are resized to `after`, of which those from `first` on are taken.
+    """
+
+    start: int
+    kept: int
+    after: int
+    first: int
+
+
+Seen = tuple[float, float, float, float]
+"""Left, top, right and bottom of the part of a film that the network sees, in proportions of its width and height."""
+
+WHOLE: Seen = (0.0, 0.0, 1.0, 1.0)
 
 
 def centres(before: int, after: int) -> Int[np.ndarray, " after"]:
@@ -217,51 +280,75 @@ def check_bits(bits: object) -> None:
         raise ValueError(f"bits must be a whole number from {FEWEST_BITS} to {MOST_BITS}, got {bits!r}")
 
 
+Interpolation = Literal["nearest", "area", "bilinear", "bicubic", "pillow-bilinear", "pillow-bicubic", "scikit-image"]
+_KEPT_SHORT: dict[str, object] = {"bits": None, "crop": "none", "shorter": None}
+"""Fields that are written only where they differ from these, so that hashes of bundles older than them stay."""
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """How grey pixels become the network's input. It is stored in the bundle, so that every road gives the same input.
 
     The range is 0..1 by the pixel format's maximum (255, 65535, or 1 of floats), bone bright, never by the film's own
-    extremes. Films that are not square are squeezed to size x size, as ChestX-ray14's publications do.
+    extremes. A network with another scale brings films to it itself (see Classifier.scaled). Unless `crop` or `shorter`
+    say otherwise, films that are not square are squeezed to size x size, as ChestX-ray14's publications do.
 
     Attributes:
         size: height and width of the input, in pixels.
         interpolation: `area` is antialiased: the exact mean of what each new pixel covers along an axis that shrinks,
             linear along one that grows; `nearest` takes the pixel at each centre, as torchvision does on PIL images.
+            Those of other systems: `bilinear` and `bicubic` are torch's with antialias; `pillow-bilinear` and
+            `pillow-bicubic` are Pillow's, the same but for 8-bit films, which stay whole grey levels after each axis;
+            `scikit-image` is that of torchxrayvision: Gaussian blur, then linear, with mid-grey beyond the edge.
         channels: 1, or 3 equal ones for a network with an RGB stem.
         bits: depth of films whose files have room for more and do not say it, see `read`; None takes files at their
             word.
+        crop: `square` resizes the largest square in the middle alone, as torchxrayvision does.
+        shorter: resize the shorter side to so many pixels and the other in proportion, then take the middle size x
+            size, as torchvision and timm do; None does not.
 
     Raises:
         ValueError: if a field is none of these.
     """
 
     size: int = 224
-    interpolation: Literal["nearest", "area"] = "area"
+    interpolation: Interpolation = "area"
     channels: Literal[1, 3] = 1
     bits: int | None = None
+    crop: Literal["none", "square"] = "none"
+    shorter: int | None = None
 
     def __post_init__(self) -> None:
         _check_fields(asdict(self))
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON; `bits` only where it is set, so that hashes of bundles without it stay."""
-        return {name: value for name, value in asdict(self).items() if (name, value) != ("bits", None)}
+        """The fields as JSON; those of `_KEPT_SHORT` only where they are set."""
+        fields = asdict(self).items()
+        return {name: value for name, value in fields if name not in _KEPT_SHORT or _KEPT_SHORT[name] != value}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Preprocessing":
-        """The reverse of `to_dict`; every field but `bits` must be there, and no other.
+        """The reverse of `to_dict`; every field but those of `_KEPT_SHORT` must be there, and no other.
 
         Raises:
             ValueError: naming the field that is missing, unknown or out of range.
         """
         known = asdict(cls())
-        if {*fields, "bits"} != set(known):
+        if {*fields, *_KEPT_SHORT} != set(known):
             raise ValueError(
                 f"preprocessing must have the fields {', '.join(known)}, got {', '.join(map(str, fields))}"
             )
-        _check_fields({"bits": None, **fields})
+        _check_fields({**_KEPT_SHORT, **fields})
         return cls(**fields)
+
+    @property
+    def words(self) -> str:
+        """Size, crop, resize and depth in a line."""
+        cut = {"square": "the square in the middle, "}.get(self.crop, "")
+        if self.shorter is not None:
+            cut = f"the middle of a film whose shorter side is {self.shorter} px, "
+        bits = f", films of {self.bits} bits" if self.bits else ""
+        return f"{cut}{self.size} x {self.size} px, {self.interpolation}{bits}"
 
     def read(self, path: Path) -> ModelInput:
         """The network's input for one file.
@@ -278,34 +365,96 @@ class Preprocessing:
     def grey(self, pixels: GreyPixels) -> Float32[np.ndarray, "size size"]:
         """One channel of the network's input; all are equal."""
         full_scale = np.float32(1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max)
-        resized = self._nearest(pixels) if self.interpolation == "nearest" else self._area(pixels)
+        rows, columns = self.axes(*pixels.shape)
+        part = pixels[rows.start : rows.start + rows.kept, columns.start : columns.start + columns.kept]
+        match self.interpolation:
+            case "nearest":
+                picked = (
+                    centres(axis.kept, axis.after)[axis.first : axis.first + self.size] for axis in (rows, columns)
+                )
+                resized = np.asarray(part[np.ix_(*picked)])
+            case "pillow-bilinear" | "pillow-bicubic":
+                resized = self._pillow(part, rows, columns)
+            case _:
+                resized = self._weighted(part, rows, columns, full_scale)
         scaled: Float32[np.ndarray, "size size"] = np.divide(resized, full_scale, dtype=np.float32)
         return scaled
 
-    def _nearest(
-        self, pixels: GreyPixels
-    ) -> UInt8[np.ndarray, "size size"] | UInt16[np.ndarray, "size size"] | Float32[np.ndarray, "size size"]:
-        rows, columns = (centres(side, self.size) for side in pixels.shape)
-        return np.asarray(pixels[np.ix_(rows, columns)])
+    def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
+        """Which rows and columns of a film become those of the input.
 
-    def _area(self, pixels: GreyPixels) -> Float32[np.ndarray, "size size"]:
-        times = pixels.shape[0] // self.size
-        if pixels.shape == (times * self.size, times * self.size) and times in WHOLE_BLOCKS:
-            return block_mean(pixels, times)
-        down, across = (coverage(side, self.size) for side in pixels.shape)
-        return np.asarray(across @ (down @ pixels.astype(np.float32)).T).T
+        They are rounded as torchxrayvision (`square`) and torchvision (`shorter`) do.
+        """
+        least = min(height, width)
+        if self.crop == "square":
+            return Axis(height // 2 - least // 2, least, self.size, 0), Axis(
+                width // 2 - least // 2, least, self.size, 0
+            )
+        if self.shorter is None:
+            return Axis(0, height, self.size, 0), Axis(0, width, self.size, 0)
+        afters = [self.shorter * side // least for side in (height, width)]
+        firsts = [round((after - self.size) / 2) for after in afters]
+        return Axis(0, height, afters[0], firsts[0]), Axis(0, width, afters[1], firsts[1])
+
+    def seen(self, height: int, width: int) -> Seen:
+        """Which part of a film becomes the input."""
+        ends = []
+        for side, axis in zip((width, height), reversed(self.axes(height, width)), strict=True):
+            pixel = axis.kept / axis.after  # of the input, in the film's own
+            low = axis.start + axis.first * pixel
+            ends.append((low / side, (low + self.size * pixel) / side))
+        (left, right), (top, bottom) = ends
+        return left, top, right, bottom
+
+    def _pillow(self, part: GreyPixels, rows: Axis, columns: Axis) -> np.ndarray:
+        by = Image.Resampling.BICUBIC if self.interpolation == "pillow-bicubic" else Image.Resampling.BILINEAR
+        film = Image.fromarray(part if part.dtype == np.uint8 else part.astype(np.float32))
+        resized = np.asarray(film.resize((columns.after, rows.after), by))
+        return resized[rows.first : rows.first + self.size, columns.first : columns.first + self.size]
+
+    def _weighted(
+        self, part: GreyPixels, rows: Axis, columns: Axis, full_scale: np.float32
+    ) -> Float32[np.ndarray, "size size"]:
+        times = part.shape[0] // self.size
+        whole = part.shape == (times * self.size, times * self.size) and times in WHOLE_BLOCKS
+        if self.interpolation == "area" and self.shorter is None and whole:
+            return block_mean(part, times)
+        down, across = (self._weights(axis)[axis.first : axis.first + self.size] for axis in (rows, columns))
+        beyond = full_scale / 2 if self.interpolation == "scikit-image" else np.float32(0)
+        pixels = part.astype(np.float32) - beyond
+        resized = np.asarray(across @ (down @ pixels).T).T + beyond
+        return np.clip(resized, part.min(), part.max()) if beyond else resized
+
+    def _weights(self, axis: Axis) -> "csr_array":
+        match self.interpolation:
+            case "bilinear" | "bicubic":
+                return antialiased(axis.kept, axis.after, cubic=self.interpolation == "bicubic")
+            case "scikit-image":
+                return blurred(axis.kept, axis.after)
+            case _:
+                return coverage(axis.kept, axis.after)
 
 
 def _check_fields(fields: Mapping[str, Any]) -> None:
     size, interpolation, channels = fields["size"], fields["interpolation"], fields["channels"]
     if type(size) is not int or not 1 <= size <= LARGEST_SIDE:
         raise ValueError(f"size must be a whole number of pixels from 1 to {LARGEST_SIDE}, got {size!r}")
-    if interpolation not in ("nearest", "area"):
-        raise ValueError(f"interpolation must be 'nearest' or 'area', got {interpolation!r}")
+    if interpolation not in get_args(Interpolation):
+        raise ValueError(f"interpolation must be one of {', '.join(get_args(Interpolation))}, got {interpolation!r}")
     if type(channels) is not int or channels not in (1, 3):
         raise ValueError(f"channels must be 1 or 3, got {channels!r}")
     if fields["bits"] is not None:
         check_bits(fields["bits"])
+    crop, shorter = fields["crop"], fields["shorter"]
+    if crop not in ("none", "square"):
+        raise ValueError(f"crop must be none or square, got {crop!r}")
+    if shorter is not None and interpolation == "nearest":
+        raise ValueError(f"shorter must go with an interpolation other than nearest, got {shorter!r}")
+    if shorter is not None and (type(shorter) is not int or not size <= shorter <= LARGEST_SIDE or crop != "none"):
+        raise ValueError(
+            f"shorter must be a whole number of pixels from size ({size}) to {LARGEST_SIDE}, without crop, "
+            f"got {shorter!r}"
+        )
 
 
 def _content(path: Path) -> bytes:

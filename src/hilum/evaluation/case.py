@@ -17,6 +17,7 @@ from hilum.findings import is_simulated
 from hilum.metrics.bootstrap import Estimate
 from hilum.metrics.influence import average, measured_per_finding
 from hilum.metrics.ranking import RocCurve, roc_curve, thin
+from hilum.model.metadata import on_whole_film
 from hilum.model.thresholds import OperatingPoints, choose_points
 from hilum.predict.scoring import Scored, score_films
 
@@ -264,7 +265,8 @@ def score_with_maps(bundle: "Bundle", films: Films) -> ScoredFilms:
 
     def keep(row: int, scored: Scored) -> None:
         if names[row] in boxed and scored.maps is not None:
-            class_maps[names[row]] = scored.maps
+            whole = [on_whole_film(one, scored.seen, elsewhere=float(one.min())) for one in scored.maps]
+            class_maps[names[row]] = np.stack(whole)
 
     return ScoredFilms(score_films(TorchEngine(bundle), films, each=keep), class_maps)
 

@@ -15,7 +15,9 @@ key = "confusions"
 
 def measure(case: Case) -> dict[str, Any] | None:
     """False calls of each finding among the films with another; None without thresholds."""
-    return confusions_section(case.evaluated, case.points) if case.points else None
+    if case.points is None or DEFAULT_POINT not in case.points.points:
+        return None
+    return confusions_section(case.evaluated, case.points)
 
 
 def confusions_section(evaluated: EvaluationSet, points: OperatingPoints) -> dict[str, Any]:

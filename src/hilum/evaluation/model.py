@@ -1,15 +1,20 @@
 """The section on the model: what it is, and how it was trained."""
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from hilum.data.images import Preprocessing
 from hilum.evaluation.case import Case
 from hilum.evaluation.views import Block, FigureView, LineView, View, axis, scaled, svg_path, words
 
 key = "model"
+
+IMPORTED = "not known: imported"
+"""Stands where how a model was trained is not known."""
 
 
 def measure(case: Case) -> dict[str, Any] | None:
@@ -27,9 +32,10 @@ def measure(case: Case) -> dict[str, Any] | None:
         "network": recipe.architecture.network,
         "parameters": bundle.parameters,
         "preprocessing": bundle.preprocessing.to_dict(),
-        "loss": recipe.loss.name,
-        "weights_before": recipe.weights,
-        "protocol": recipe.protocol,
+        "loss": IMPORTED if bundle.origin else recipe.loss.name,
+        "weights_before": IMPORTED if bundle.origin else recipe.weights,
+        "protocol": IMPORTED if bundle.origin else recipe.protocol,
+        **({"origin": asdict(bundle.origin)} if bundle.origin else {}),
         "findings": list(bundle.findings),
         "films_fingerprint": bundle.films,
         "weights_sha256": weights_sha256(bundle),
@@ -68,11 +74,12 @@ def view(report: dict[str, Any]) -> View | None:
 def model_facts(model: dict[str, Any]) -> dict[str, str]:
     """What the model is and how it was trained, as names and values."""
     preprocessing = model["preprocessing"]
-    size, bits = preprocessing["size"], preprocessing.get("bits")
+    origin = model.get("origin")
     return {
         "recipe": f"{model['recipe']}: {model['about']}",
         "network": f"{model['network']}, {model['parameters']:,} parameters",
-        "input": f"{size} x {size} px, {preprocessing['interpolation']}" + (f", films of {bits} bits" if bits else ""),
+        "input": Preprocessing.from_dict(preprocessing).words,
+        **({"imported": ". ".join([f"{origin['model']}, {origin['file']}", *origin["notes"]])} if origin else {}),
         **({"learned from": learned} if (learned := model.get("learned_from")) else {}),
         "loss": model["loss"],
         "weights before training": model["weights_before"],

@@ -51,6 +51,9 @@ OPERATING_POINTS: dict[str, OperatingPoint] = {
 }
 """The operating points by name."""
 
+SOURCE_POINT = "source"
+"""Where an imported model's own publisher calls a finding; it comes from no rule of Hilum's."""
+
 DEFAULT_POINT = "youden"
 """Where calls are wanted and no operating point is named: the one that asks for no number of anybody."""
 
@@ -65,4 +68,6 @@ def point_label(name: str) -> str:
     """What pages call an operating point; its name if it is of a bundle of another version."""
     if name == STATED:
         return "Thresholds that were stated"
+    if name == SOURCE_POINT:
+        return "Thresholds that the model's own source states"
     return OPERATING_POINTS[name].label if name in OPERATING_POINTS else name

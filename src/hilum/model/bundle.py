@@ -64,6 +64,33 @@ class CalibrationSet:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where an imported model comes from, which Hilum has not trained.
+
+    Attributes:
+        model: the source and its name for the model.
+        file: name of the file that its weights were in.
+        sha256: of that file.
+        notes: what a user must know, a sentence each: findings left out, thresholds, how heatmaps are drawn.
+    """
+
+    model: str
+    file: str
+    sha256: str
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "Origin":
+        """The reverse of `dataclasses.asdict`.
+
+        Raises:
+            KeyError, TypeError: if a field is missing.
+        """
+        model, file, sha256 = (str(fields[name]) for name in ("model", "file", "sha256"))
+        return cls(model, file, sha256, tuple(map(str, fields["notes"])))
+
+
+@dataclass(frozen=True)
 class Bundle:
     """A model with all that is needed to use it as it was trained.
 
@@ -82,6 +109,8 @@ class Bundle:
         sources: of the films that it learned from, in order; empty if not known.
         regions: the level of outlined regions; None until chosen on validation films with true boxes.
         training: what happened: epochs, validation figures, minutes.
+        origin: where an imported model comes from; its recipe is then one to train it further by. None if it was
+            trained here.
     """
 
     model: Classifier
@@ -96,6 +125,7 @@ class Bundle:
     sources: tuple[str, ...] = ()
     regions: RegionLevel | None = None
     training: dict[str, Any] = field(default_factory=dict)
+    origin: Origin | None = None
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -184,6 +214,7 @@ def save_bundle(bundle: Bundle, folder: Path) -> None:
         "sources": bundle.sources,
         "regions": bundle.regions and asdict(bundle.regions),
         "training": bundle.training,
+        **({"origin": asdict(bundle.origin)} if bundle.origin else {}),
         "parameters": bundle.parameters,
         "weights_sha256": digest,
         FINDINGS_SHA256: findings_sha256(bundle.findings),
@@ -235,6 +266,7 @@ def load_bundle(folder: Path) -> Bundle:
             sources=used.sources,
             regions=used.regions,
             training=dict(description["training"]),
+            origin=Origin.from_dict(description["origin"]) if "origin" in description else None,
         )
         expected = description["weights_sha256"]
         check_order(description, used.findings, where=path)
@@ -303,8 +335,24 @@ def region_fact(bundle: Bundle) -> str:
     )
 
 
+def _how_trained(bundle: Bundle) -> str:
+    """How, in lines of a list."""
+    recipe, origin = bundle.recipe, bundle.origin
+    if origin is not None:
+        lines = (
+            f"imported, not trained here: {origin.model}, from {origin.file} (SHA-256 {origin.sha256})",
+            *origin.notes,
+        )
+    else:
+        lines = (
+            f"trained with {recipe.loss.name} loss on the manifest {bundle.films[:16]}, protocol `{recipe.protocol}`",
+            f"weights before training: {recipe.weights}",
+        )
+    return "\n".join(f"- {line}" for line in lines)
+
+
 def _model_card(bundle: Bundle) -> str:
-    recipe, size = bundle.recipe, bundle.preprocessing.size
+    recipe = bundle.recipe
     facts = "".join(f"- {name.replace('_', ' ')}: {value}\n" for name, value in bundle.training.items())
     return f"""# {recipe.name}
 
@@ -312,11 +360,11 @@ def _model_card(bundle: Bundle) -> str:
 
 {recipe.about}
 
-- network: {recipe.architecture.network}, {bundle.parameters:,} parameters, {size} x {size} px, {recipe.loss.name} loss
+- network: {recipe.architecture.network}, {bundle.parameters:,} parameters
+- input: {bundle.preprocessing.words}
 - findings: {", ".join(bundle.findings)}
 - {bundle.description.learned_from or "trained on films of unknown source"}
-- trained on the manifest {bundle.films[:16]}, protocol `{recipe.protocol}`
-- weights before training: {recipe.weights}
+{_how_trained(bundle)}
 - {calibration_fact(bundle)}
 - {region_fact(bundle)}
 {facts}

@@ -11,13 +11,19 @@ from torch.utils.data import DataLoader, Subset
 
 from hilum.data.dataset import Augmentation, FilmDataset, open_pack
 from hilum.data.films import Films
+from hilum.data.quality import LEAST_FILMS, fit_quality_check
 from hilum.errors import HilumError
-from hilum.messages import track
+from hilum.findings import resolve
+from hilum.messages import messages, track
 from hilum.metrics.calibration import platt_lines, temperature_lines
 from hilum.metrics.localization import choose_level
+from hilum.metrics.operating_points import SOURCE_POINT
+from hilum.metrics.thresholds import Threshold
 from hilum.model.bundle import Bundle, CalibrationSet, binding_of
+from hilum.model.explain import heatmap_logits
 from hilum.model.metadata import RegionLevel, strength
 from hilum.model.thresholds import OperatingPoints, choose_points
+from hilum.phantom.lateral import lateral_views
 
 Method = Literal["platt", "temperature"]
 
@@ -41,27 +47,26 @@ def calibrate(bundle: Bundle, films: Films, *, packs: Path, method: Method = "pl
         HilumError: if the films have other findings.
         ImageError: if a film cannot be read.
     """
-    if films.findings != bundle.findings:
-        raise HilumError(
-            f"films must have the bundle's findings ({', '.join(bundle.findings)}), got {', '.join(films.findings)}. "
-            "Index the films by the same vocabulary."
-        )
-    logits, labels = _logits(bundle, films, packs), films.all_labels.astype(np.float64)
+    labels = _labels(bundle, films)
+    if bundle.origin is not None:
+        bundle = _made_at_home(bundle, films, packs)
+    logits = _logits(bundle, films, packs)
     lines = platt_lines(logits, labels) if method == "platt" else temperature_lines(logits, labels)
     calibrated = replace(
         bundle,
         thresholds=None,
-        calibration={name: (line.slope, line.intercept) for name, line in zip(films.findings, lines, strict=True)},
+        calibration={name: (line.slope, line.intercept) for name, line in zip(bundle.findings, lines, strict=True)},
         calibration_set=CalibrationSet(
             method=method,
             fingerprint=films.fingerprint(),
             films=len(films),
             patients=int(films.table["patient"].nunique()),
-            how={name: line.how for name, line in zip(films.findings, lines, strict=True)},
+            how={name: line.how for name, line in zip(bundle.findings, lines, strict=True)},
         ),
     )
     scores = calibrated.description.scores(logits.astype(np.float32)).astype(np.float64)
-    points = choose_points(scores, labels, films.table["patient"].to_numpy(dtype=str), films.findings)
+    points = choose_points(scores, labels, films.table["patient"].to_numpy(dtype=str), bundle.findings)
+    points |= _stated_points(bundle, calibrated)
     return replace(
         calibrated,
         thresholds=OperatingPoints(binding_of(calibrated), points),
@@ -72,11 +77,14 @@ def calibrate(bundle: Bundle, films: Films, *, packs: Path, method: Method = "pl
 def choose_regions(bundle: Bundle, films: Films, *, packs: Path) -> RegionLevel | None:
     """The level at which a model's regions fit the true boxes of these films best; see choose_level.
 
-    None if fewer than LEAST_BOXED findings have true boxes: then nothing says how large a region should be.
+    None if fewer than LEAST_BOXED findings have true boxes, for then nothing says how large a region should be; and for
+    a model that sees a part of each film.
 
     Raises:
         ImageError: if a film cannot be read.
     """
+    if bundle.preprocessing.crop is not None or bundle.preprocessing.shorter is not None:
+        return None  # its maps show a part of each film, of which a pack does not say where it lies
     truths: dict[str, dict[str, list[list[float]]]] = {}
     for box in films.notes.get("boxes", []):
         if box["finding"] in bundle.findings:
@@ -97,6 +105,53 @@ def choose_regions(bundle: Bundle, films: Films, *, packs: Path) -> RegionLevel 
             boxes.append(np.array(of_finding, dtype=np.float64))
     level = choose_level(strengths, boxes)
     return RegionLevel(level.value, round(level.iou, 4), len(boxes), int(chosen["patient"].nunique()))
+
+
+def _labels(bundle: Bundle, films: Films) -> Float64[np.ndarray, "films findings"]:
+    """The films' labels in the bundle's order. An imported model may have findings that the films do not; NaN there.
+
+    Raises:
+        HilumError: if the findings are others.
+    """
+    names = {own: resolve(own, films.findings) for own in bundle.findings}
+    missing = [own for own, name in names.items() if name is None]
+    if films.findings == bundle.findings or (bundle.origin is not None and len(missing) < len(names)):
+        columns = [films.all_labels[:, films.findings.index(name)] if name else None for name in names.values()]
+        if missing:
+            messages().print(f"These films have no labels of {', '.join(missing)}: not calibrated, no thresholds.")
+        unknown = np.full(len(films), np.nan)
+        return np.stack([unknown if column is None else column for column in columns], axis=1).astype(np.float64)
+    raise HilumError(
+        f"films must have the bundle's findings ({', '.join(bundle.findings)}), got {', '.join(films.findings)}. "
+        "Index the films by the same vocabulary."
+    )
+
+
+def _made_at_home(bundle: Bundle, films: Films, packs: Path) -> Bundle:
+    """An imported model with the scale of its heatmaps, and its input quality check, measured on these films."""
+    pack = open_pack(films, bundle.preprocessing, packs)
+    scale = heatmap_logits(bundle.model, FilmDataset(films, pack.read, Augmentation()), bundle.findings)
+    gate = bundle.gate
+    if len(films) >= LEAST_FILMS:
+        laterals = lateral_views(seed=0)
+        gate = fit_quality_check(lambda row: pack.read(row)[0], len(films), laterals=laterals, seed=0)
+    return replace(bundle, heatmap_logits=scale, gate=gate)
+
+
+def _stated_points(bundle: Bundle, calibrated: Bundle) -> dict[str, dict[str, Threshold | None]]:
+    """The thresholds that an imported model's source states, carried over to the calibrated scores: equal calls."""
+    stated = None if bundle.thresholds is None else bundle.thresholds.points.get(SOURCE_POINT)
+    if stated is None:
+        return {}
+    before, after = (one.description.slopes_and_intercepts().astype(np.float64) for one in (bundle, calibrated))
+    carried: dict[str, Threshold | None] = {}
+    for k, name in enumerate(bundle.findings):
+        old = stated[name]
+        value = None if old is None else (np.log(old.value / (1 - old.value)) - before[1, k]) / before[0, k]
+        if value is not None:
+            value = float(1 / (1 + np.exp(-(after[0, k] * value + after[1, k]))))
+        carried[name] = None if value is None else Threshold(value, value, value)
+    return {SOURCE_POINT: carried}
 
 
 def calibration_method(name: str) -> Method:

@@ -42,7 +42,7 @@ LAST = "relu"
 def spatial_gates(model: DenseNet, images: Images) -> dict[str, Float[Tensor, "batch rows columns"]]:
     """The gate of each place in each attention block that has one, by the block's name; it knows no finding."""
     gates = {}
-    features = images
+    features = model.scaled(images)
     for name, part in model.features.named_children():
         match part:
             case CBAM():
@@ -72,7 +72,7 @@ def grad_cam(model: DenseNet, images: Images, *, stage: str) -> ClassMaps:
     cut = list(parts).index(stage) + 1
     before, after = (nn.Sequential(*some) for some in (list(parts.values())[:cut], list(parts.values())[cut:]))
     with torch.no_grad():
-        features = before(images)
+        features = before(model.scaled(images))
     with torch.enable_grad():
         features.requires_grad_()
         logits = model.classifier(after(features).mean((2, 3)))

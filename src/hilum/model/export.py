@@ -20,7 +20,7 @@ from torch import Tensor, nn
 import hilum
 from hilum.data.decoding import LARGEST_SIDE, SMALLEST_SIDE
 from hilum.data.films import Films
-from hilum.data.images import Preprocessing, centres
+from hilum.data.images import Preprocessing, centres, cubic_weight
 from hilum.errors import BundleError, HilumError
 from hilum.files import write_whole
 from hilum.model.bundle import Bundle, load_bundle
@@ -82,16 +82,16 @@ class Graph(nn.Module):
             pixels: grey, bone bright, of films of one height and width.
             full_scale: what the pixels of each film are divided by: its format's maximum, 255 or 65535.
         """
-        film = self.resize(pixels) / full_scale[:, None, None]
+        film = self.resize(pixels, full_scale) / full_scale[:, None, None]
         logits, maps = self.model.class_maps(film[:, None])
         return GraphOutputs((self.slopes * logits + self.intercepts).sigmoid(), logits, maps, film)
 
 
 class Resize(nn.Module):
-    """Preprocessing's resize, computed from the pixels' shape, so that one graph takes films of every shape.
+    """Preprocessing's crop and resize, computed from the pixels' shape, so that one graph takes films of every shape.
 
-    Its arithmetic is on whole numbers, below 2^31 for every film that may be read, because engines may have no 64-bit
-    floats: nothing is rounded before the last division.
+    Its arithmetic on places is on whole numbers, below 2^31 for every film that may be read, because engines may have
+    no 64-bit floats: nothing is rounded before the last division.
     """
 
     earlier: Int64[Tensor, " ties"]
@@ -99,32 +99,148 @@ class Resize(nn.Module):
     def __init__(self, preprocessing: Preprocessing):
         super().__init__()
         self.size, self.interpolation = preprocessing.size, preprocessing.interpolation
+        self.crop, self.shorter = preprocessing.crop, preprocessing.shorter
         self.register_buffer("earlier", _earlier(self.size) if self.interpolation == "nearest" else None)
 
-    def forward(self, pixels: Pixels) -> FilmBatch:
-        """Films of the model's size, in the pixels' unit."""
-        height, width = pixels.shape[1:]
-        if self.interpolation == "nearest":
-            return pixels[:, self._centres(height)][:, :, self._centres(width)]
-        return self._shares(height) @ pixels @ self._shares(width).T
+    def forward(self, pixels: Pixels, full_scale: Float32[Tensor, " batch"]) -> FilmBatch:
+        """Films of the model's size, in the pixels' unit.
 
-    def _centres(self, before: Side) -> Int64[Tensor, " size"]:
-        """See hilum.data.images.centres."""
+        Args:
+            full_scale: the pixels' maximum. Where it is 1, films of the model's size are taken as they are, since
+                engines hand them over already resized.
+        """
+        height, width = pixels.shape[1:]
+        rows, columns = self._axes(height, width, full_scale)
+        if self.interpolation == "nearest":
+            return pixels[:, self._centres(rows)][:, :, self._centres(columns)]
+        if self.interpolation == "scikit-image":
+            beyond = full_scale[:, None, None] / 2
+            low, high = (end[:, None, None] for end in (pixels.amin((1, 2)), pixels.amax((1, 2))))
+            resized = self._weights(rows) @ (pixels - beyond) @ self._weights(columns).T + beyond
+            return torch.minimum(torch.maximum(resized, low), high)
+        across = self._levels(pixels @ self._weights(columns).T, full_scale)
+        return self._levels(self._weights(rows) @ across, full_scale)
+
+    def _axes(
+        self, height: Side, width: Side, full_scale: Float32[Tensor, " batch"]
+    ) -> tuple["GraphAxis", "GraphAxis"]:
+        """See Preprocessing.axes; numbers are tensors, because the shape is not known yet."""
+        old = [torch.arange(side) for side in (height, width)]
         new = torch.arange(self.size)
-        pixel: Tensor = (2 * new + 1) * before // (2 * self.size)
+        if self.crop == "none" and self.shorter is None:
+            return GraphAxis(old[0], new, height, self.size), GraphAxis(old[1], new, width, self.size)
+        sides = [places[-1] + 1 for places in old]
+        least = torch.minimum(*sides)
+        if self.crop == "square":
+            rows, columns = (
+                GraphAxis(places - (side // 2 - least // 2), new, least, self.size)
+                for places, side in zip(old, sides, strict=True)
+            )
+            return rows, columns
+        ready = (sides[0] == self.size) & (sides[1] == self.size) & (full_scale.max() == 1)
+        shorter = torch.where(ready, self.size, self.shorter or self.size)
+        rows, columns = (
+            GraphAxis(places, new + _half(shorter * side // least - self.size), side, shorter * side // least)
+            for places, side in zip(old, sides, strict=True)
+        )
+        return rows, columns
+
+    def _centres(self, axis: "GraphAxis") -> Int64[Tensor, " size"]:
+        """See hilum.data.images.centres."""
+        pixel: Tensor = (2 * axis.new + 1) * axis.kept // (2 * axis.after)
+        pixel = pixel - axis.old[0]
         if not len(self.earlier):
             return pixel
-        early: Tensor = (_tie(before, new, self.size)[:, None] == self.earlier).any(1)
+        early: Tensor = (_tie(axis.kept, axis.new, self.size)[:, None] == self.earlier).any(1)
         return pixel - early.long()
 
-    def _shares(self, before: Side) -> Float32[Tensor, "size before"]:
-        """See hilum.data.images.coverage."""
-        new, old, after = torch.arange(self.size)[:, None], torch.arange(before), self.size
-        covered = torch.minimum((old + 1) * after, (new + 1) * before) - torch.maximum(old * after, new * before)
-        position = ((2 * new + 1) * before - after).clamp(torch.zeros_like(new), 2 * after * old[-1])
-        near = 2 * after - (position - 2 * after * old).abs()
-        shrinks = old[-1] >= after - 1  # a tensor, not a branch: the shape is not known yet
-        return torch.where(shrinks, covered, near).clamp(min=0) / torch.where(shrinks, old[-1] + 1, 2 * after)
+    def _weights(self, axis: "GraphAxis") -> Float32[Tensor, "size before"]:
+        """One row for each pixel of the input: what each pixel of the film counts in it."""
+        match self.interpolation:
+            case "area":
+                return _shares(axis)
+            case "scikit-image":
+                return _blurred(axis)
+            case _:
+                return _antialiased(axis, cubic="bicubic" in self.interpolation)
+
+    def _levels(self, pixels: Tensor, full_scale: Float32[Tensor, " batch"]) -> Tensor:
+        """Whole grey levels for 8-bit films, where Pillow leaves no others."""
+        if not self.interpolation.startswith("pillow"):
+            return pixels
+        return torch.where(full_scale[:, None, None] == 255, (pixels + 0.5).floor().clamp(0, 255), pixels)
+
+
+class GraphAxis(NamedTuple):
+    """hilum.data.images.Axis in a graph.
+
+    Attributes:
+        old: the place of each pixel of the film in the kept part of this axis; outside of it below 0 or too high.
+        new: the places of the input's pixels among those that the kept part is resized to.
+        kept: how many pixels are kept.
+        after: how many they become.
+    """
+
+    old: Int64[Tensor, " before"]
+    new: Int64[Tensor, " size"]
+    kept: Side
+    after: Side
+
+
+def _half(number: Int64[Tensor, ""]) -> Int64[Tensor, ""]:
+    """Half of a number that is not negative, rounded to the even one as Python does."""
+    half: Tensor = number // 2
+    return half + (number % 2) * (half % 2)
+
+
+def _inside(axis: GraphAxis) -> Tensor:
+    inside: Tensor = (axis.old >= 0) & (axis.old < axis.kept)
+    return inside
+
+
+def _shares(axis: GraphAxis) -> Float32[Tensor, "size before"]:
+    """See hilum.data.images.coverage."""
+    new, old, after = axis.new[:, None], axis.old, axis.after
+    kept = axis.kept if isinstance(axis.kept, Tensor) else old[-1] + 1
+    before = axis.kept
+    covered = torch.minimum((old + 1) * after, (new + 1) * before) - torch.maximum(old * after, new * before)
+    position = ((2 * new + 1) * before - after).clamp(torch.zeros_like(new), 2 * after * (kept - 1))
+    near = 2 * after - (position - 2 * after * old).abs()
+    shrinks = kept >= after  # a tensor, not a branch: the shape is not known yet
+    shares: Tensor = torch.where(shrinks, covered, near).clamp(min=0) / torch.where(shrinks, kept, 2 * after)
+    return shares
+
+
+def _antialiased(axis: GraphAxis, *, cubic: bool) -> Float32[Tensor, "size before"]:
+    """See hilum.data.images.antialiased."""
+    kept = axis.kept if isinstance(axis.kept, Tensor) else axis.old[-1] + 1
+    new, old, after = axis.new[:, None], axis.old, axis.after
+    wider = torch.maximum(kept, torch.as_tensor(after))
+    distance = ((2 * old + 1) * after - (2 * new + 1) * kept).abs() / (2 * wider)
+    weights = (cubic_weight(distance) if cubic else (1 - distance).clamp(min=0)) * _inside(axis)
+    shares: Tensor = weights / weights.sum(1, keepdim=True)
+    return shares
+
+
+def _blurred(axis: GraphAxis) -> Float32[Tensor, "size before"]:
+    """See hilum.data.images.blurred."""
+    kept = axis.kept if isinstance(axis.kept, Tensor) else axis.old[-1] + 1
+    new, old, after = axis.new[:, None], axis.old, axis.after
+    more = (kept - after).clamp(min=0)
+    radius = (4 * more + after) // (2 * after)  # 4 sigma, rounded
+    variance = (more / (2 * after)).clamp(min=1e-3) ** 2
+    steps = torch.arange(2 * LARGEST_SIDE // axis.new.shape[0] + 2)
+    total = 2 * ((-0.5 * steps**2 / variance).exp() * (steps <= radius)).sum() - 1
+    place = (2 * new + 1) * kept - after  # in half new pixels, so that it is whole
+    lower = torch.div(place, 2 * after, rounding_mode="floor")
+    share = (place - lower * 2 * after) / (2 * after)
+    weights: Tensor = torch.zeros(1)
+    for neighbour, counts in ((lower, 1 - share), (lower + 1, share)):
+        distance = (old - neighbour).abs()
+        near = (distance <= radius) & (neighbour >= 0) & (neighbour < kept)
+        weights = weights + counts * near * (-0.5 * distance**2 / variance).exp() / total
+    own: Tensor = weights * _inside(axis)
+    return own
 
 
 def _tie(before: Side, new: Tensor, after: int) -> Tensor:

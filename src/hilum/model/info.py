@@ -77,6 +77,7 @@ def describe(what: str, changes: list[str], *, size: int | None = None) -> dict[
         "films": bundle.films,
         "learned_from": bundle.description.learned_from or "not recorded",
         "training": bundle.training,
+        **({"origin": asdict(bundle.origin)} if bundle.origin else {}),
         "thresholds": bundle.thresholds and bundle.thresholds.to_dict(),
         "calibration": bundle.calibration,
         "calibration_set": bundle.calibration_set and asdict(bundle.calibration_set),

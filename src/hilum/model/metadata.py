@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from hilum.data.images import Preprocessing
+from hilum.data.images import WHOLE, Preprocessing, Seen
 from hilum.data.quality import QualityCheck
 from hilum.errors import BundleError, HilumError
 from hilum.findings import is_simulated, name_fault
@@ -275,3 +275,30 @@ def _range(values: object) -> tuple[float, float]:
     if not low < high:
         raise ValueError(f"range must rise, got {values!r}")
     return low, high
+
+
+_WHOLE_SIDE = 128
+"""Cells a side of a map that was put back on the whole film."""
+
+
+def on_whole_film(
+    part: Float32[np.ndarray, "rows columns"], seen: Seen, *, elsewhere: float
+) -> Float32[np.ndarray, "tall wide"]:
+    """A map of the part of a film that the network saw, on the whole film; as it is where that was all of it.
+
+    Args:
+        seen: the part; see Preprocessing.seen.
+        elsewhere: what stands where the network saw nothing.
+    """
+    if seen == WHOLE:
+        return part
+    left, top, right, bottom = seen
+    places = (np.arange(_WHOLE_SIDE) + 0.5) / _WHOLE_SIDE
+    across, down = ((places - low) / (high - low) for low, high in ((left, right), (top, bottom)))
+    ways = []
+    for place, cells in ((down, part.shape[0]), (across, part.shape[1])):
+        position = np.clip(place * cells - 0.5, 0, cells - 1)
+        ways.append(np.clip(1 - np.abs(position[:, None] - np.arange(cells)), 0, None).astype(np.float32))
+    inside = ((down >= 0) & (down <= 1))[:, None] & ((across >= 0) & (across <= 1))
+    whole: Float32[np.ndarray, "tall wide"] = np.where(inside, ways[0] @ part @ ways[1].T, np.float32(elsewhere))
+    return whole

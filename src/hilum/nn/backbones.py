@@ -1,6 +1,6 @@
 """Any network of timm by its name: its features, one pooling, one linear layer, and class maps in closed form."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -33,6 +33,7 @@ class Backbone(Classifier):
         size: height and width of the films, for networks that are made for one size, such as transformers.
         dropout: probability of dropping a pooled feature in training.
         drop_path: probability of skipping the deepest residual block in training; others less, in proportion.
+        pixel_mean, pixel_deviation: its own scale of pixels, one or three numbers each; timm's for the network if None.
 
     Raises:
         MissingExtraError: if timm is not installed.
@@ -42,8 +43,6 @@ class Backbone(Classifier):
     """
 
     fresh: tuple[str, ...] = ("pixel_",)
-    pixel_mean: Float[Tensor, "channels 1 1"]
-    pixel_deviation: Float[Tensor, "channels 1 1"]
 
     def __init__(
         self,
@@ -54,6 +53,8 @@ class Backbone(Classifier):
         size: int,
         dropout: float = 0.0,
         drop_path: float = 0.0,
+        pixel_mean: Sequence[float] | None = None,
+        pixel_deviation: Sequence[float] | None = None,
     ):
         super().__init__()
         check_channels(channels)
@@ -64,11 +65,7 @@ class Backbone(Classifier):
         self.stem_key = f"body.{stem if isinstance(stem, str) else stem[0]}.weight"
         self.only_size = size if _made_for_one_size(self.body) else None
         self.minimum_size = MINIMUM_SIZE
-        mean, deviation = (torch.tensor(config[key], dtype=torch.float32) for key in ("mean", "std"))
-        if channels == 1:
-            mean, deviation = mean.mean(0, keepdim=True), deviation.mean(0, keepdim=True)
-        self.register_buffer("pixel_mean", mean[:, None, None])
-        self.register_buffer("pixel_deviation", deviation[:, None, None])
+        self.set_pixel_scale(pixel_mean or config["mean"], pixel_deviation or config["std"], channels=channels)
         self.norm = _norm_after_pooling(name, self.body)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(self.body.num_features, findings)
@@ -89,7 +86,7 @@ class Backbone(Classifier):
                 f"images must be {self.only_size} px high and wide, for which {self.name} was built, got {height} x "
                 f"{width}. Change both: architecture.size and preprocessing.size"
             )
-        features = self.body.forward_features((images - self.pixel_mean) / self.pixel_deviation)
+        features = self.body.forward_features(self.scaled(images))
         if features.ndim == 3:
             rows, columns = self.body.patch_embed.dynamic_feat_size(images.shape[2:])
             patches = features[:, self.body.num_prefix_tokens :]
@@ -113,16 +110,6 @@ class Backbone(Classifier):
         maps = torch.einsum("fc,bchw->bfhw", self.classifier.weight, features)
         maps = maps + self.classifier.bias[:, None, None]
         return maps.mean((2, 3)), maps
-
-    def fold_to_grey(self) -> None:
-        """As every system, where the colours share mean and deviation; else a grey film becomes three channels inside.
-
-        Zeros around a film that is normed colour by colour are three different greys, which one channel cannot hold.
-        """
-        mean, deviation = self.pixel_mean.flatten(), self.pixel_deviation.flatten()
-        if (mean == mean[0]).all() and (deviation == deviation[0]).all():
-            super().fold_to_grey()
-            self.pixel_mean, self.pixel_deviation = self.pixel_mean[:1], self.pixel_deviation[:1]
 
     def own_keys(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Rename timm's keys to this network's; its head, made for other classes, is left out."""

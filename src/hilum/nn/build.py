@@ -1,9 +1,18 @@
 """From a description to a network, in one visible `match`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, TypeAdapter
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    model_serializer,
+)
 
 from hilum.nn import backbones, baselines, densenet
 from hilum.nn.backbones import Backbone
@@ -15,10 +24,21 @@ Layers = Annotated[int, Field(ge=1, le=256)]
 Width = Annotated[int, Field(ge=1, le=4096)]
 FourStages = tuple[Layers, Layers, Layers, Layers]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
+PixelScale = Annotated[tuple[float, ...], Field(min_length=1, max_length=3)] | None
+"""A mean or deviation of pixels, of all channels or of each of three."""
 
 
 class _Choices(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_serializer(mode="wrap")
+    def _without_pixel_scale(self, serialized: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """The fields, without a scale of pixels that is not stated: recipes and bundles of before have none."""
+        return {
+            name: value
+            for name, value in serialized(self).items()
+            if value is not None or not name.startswith("pixel_")
+        }
 
 
 class DenseNetChoices(_Choices):
@@ -32,6 +52,8 @@ class DenseNetChoices(_Choices):
     reduction: Width = 16
     identity_start: bool = False
     dropout: Dropout = 0.0
+    pixel_mean: PixelScale = None
+    pixel_deviation: PixelScale = None
 
 
 class Wang2017Choices(_Choices):
@@ -69,6 +91,8 @@ class BackboneChoices(_Choices):
     size: Annotated[int, Field(ge=backbones.MINIMUM_SIZE, le=4096)] = 224
     dropout: Dropout = 0.0
     drop_path: Dropout = 0.0
+    pixel_mean: PixelScale = None
+    pixel_deviation: PixelScale = None
 
     @property
     def name(self) -> str:
@@ -149,9 +173,16 @@ def build(architecture: Architecture, *, findings: int, channels: int) -> Classi
                 stem=architecture.stem,
                 dropout=architecture.dropout,
             )
-        case BackboneChoices(name=name, size=size, dropout=dropout, drop_path=drop_path):
+        case BackboneChoices():
             return Backbone(
-                findings=findings, name=name, channels=channels, size=size, dropout=dropout, drop_path=drop_path
+                findings=findings,
+                name=architecture.name,
+                channels=channels,
+                size=architecture.size,
+                dropout=architecture.dropout,
+                drop_path=architecture.drop_path,
+                pixel_mean=architecture.pixel_mean,
+                pixel_deviation=architecture.pixel_deviation,
             )
 
 
@@ -179,6 +210,8 @@ def _densenet(architecture: DenseNetChoices, *, findings: int, channels: int) ->
         reduction=architecture.reduction,
         identity_start=architecture.identity_start,
         dropout=architecture.dropout,
+        pixel_mean=architecture.pixel_mean,
+        pixel_deviation=architecture.pixel_deviation,
     )
 
 

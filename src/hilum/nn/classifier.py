@@ -1,9 +1,10 @@
 """What every system is: a network from films to logits that can also say where it looked."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -20,12 +21,21 @@ class Classifier(nn.Module, ABC):
         minimum_size: the shortest height and width of a film, in pixels.
         stem_key: state-dict key of the first convolution's weight, the only one that sees the film's channels.
         fresh: beginnings of the keys that weights trained elsewhere may lack, beside the classifier.
+        pixel_mean, pixel_deviation: what the network takes from films in [0, 1] and then divides them by, per channel:
+            its own scale of pixels; None if that is [0, 1].
     """
 
     classifier: nn.Linear
     minimum_size: int
     stem_key: str
     fresh: tuple[str, ...]
+    pixel_mean: Float[Tensor, "channels 1 1"] | None
+    pixel_deviation: Float[Tensor, "channels 1 1"] | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("pixel_mean", None)  # not in the state dict until it is set
+        self.register_buffer("pixel_deviation", None)
 
     @abstractmethod
     def forward(self, images: Images) -> Logits:
@@ -39,8 +49,39 @@ class Classifier(nn.Module, ABC):
     def own_keys(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Rename the keys of foreign weights to this network's."""
 
+    def set_pixel_scale(self, mean: Sequence[float], deviation: Sequence[float], *, channels: int) -> None:
+        """Have films in [0, 1] brought to a mean and deviation inside the network; a grey one takes the colours' mean.
+
+        Raises:
+            ValueError: if there are not 1 or 3 of each, or a deviation is not above 0.
+        """
+        if len(mean) != len(deviation) or len(mean) not in (1, 3) or min(deviation) <= 0:
+            raise ValueError(
+                f"pixel_mean and pixel_deviation must be 1 or 3 numbers each, deviations above 0, got {list(mean)} and "
+                f"{list(deviation)}"
+            )
+        for name, values in (("pixel_mean", mean), ("pixel_deviation", deviation)):
+            numbers = torch.tensor(list(values), dtype=torch.float32)
+            numbers = numbers.mean(0, keepdim=True) if channels == 1 else numbers.expand(channels).clone()
+            setattr(self, name, numbers[:, None, None])
+
+    def scaled(self, images: Images) -> Float[Tensor, "batch colours height width"]:
+        """Films in [0, 1] on the network's own scale of pixels: grey ones in its three colours where these differ."""
+        if self.pixel_mean is None or self.pixel_deviation is None:
+            return images
+        return (images - self.pixel_mean) / self.pixel_deviation
+
     def fold_to_grey(self) -> None:
-        """Make the first convolution see one channel: for three equal ones, the same sum in a third of the time."""
+        """Make the first convolution see one channel: for three equal ones, the same sum in a third of the time.
+
+        Where the colours differ in mean or deviation, a grey film becomes three channels inside instead: zeros around
+        a film that is normed colour by colour are three different greys, which one channel cannot hold.
+        """
+        if self.pixel_mean is not None and self.pixel_deviation is not None:
+            mean, deviation = self.pixel_mean.flatten(), self.pixel_deviation.flatten()
+            if (mean != mean[0]).any() or (deviation != deviation[0]).any():
+                return
+            self.pixel_mean, self.pixel_deviation = self.pixel_mean[:1], self.pixel_deviation[:1]
         stem = cast(nn.Conv2d, self.get_submodule(self.stem_key.removesuffix(".weight")))
         stem.weight = nn.Parameter(stem.weight.detach().sum(1, keepdim=True))
         stem.in_channels = 1

@@ -2,7 +2,7 @@
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, cast
 
 import torch
@@ -137,6 +137,7 @@ class DenseNet(Classifier):
         reduction: see ChannelAttention.
         identity_start: see ChannelAttention.
         dropout: probability of dropping a dense layer's new features in training.
+        pixel_mean, pixel_deviation: its own scale of pixels, one or three numbers each; [0, 1] if None.
 
     Source: Zhao et al., "A deep learning method for classification of chest X-ray images", 2021, figure 1; Huang et
         al., "Densely Connected Convolutional Networks", CVPR 2017. https://arxiv.org/abs/1608.06993
@@ -144,7 +145,7 @@ class DenseNet(Classifier):
 
     minimum_size = MINIMUM_SIZE
     stem_key = "features.conv0.weight"
-    fresh: tuple[str, ...] = ("features.attention",)
+    fresh: tuple[str, ...] = ("features.attention", "pixel_")
 
     def __init__(
         self,
@@ -159,6 +160,8 @@ class DenseNet(Classifier):
         reduction: int = 16,
         identity_start: bool = False,
         dropout: float = 0.0,
+        pixel_mean: Sequence[float] | None = None,
+        pixel_deviation: Sequence[float] | None = None,
     ):
         super().__init__()
         check_channels(channels)
@@ -180,6 +183,8 @@ class DenseNet(Classifier):
             parts.update([attend, (name, part)] if before else [(name, part), attend])
         if channels == 1:
             parts["conv0"] = grey_stem(cast(nn.Conv2d, parts["conv0"]))
+        if pixel_mean is not None and pixel_deviation is not None:
+            self.set_pixel_scale(pixel_mean, pixel_deviation, channels=channels)
         self.features = nn.Sequential(parts)
         self.classifier = plain.classifier
 
@@ -190,7 +195,7 @@ class DenseNet(Classifier):
     def feature_map(self, images: Images) -> Float[Tensor, "batch features rows columns"]:
         """The last feature map, a 32nd of the images' height and width."""
         self.check_size(images)
-        return cast(Tensor, self.features(images)).relu()
+        return cast(Tensor, self.features(self.scaled(images))).relu()
 
     def class_maps(self, images: Images) -> tuple[Logits, ClassMaps]:
         """Logits, and for each finding a map whose mean over the film is exactly its logit.

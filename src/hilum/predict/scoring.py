@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from hilum.data.decoding import Film
-from hilum.data.images import InMemory, Preprocessing
+from hilum.data.images import WHOLE, InMemory, Preprocessing, Seen
 from hilum.data.images import read as read_film
 from hilum.data.quality import BLANK, OK
 from hilum.errors import ImageError
@@ -44,6 +44,7 @@ class Scored:
         logits: as the network gives them, before calibration.
         instance: the SOP Instance UID of a DICOM film.
         forced: whether it was scored although it does not fit, because that was asked for.
+        seen: which part of the film the input and the maps show; see Preprocessing.seen.
     """
 
     path: Path
@@ -55,6 +56,7 @@ class Scored:
     logits: Float32[np.ndarray, " findings"] | None = None
     instance: str = ""
     forced: bool = False
+    seen: Seen = WHOLE
 
     @property
     def fits(self) -> bool:
@@ -186,7 +188,8 @@ def _read(
         return Scored(path, str(error))
     fit = fit_of(description, image, found)
     instance = "" if found is None else found.instance
-    return Scored(path, "", image, fit=fit, instance=instance, forced=force and not is_fit(fit))
+    seen = WHOLE if found is None else preprocessing.seen(*found.pixels.shape)
+    return Scored(path, "", image, fit=fit, instance=instance, forced=force and not is_fit(fit), seen=seen)
 
 
 def fit_of(description: Description, image: Grey, film: Film | None) -> str:

