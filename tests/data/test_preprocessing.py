@@ -178,7 +178,7 @@ def test_to_dict_and_back() -> None:
         ({"size": True}, "size must be a whole number"),
         ({"size": "512"}, "size must be a whole number"),
         ({"interpolation": "cubic"}, "interpolation must be one of nearest, area, bilinear, .*, got 'cubic'"),
-        ({"crop": "centre"}, "crop must be none or square, got 'centre'"),
+        ({"crop": "centre"}, "crop must be square, or none at all, got 'centre'"),
         ({"size": 224, "shorter": 256}, "shorter must go with an interpolation other than nearest, got 256"),
         (
             {"interpolation": "area", "size": 224, "shorter": 200},

@@ -1,7 +1,11 @@
 """Imported models against their sources' own code, with random weights in files of the sources' keys and shapes."""
 
+import contextlib
+import io
 import pickle
 import re
+import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -339,6 +343,31 @@ def test_offline_the_address_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *_, **__: (_ for _ in ()).throw(OSError("no route")))
     with pytest.raises(BundleError, match=r"could not be had \(no route\)\. Offline, fetch https://.*nih-densenet121"):
         import_model("torchxrayvision", "nih", None, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_an_onnx_file_is_itself(resnet: tuple[nn.Module, Path], films: list[Path], tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    network = nn.Sequential(resnet[0], nn.Sigmoid())
+    file = tmp_path / "net.onnx"
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        torch.onnx.export(network.eval(), (torch.zeros(1, 3, 224, 224),), str(file), dynamo=True, external_data=False)
+    with pytest.raises(BundleError, match="preprocessing must be stated"):
+        import_model("onnx", str(file), None, tmp_path / "run", stated=THREE)
+    stated = replace(
+        THREE,
+        interpolation="pillow-bilinear",
+        shorter=256,
+        mean=[0.485, 0.456, 0.406],
+        deviation=[0.229, 0.224, 0.225],
+    )
+    import_model("onnx", str(file), None, tmp_path / "run", stated=stated)
+    session = onnxruntime.InferenceSession(file)
+    for film in films[:2]:
+        (theirs,) = session.run(None, {session.get_inputs()[0].name: seen_by_torchvision(film, 256).numpy()})
+        logits = logits_of(tmp_path / "run", film)
+        np.testing.assert_allclose(1 / (1 + np.exp(-logits)), theirs[0], rtol=0, atol=1e-5)
 
 
 @pytest.mark.slow

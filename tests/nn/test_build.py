@@ -152,7 +152,7 @@ def test_every_network_is_built_with_its_golden_count(fields: dict[str, Any], go
 
 
 def test_the_list_of_networks_is_whole() -> None:
-    assert set(NETWORKS) == {fields["network"] for fields, _ in GOLDEN} | {"densenet", "timm:NAME"}
+    assert set(NETWORKS) == {fields["network"] for fields, _ in GOLDEN} | {"densenet", "onnx", "timm:NAME"}
 
 
 def test_the_network_is_am_densenet_unless_said_otherwise() -> None:

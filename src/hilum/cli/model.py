@@ -136,12 +136,15 @@ def calibrate(
 
 
 def import_(
-    source: Annotated[str, typer.Argument(help="torchxrayvision, chexnet, reproduce-chexnet, torchvision or timm.")],
-    model: Annotated[str, typer.Argument(help="The model's name there; for chexnet and reproduce-chexnet the file.")],
+    source: Annotated[
+        str, typer.Argument(help="torchxrayvision, chexnet, reproduce-chexnet, torchvision, timm, onnx.")
+    ],
+    model: Annotated[str, typer.Argument(help="The model's name there; for both of CheXNet and onnx the file.")],
     file: Annotated[Path | None, typer.Argument(help="Its weights; downloaded if absent and published.")] = None,
     out: Annotated[Path, typer.Option(help="A new folder for the bundle.")] = ...,  # type: ignore[assignment]
     findings: Annotated[
-        str | None, typer.Option(metavar="A,B,C", help="What the outputs mean, in order; needed for torchvision, timm.")
+        str | None,
+        typer.Option(metavar="A,B,C", help="What the outputs mean, in order; for torchvision, timm, onnx."),
     ] = None,
     size: Annotated[int | None, typer.Option(min=1, help="Height and width of the input in pixels.")] = None,
     interpolation: Annotated[

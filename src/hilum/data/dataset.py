@@ -279,7 +279,7 @@ def _key(films: Films, preprocessing: Preprocessing) -> str:
     rows: list[object] = [preprocessing.size, preprocessing.interpolation]
     if preprocessing.bits is not None:
         rows.append(preprocessing.bits)
-    if preprocessing.crop != "none" or preprocessing.shorter is not None:
+    if preprocessing.crop is not None or preprocessing.shorter is not None:
         rows.append([preprocessing.crop, preprocessing.shorter])
     for row in range(len(films)):
         path = films.path(row)

@@ -281,7 +281,7 @@ def check_bits(bits: object) -> None:
 
 
 Interpolation = Literal["nearest", "area", "bilinear", "bicubic", "pillow-bilinear", "pillow-bicubic", "scikit-image"]
-_KEPT_SHORT: dict[str, object] = {"bits": None, "crop": "none", "shorter": None}
+_KEPT_SHORT: dict[str, object] = {"bits": None, "crop": None, "shorter": None}
 """Fields that are written only where they differ from these, so that hashes of bundles older than them stay."""
 
 
@@ -315,7 +315,7 @@ class Preprocessing:
     interpolation: Interpolation = "area"
     channels: Literal[1, 3] = 1
     bits: int | None = None
-    crop: Literal["none", "square"] = "none"
+    crop: Literal["square"] | None = None
     shorter: int | None = None
 
     def __post_init__(self) -> None:
@@ -344,7 +344,7 @@ class Preprocessing:
     @property
     def words(self) -> str:
         """Size, crop, resize and depth in a line."""
-        cut = {"square": "the square in the middle, "}.get(self.crop, "")
+        cut = "the square in the middle, " if self.crop else ""
         if self.shorter is not None:
             cut = f"the middle of a film whose shorter side is {self.shorter} px, "
         bits = f", films of {self.bits} bits" if self.bits else ""
@@ -446,11 +446,11 @@ def _check_fields(fields: Mapping[str, Any]) -> None:
     if fields["bits"] is not None:
         check_bits(fields["bits"])
     crop, shorter = fields["crop"], fields["shorter"]
-    if crop not in ("none", "square"):
-        raise ValueError(f"crop must be none or square, got {crop!r}")
+    if crop not in (None, "square"):
+        raise ValueError(f"crop must be square, or none at all, got {crop!r}")
     if shorter is not None and interpolation == "nearest":
         raise ValueError(f"shorter must go with an interpolation other than nearest, got {shorter!r}")
-    if shorter is not None and (type(shorter) is not int or not size <= shorter <= LARGEST_SIDE or crop != "none"):
+    if shorter is not None and (type(shorter) is not int or not size <= shorter <= LARGEST_SIDE or crop is not None):
         raise ValueError(
             f"shorter must be a whole number of pixels from size ({size}) to {LARGEST_SIDE}, without crop, "
             f"got {shorter!r}"

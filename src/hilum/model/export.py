@@ -127,7 +127,7 @@ class Resize(nn.Module):
         """See Preprocessing.axes; numbers are tensors, because the shape is not known yet."""
         old = [torch.arange(side) for side in (height, width)]
         new = torch.arange(self.size)
-        if self.crop == "none" and self.shorter is None:
+        if self.crop is None and self.shorter is None:
             return GraphAxis(old[0], new, height, self.size), GraphAxis(old[1], new, width, self.size)
         sides = [places[-1] + 1 for places in old]
         least = torch.minimum(*sides)

@@ -19,6 +19,7 @@ from hilum.metrics.operating_points import SOURCE_POINT
 from hilum.metrics.thresholds import Threshold
 from hilum.model.bundle import Bundle, Origin, binding_of, save_bundle
 from hilum.model.engines import file_sha256
+from hilum.model.onnx_files import read_onnx
 from hilum.model.thresholds import OperatingPoints
 from hilum.model.torchxrayvision import MODELS, OUTPUTS, RELEASE
 from hilum.nn.backbones import PREFIX, Backbone
@@ -27,7 +28,7 @@ from hilum.nn.classifier import Classifier
 from hilum.nn.densenet import modern_keys
 from hilum.recipe import Recipe, load_recipe, recipe_from_dict
 
-SourceName = Literal["torchxrayvision", "chexnet", "reproduce-chexnet", "torchvision", "timm"]
+SourceName = Literal["torchxrayvision", "chexnet", "reproduce-chexnet", "torchvision", "timm", "onnx"]
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _UNIT_TO_1024 = ((0.5,), (1 / 2048,))
@@ -53,7 +54,7 @@ class Stated:
 
     Attributes:
         findings: what the outputs mean, in order.
-        size, interpolation, crop, shorter: see hilum.data.images.Preprocessing; `shorter` 0 is none.
+        size, interpolation, crop, shorter: see hilum.data.images.Preprocessing; `crop` none and `shorter` 0 are none.
         mean, deviation: what is taken from films in [0, 1], and what they are then divided by; one or three numbers.
     """
 
@@ -103,7 +104,7 @@ def import_model(
 
     Args:
         source: one of SourceName.
-        model: its name there; for chexnet and reproduce-chexnet the file.
+        model: its name there; for chexnet, reproduce-chexnet and onnx the file.
         file: its weights; downloaded if None, where the source publishes them.
         out: a new folder for the bundle.
         stated: what the source does not say, or says otherwise.
@@ -129,6 +130,9 @@ def import_model(
             foreign = _torchvision(model, read(path), stated)
         case "timm":
             foreign, path = _timm(model, file, read, stated)
+        case "onnx":
+            path = file or Path(model)
+            foreign = _onnx(path, stated)
         case _:
             raise BundleError(f"source must be one of {', '.join(get_args(SourceName))}, got {source!r}")
     try:
@@ -263,6 +267,40 @@ def _timm(
     return foreign, file
 
 
+def _onnx(path: Path, stated: Stated) -> _Foreign:
+    """Any network that ends in the mean over the film and one linear layer, with a preprocessing that is stated."""
+    found = read_onnx(path)
+    size = stated.size or found.size
+    if stated.mean is None or stated.deviation is None or stated.interpolation is None or size is None:
+        raise BundleError(
+            "preprocessing must be stated, since an ONNX file does not say it: --mean, --deviation (0 and 1 for films "
+            f"in [0, 1]), --interpolation, --size if the file takes any, --shorter or --crop if it has one; for {path}"
+        )
+    if found.size is not None and size != found.size:
+        raise BundleError(f"size must be {found.size}, for which {path} was made, got {size}")
+    operations = [[one.kind, list(one.inputs), one.output, one.options] for one in found.operations]
+    shapes = {name: list(values.shape) for name, values in found.weights.items()}
+    state = {f"weights.{number}": values for number, values in enumerate(found.weights.values())}
+    return _Foreign(
+        name=f"onnx-{path.stem}",
+        about=f"{path.name}, imported. Its recipe is one to train it further by.",
+        source="a file of ONNX",
+        architecture={
+            "network": "onnx",
+            "size": size,
+            "features": found.features,
+            "operations": operations,
+            "weights": shapes,
+            "pixel_mean": tuple(stated.mean),
+            "pixel_deviation": tuple(stated.deviation),
+        },
+        preprocessing={"size": size, "interpolation": stated.interpolation, "channels": found.channels},
+        outputs=stated.findings or (),
+        state=state | {"classifier.weight": found.head[0], "classifier.bias": found.head[1]},
+        notes=("a sigmoid at the end of the file is not part of the logits",),
+    )
+
+
 def _channels(state: Mapping[str, Tensor], stem: str) -> int:
     if stem not in state or state[stem].ndim != 4:
         raise BundleError(f"weights must hold the network's first convolution, {stem}, but do not")
@@ -318,7 +356,7 @@ def _recipe(foreign: _Foreign, stated: Stated) -> Recipe:
         preprocessing["interpolation"] = stated.interpolation
     if stated.crop is not None:
         preprocessing = {key: value for key, value in preprocessing.items() if key != "shorter"}
-        preprocessing["crop"] = stated.crop
+        preprocessing["crop"] = None if stated.crop == "none" else stated.crop
     if stated.shorter is not None:
         preprocessing = {key: value for key, value in preprocessing.items() if key not in ("shorter", "crop")}
         preprocessing |= {"shorter": stated.shorter} if stated.shorter else {}

@@ -258,7 +258,9 @@ def _cost_rows(facts: Mapping[str, Any]) -> Rows:
 
 def _rows(name: str, value: Any) -> Iterator[list[str]]:
     """A row per value; those of a table inside stand under NAME.KEY."""
-    if isinstance(value, Mapping):
+    if name in ("architecture.operations", "architecture.weights"):
+        yield [name, f"{len(value):,}"]  # of an ONNX file
+    elif isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _rows(f"{name}.{key}", inner)
     else:

@@ -19,6 +19,7 @@ from hilum.nn.backbones import Backbone
 from hilum.nn.baselines import ChestNet, DNetLoc, Pooling, Wang2017, Wang2017Backbone
 from hilum.nn.classifier import Classifier
 from hilum.nn.densenet import Attention, AttentionPlace, DenseNet
+from hilum.nn.graph import GraphNetwork, Operation
 
 Layers = Annotated[int, Field(ge=1, le=256)]
 Width = Annotated[int, Field(ge=1, le=4096)]
@@ -100,12 +101,24 @@ class BackboneChoices(_Choices):
         return self.network.removeprefix(backbones.PREFIX)
 
 
+class GraphChoices(_Choices):
+    """A network of others as the operations of its ONNX file; see GraphNetwork. `hilum import onnx` writes this."""
+
+    network: Literal["onnx"] = "onnx"
+    size: Annotated[int, Field(ge=1, le=4096)]
+    features: Annotated[int, Field(ge=1)]
+    operations: Annotated[tuple[Operation, ...], Field(min_length=1)]
+    weights: dict[str, tuple[int, ...]]
+    pixel_mean: PixelScale
+    pixel_deviation: PixelScale
+
+
 TIMM = backbones.PREFIX + "NAME"
 
 NETWORKS: tuple[str, ...] = (
     *(
         name
-        for choices in (DenseNetChoices, Wang2017Choices, ChestNetChoices, DNetLocChoices)
+        for choices in (DenseNetChoices, Wang2017Choices, ChestNetChoices, DNetLocChoices, GraphChoices)
         for name in get_args(choices.model_fields["network"].annotation)
     ),
     TIMM,
@@ -131,6 +144,7 @@ Architecture = Annotated[
     | Annotated[DenseNetChoices, Tag("spatial-densenet")]
     | Annotated[Wang2017Choices, Tag("wang2017")]
     | Annotated[ChestNetChoices, Tag("chestnet")]
+    | Annotated[GraphChoices, Tag("onnx")]
     | Annotated[DNetLocChoices, Tag("dnetloc")]
     | Annotated[BackboneChoices, Tag(TIMM)],
     Discriminator(_kind),
@@ -172,6 +186,17 @@ def build(architecture: Architecture, *, findings: int, channels: int) -> Classi
                 growth=architecture.growth,
                 stem=architecture.stem,
                 dropout=architecture.dropout,
+            )
+        case GraphChoices():
+            return GraphNetwork(
+                findings=findings,
+                channels=channels,
+                size=architecture.size,
+                features=architecture.features,
+                operations=architecture.operations,
+                weights=architecture.weights,
+                pixel_mean=architecture.pixel_mean or (0.0,),
+                pixel_deviation=architecture.pixel_deviation or (1.0,),
             )
         case BackboneChoices():
             return Backbone(
@@ -231,6 +256,10 @@ def check_size(architecture: Architecture, size: int) -> None:
                     f"size must be {wanted} px, for which chestnet's last kernel is made, got {size}. "
                     f"Change both: architecture.size and preprocessing.size"
                 )
+            return
+        case GraphChoices(size=wanted):
+            if size != wanted:
+                raise ValueError(f"size must be {wanted} px, for which this ONNX network was made, got {size}")
             return
         case DenseNetChoices():
             minimum = densenet.MINIMUM_SIZE
