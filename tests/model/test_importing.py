@@ -216,7 +216,7 @@ def test_a_pickled_module_is_refused_and_its_tensors_can_be_taken(
     network, _ = chexnet
     file = tmp_path / "checkpoint"
     torch.save({"model": network, "best_loss": 0.1, "epoch": 2}, file)
-    refused = r"is a pickle of whole Python objects .* never does\. The safe way out: add --tensors-only"
+    refused = r"is a pickle of whole Python objects .* Hilum never does\. The safe way out: add --tensors-only"
     with pytest.raises(BundleError, match=refused):
         import_model("reproduce-chexnet", str(file), None, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -562,11 +562,12 @@ def _pickled(path: Path, classes: Sequence[str]) -> str:
     shown = ", ".join(classes[:3]) + (", ..." if len(classes) > 3 else "")
     way = "add --tensors-only, which takes the tensors and opens no class and no function"
     if not zipfile.is_zipfile(path):
-        way = f"{_OLD}: {_ELSEWHERE}"
+        way = f"{_OLD}: {_ELSEWHERE}. Then import weights.pt"
     return (
-        f"weights must be a table of tensors, but {path} is a pickle of whole Python objects ({shown}): opening it "
-        f"would run what is in it, which Hilum never does. The safe way out: {way}. Then import weights.pt"
-    ).replace("function. Then import weights.pt", "function")
+        f"weights must be a .safetensors, .pth or .pt file, but {path} cannot be read safely: it is a pickle of whole "
+        f"Python objects ({shown}), and opening it would run what is in it, which Hilum never does. The safe way out: "
+        f"{way}"
+    )
 
 
 _OLD = "it is in the format of before torch 1.6, whose tensors cannot be taken alone"
