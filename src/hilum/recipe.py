@@ -1,5 +1,6 @@
 """A recipe: the validated, frozen description of a run. One TOML file per published number."""
 
+import json
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -111,14 +112,16 @@ class Training(_Part):
     `progressive_until` of the epochs is over, so that there is time for more of them. `ema_decay`: keep a moving
     average of the weights instead of the weights. `mixup`: films are mixed in pairs, by a part drawn from
     Beta(mixup, mixup), their labels with them; 0 is never. `sampling`: `films` takes each film
-    once an epoch; `sqrt` and `sources` draw sources by the square root of their films, or all alike. `precision`
-    `auto` is bf16 where the hardware computes in it, else fp32.
+    once an epoch; `sqrt` and `sources` draw sources by the square root of their films, or all alike. `freeze_epochs`:
+    so many at the start train the classifier alone; all of them are a linear probe. `precision` `auto` is bf16 where
+    the hardware computes in it, else fp32.
     """
 
     batch: Count
     epochs: Count
     keep: Literal["last", "best"]
     start_from_prevalence: bool = False
+    freeze_epochs: Annotated[int, Field(ge=0)] = 0
     progressive_size: Annotated[int, Field(ge=32)] | None = None
     progressive_until: Annotated[float, Field(ge=0, le=1)] = 0.0
     stop_patience: Count | None = None
@@ -127,6 +130,12 @@ class Training(_Part):
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     mixup: Annotated[float, Field(ge=0, le=8)] = 0.0
     sampling: Literal["films", "sqrt", "sources"] = "films"
+
+    @model_validator(mode="after")
+    def _epochs_to_freeze(self) -> "Training":
+        if self.freeze_epochs > self.epochs:
+            raise ValueError(f"freeze_epochs must be at most the {self.epochs} epochs, got {self.freeze_epochs}")
+        return self
 
 
 class Recipe(_Part):
@@ -183,6 +192,8 @@ def shipped_recipes() -> list[str]:
 def load_recipe(name: str | Path | Recipe, changes: Sequence[str] = ()) -> Recipe:
     """A shipped recipe by its name, a TOML file, or a recipe itself, with changes such as `optimizer.lr=3e-4`.
 
+    The folder of a bundle is the recipe that it was trained by, started from its weights: to train it further.
+
     A file may say `extends = "NAME"`, a shipped recipe or a file beside it, and then holds only what differs.
 
     Raises:
@@ -213,6 +224,8 @@ def recipe_from_dict(fields: Mapping[str, Any], *, where: str) -> Recipe:
 
 
 def _read(name: str | Path, extended_by: tuple[str, ...] = ()) -> dict[str, Any]:
+    if (Path(name) / "bundle.json").is_file() and str(name) not in shipped_recipes():
+        return _further(Path(name))
     path = SHIPPED / f"{name}.toml" if str(name) in shipped_recipes() else Path(name)
     if str(path) in extended_by:
         raise RecipeError(f"extends must not lead in a circle, got {' -> '.join((*extended_by, str(path)))}")
@@ -228,6 +241,15 @@ def _read(name: str | Path, extended_by: tuple[str, ...] = ()) -> dict[str, Any]
         return fields
     base = str(parent) if str(parent) in shipped_recipes() else os.path.normpath(path.parent / str(parent))
     return _merged(_read(base, (*extended_by, str(path))), fields)
+
+
+def _further(bundle: Path) -> dict[str, Any]:
+    """A bundle's recipe, started from its weights."""
+    try:
+        fields = dict(json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))["recipe"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecipeError(f"recipe must be that of a bundle, but {bundle} cannot be read: {error!r}") from None
+    return {**fields, "weights": str(bundle)}
 
 
 def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def test_torchxrayvisions_densenet_is_itself(run: Path, dense: Any, films: list[
     assert bundle.calibration is None
     assert bundle.origin is not None
     assert bundle.origin.model == "torchxrayvision-densenet121-res224-all"
-    assert "imported, not trained here" in (run / "MODEL_CARD.md").read_text()
+    assert "imported or put together, not trained here" in (run / "MODEL_CARD.md").read_text()
     assert "trained on films of nih, padchest" in (run / "MODEL_CARD.md").read_text()
 
 
@@ -391,7 +391,7 @@ def test_an_imported_model_goes_the_whole_way_untrained(phantom_films: "Films", 
     assert calibrated.thresholds.points["youden"]["Tuberculosis"] is None
     report = evaluate_to_folder(run, phantom_films, tmp_path / "report", draws=50)
     assert set(report["findings"]) == {"Infiltration", "Effusion"}
-    assert report["model"]["loss"] == "not known: imported"
+    assert report["model"]["loss"] == "not by this recipe: see its origin"
     assert "timm-test_convnext, w.pth" in (tmp_path / "report" / "report.html").read_text()
     export_bundle(run, "onnx", say=print)
     by_torch = hilum.load(run, engine="torch").predict(film, force=True).scores

@@ -113,6 +113,55 @@ def test_a_bundle_for_other_findings_gives_all_but_its_classifier(tmp_path: Path
     )
 
 
+@pytest.mark.parametrize(
+    ("findings", "untrained"),
+    [
+        (("Hernia", "Pleural Effusion", "Mass"), ["classifier of Hernia"]),
+        (("Hernia", "Fibrosis", "Nodule"), ["classifier.bias", "classifier.weight"]),
+        (("Effusion", "Mass", "Edema"), []),
+    ],
+)
+def test_heads_are_matched_by_their_findings_names(
+    findings: tuple[str, ...], untrained: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = ("Mass", "Edema", "Effusion")
+    trained, model = write_bundle(tmp_path, theirs), tiny()
+    fresh = model.classifier.weight.detach().clone()
+    assert load_weights(model, str(tmp_path), findings=findings) == untrained
+    for row, name in enumerate(findings):
+        known = {"Pleural Effusion": "Effusion"}.get(name, name)
+        expected = trained.classifier.weight[theirs.index(known)] if known in theirs else fresh[row]
+        assert torch.equal(model.classifier.weight[row], expected)
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"new: {', '.join(name for name in findings if 'Hernia' in name)}" in said or "Hernia" not in findings
+
+
+def test_grey_weights_start_a_network_for_rgb(tmp_path: Path) -> None:
+    trained = write_bundle(tmp_path, ("Mass", "Edema", "Hernia"))
+    model = build(load_recipe("demo", TINY).architecture, findings=3, channels=3)
+    assert load_weights(model, str(tmp_path)) == []
+    film = torch.rand(1, 1, 64, 64)
+    torch.testing.assert_close(model.eval()(film.expand(-1, 3, -1, -1)), trained.eval()(film), rtol=1e-4, atol=1e-5)
+
+
+def test_weights_of_another_scale_of_pixels_are_refused(tmp_path: Path) -> None:
+    scale = ["architecture.pixel_mean=[0.5]", "architecture.pixel_deviation=[0.000488]"]
+    model = build(load_recipe("demo", [*TINY, *scale]).architecture, findings=3, channels=1)
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+    assert load_weights(model, str(tmp_path / "w.safetensors")) == []
+    with pytest.raises(BundleError, match=r"architecture\.pixel_mean must be that of the weights, \[0\.5\], got none"):
+        load_weights(tiny(), str(tmp_path / "w.safetensors"))
+
+
+def test_a_transformer_takes_weights_of_another_size() -> None:
+    small, large = (
+        build(architecture_from_dict({"network": "timm:test_vit", "size": size}), findings=2, channels=3)
+        for size in (64, 96)
+    )
+    assert load_backbone(large, small.state_dict()) == []
+    assert large.eval()(torch.rand(1, 3, 96, 96)).isfinite().all()
+
+
 def test_a_damaged_bundle_is_refused(tmp_path: Path) -> None:
     write_bundle(tmp_path, ("Mass",))
     (tmp_path / "weights.safetensors").write_bytes(b"")

@@ -17,7 +17,8 @@ from hilum.errors import HilumError
 from hilum.findings import CHESTXRAY14
 from hilum.messages import messages, track
 from hilum.model.bundle import Bundle, save_bundle
-from hilum.model.engines import EngineName, Precision
+from hilum.model.engines import EXPORT_JSON, EngineName, Precision
+from hilum.model.metadata import read_description
 from hilum.nn.build import build
 from hilum.phantom.dataset import write_phantom
 from hilum.recipe import load_recipe
@@ -105,6 +106,31 @@ def measure(
                     f"{line.ratio_to_baseline:.2f} times {BASELINE}'s; a film alone {line.warm_p50_ms:.0f} ms"
                 )
                 lines.append(line)
+        return lines
+
+
+def measure_runs(runs: Sequence[Path], *, images: Path | None = None, seconds: float = 4.0) -> list[EngineSpeed]:
+    """Measure bundles as they are: by torch, and by each export in their folders. Ratios are to the first line's.
+
+    Raises:
+        HilumError: if the folder holds no PNG film, or a measurement fails.
+        BundleError: if a folder is no bundle.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        if images is None:
+            write_phantom(Path(folder) / "films", films=_FILMS, size=_PIXELS)
+            images = Path(folder) / "films" / "images"
+        paths = [str(path) for path in sorted(images.glob("*.png"))]
+        if not paths:
+            raise HilumError(f"images must be a folder with PNG films, got {images}, which has none")
+        lines: list[EngineSpeed] = []
+        for run in runs:
+            size = read_description(run).preprocessing.size
+            kinds = [(name, precision) for name, precision in ENGINES if name == "torch" and precision == "fp32"]
+            kinds += [kind for kind in ENGINES if (run / "-".join(kind) / EXPORT_JSON).is_file()]
+            for name, precision in kinds:
+                line = _line(run.name, name, precision, size, None, run, paths, seconds)
+                lines.append(_with_ratios(line, lines[:1] or [line]))
         return lines
 
 

@@ -46,10 +46,17 @@ def demo(
 
 def train(
     recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name (hilum info) or a TOML file.")
+        str,
+        typer.Argument(
+            metavar="RECIPE", help="A shipped recipe's name (hilum info), a TOML file, a bundle to go on from."
+        ),
     ],
     films: FilmsFile,
     out: Annotated[Path, typer.Option(help="Folder of the run; becomes the bundle.")],
+    freeze: Annotated[
+        str | None,
+        typer.Option(metavar="EPOCHS", help="So many epochs first train the classifier alone; all: a probe."),
+    ] = None,
     changes: Changes = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in OUT stopped.")] = False,
     packs: Annotated[Path | None, typer.Option(help="Folder for packed films; beside FILMS if not given.")] = None,
@@ -71,6 +78,10 @@ def train(
     from hilum.training.train import train as train_model
 
     chosen = load_recipe(recipe, changes or [])
+    if freeze is not None:
+        chosen = load_recipe(
+            chosen, [f"training.freeze_epochs={chosen.training.epochs if freeze == 'all' else freeze}"]
+        )
     manifest = read_films(films)
     if findings is not None:
         manifest = manifest.only(manifest.known_findings() if findings == "known" else findings.split(","))
@@ -221,6 +232,9 @@ def predict(
     fhir_release: Annotated[str, typer.Option(help="R5 or R4B.")] = "R5",
     bits: Bits = None,
     force: Force = False,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Average over views of each film, by the bundle RUN/tta, made at need.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Score films. A bad file is reported and the rest go on; the exit code is then 1.
@@ -239,6 +253,11 @@ def predict(
     check_choice("engine", engine, ("auto", *get_args(EngineName)))
     check_choice("precision", precision, (None, *get_args(Precision)))
     check_choice("fhir-release", fhir_release, ("R5", "R4B"))
+    if tta:
+        from hilum.model.ensemble import with_views
+
+        run = with_views(run)
+        say(f"Views of each film are averaged by {run}. Faster: hilum export {run} --to openvino.")
     asked = Asked(run, tuple(inputs), engine, precision, heatmaps, top, ray, calls, dicom_out, fhir, bits, force)  # type: ignore[arg-type]
     release: Any = fhir_release
     asked = replace(asked, release=release)
@@ -261,6 +280,47 @@ def predict(
     say(f"{scored}{where} Research software, not a medical device.")
     if counts.bad or counts.noted:
         raise typer.Exit(1)
+
+
+def ensemble(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of bundles; one is enough with --tta.")],
+    out: Annotated[Path, typer.Option(help="A new folder for the bundle of all.")],
+    average: Annotated[str, typer.Option(help="What is averaged: logits or scores.")] = "logits",
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Also over views of each film, moved a little and mirrored.")
+    ] = False,
+    films: Annotated[
+        Path | None, typer.Option(help="A manifest, to calibrate on its validation films at once.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make one bundle of several: the mean of their logits or scores. Networks and sizes may differ.
+
+    It is calibrated, evaluated, exported and served as any other; it costs what its members cost together.
+
+    Example: hilum ensemble runs/a runs/b --out runs/both --films films.parquet
+    """
+    from typing import get_args
+
+    from hilum.data.films import read_films
+    from hilum.model.bundle import save_bundle
+    from hilum.model.calibrate import calibrate as calibrate_bundle
+    from hilum.model.ensemble import combine
+    from hilum.nn.ensemble import Average
+    from hilum.training.train import PACKS
+
+    check_choice("average", average, get_args(Average))
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise HilumError(f"out must be a new or empty folder, got {out}. Choose another")
+    bundle = combine(runs, average=average, tta=tta)  # type: ignore[arg-type]
+    if films is not None:
+        bundle = calibrate_bundle(bundle, read_films(films).select("val"), packs=films.parent / PACKS)
+    save_bundle(bundle, out)
+    if as_json:
+        print_json({"out": str(out), "findings": list(bundle.findings), "parameters": bundle.parameters})
+    say(bundle.recipe.about)
+    calibrated = "" if films else f" Next: hilum calibrate {out} --films films.parquet."
+    say(f"The bundle is in {out}: {bundle.parameters:,} parameters.{calibrated} Research, not a medical device.")
 
 
 def export(
@@ -299,6 +359,52 @@ def export(
     if as_json:
         print_json({"out": str(made.folder), "engine": made.engine, "precision": precision, "accuracy": made.accuracy})
     say(f"{made.engine} {made.precision} is in {made.folder}. Next: hilum predict {run} film.png")
+
+
+def push(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a bundle.")],
+    to: Annotated[str, typer.Argument(metavar="ADDRESS", help="hf://owner/name, or with @branch.")],
+    licence: Annotated[str, typer.Option(help="Of the weights, by the hub's names: apache-2.0, cc-by-nc-4.0, other.")],
+    report: Annotated[
+        Path | None, typer.Option(help="A report on this bundle, for the card; RUN/report if it is there.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Only its owner may see it, if it is new.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Put a bundle and its exports onto a hub of models. Its card says task, licence and results. Needs the extra hub.
+
+    Example: hilum push runs/nih-small hf://owner/nih-small --licence apache-2.0 --report report
+    """
+    from hilum.model.hub import push as push_bundle
+
+    pinned = push_bundle(run, to, licence=licence, report=report, private=private)
+    if as_json:
+        print_json({"address": pinned})
+    say(f'It is there, pinned as {pinned}. From Python: hilum.load("{pinned}")')
+
+
+def pull(
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="hf://owner/name@revision.")],
+    out: Annotated[Path, typer.Option(help="A new folder for the bundle.")],
+    as_json: Json = False,
+) -> None:
+    """Fetch a bundle from a hub of models into a folder, for every command that takes one. Needs the extra hub.
+
+    Example: hilum pull hf://owner/nih-small@main --out runs/nih-small
+    """
+    import shutil
+
+    from hilum.model.hub import fetch
+    from hilum.model.metadata import read_description
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise HilumError(f"out must be a new or empty folder, got {out}. Choose another")
+    folder = fetch(address)
+    read_description(folder)
+    shutil.copytree(folder, out, dirs_exist_ok=True)
+    if as_json:
+        print_json({"out": str(out), "commit": folder.name})
+    say(f"The bundle is in {out}. Next: hilum predict {out} film.png. Research software, not a medical device.")
 
 
 def info(

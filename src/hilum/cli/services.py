@@ -155,6 +155,9 @@ def bench(
     images: Annotated[Path | None, typer.Option(help="PNG films; 32 phantom films of 1024 px if not given.")] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="For how long each rate is counted.")] = 4.0,
     training: Annotated[bool, typer.Option("--training", help="Training loops, at 224 and 512 px.")] = False,
+    runs: Annotated[
+        list[Path] | None, typer.Option("--run", help="A bundle instead, and the exports in its folder; repeatable.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure this machine: films per second of every engine. Latency too; against torchxrayvision's network.
@@ -175,6 +178,10 @@ def bench(
         from hilum.bench.training import measure_training
 
         lines = measure_training(sizes or [224, 512])
+    elif runs:
+        from hilum.bench.engines import measure_runs
+
+        lines = measure_runs(runs, images=images, seconds=seconds)
     else:
         from hilum.bench.engines import measure
 
@@ -184,7 +191,10 @@ def bench(
         print_json({"rows": rows})
         return
     print_table("This machine", [name.replace("_", " ") for name in rows[0]], [_cells(row) for row in rows])
-    say("Ratios are to the baseline's faster form in this run. Weights are random: only speed is measured.")
+    if runs:
+        say("Ratios are to the first line.")
+    else:
+        say("Ratios are to the baseline's faster form in this run. Weights are random: only speed is measured.")
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ from hilum.evaluation.views import Block, FigureView, LineView, View, axis, scal
 
 key = "model"
 
-IMPORTED = "not known: imported"
+IMPORTED = "not by this recipe: see its origin"
 """Stands where how a model was trained is not known."""
 
 
@@ -79,7 +79,7 @@ def model_facts(model: dict[str, Any]) -> dict[str, str]:
         "recipe": f"{model['recipe']}: {model['about']}",
         "network": f"{model['network']}, {model['parameters']:,} parameters",
         "input": Preprocessing.from_dict(preprocessing).words,
-        **({"imported": ". ".join([f"{origin['model']}, {origin['file']}", *origin["notes"]])} if origin else {}),
+        **({"origin": ". ".join([f"{origin['model']}, {origin['file']}", *origin["notes"]])} if origin else {}),
         **({"learned from": learned} if (learned := model.get("learned_from")) else {}),
         "loss": model["loss"],
         "weights before training": model["weights_before"],

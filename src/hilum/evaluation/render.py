@@ -70,7 +70,8 @@ def model_card(report: dict[str, Any]) -> str:
         _list(_NOT_INTENDED),
         "## What it learned from, and was evaluated on",
         f"{protocol}. {meaning}",
-        f"Trained on the manifest {model['films_fingerprint'][:16]}, evaluated on {report['films_fingerprint'][:16]}.",
+        f"Trained on the manifest {model['films_fingerprint'][:16] or '(not known)'}, evaluated on "
+        f"{report['films_fingerprint'][:16]}.",
         "## Performance",
         evaluated,
         _list(summary(report)),

@@ -31,7 +31,7 @@ from hilum.model.metadata import (
     read_bundle_json,
 )
 from hilum.model.thresholds import OperatingPoints, findings_sha256
-from hilum.nn.build import BackboneChoices, architecture_from_dict, build
+from hilum.nn.build import architecture_from_dict, build, whole
 from hilum.nn.classifier import Classifier
 from hilum.recipe import Recipe, recipe_from_dict
 
@@ -248,10 +248,8 @@ def load_bundle(folder: Path) -> Bundle:
             raise BundleError(f"preprocessing must be the recipe's, but differs from it in {path}")
         if architecture_from_dict(description["architecture"]) != recipe.architecture:
             raise BundleError(f"architecture must be the recipe's, but differs from it in {path}")
-        # Nothing is drawn, and no memory taken before the weights are known to fit. Networks of timm hold tables
-        # that are not among their weights, so they are built whole.
-        whole = isinstance(recipe.architecture, BackboneChoices)
-        with torch.random.fork_rng(devices=[]), nullcontext() if whole else torch.device("meta"):
+        # Nothing is drawn, and no memory taken before the weights are known to fit.
+        with torch.random.fork_rng(devices=[]), nullcontext() if whole(recipe.architecture) else torch.device("meta"):
             model = build(recipe.architecture, findings=len(used.findings), channels=recipe.preprocessing.channels)
         bundle = Bundle(
             model=model.eval(),
@@ -340,7 +338,7 @@ def _how_trained(bundle: Bundle) -> str:
     recipe, origin = bundle.recipe, bundle.origin
     if origin is not None:
         lines = (
-            f"imported, not trained here: {origin.model}, from {origin.file} (SHA-256 {origin.sha256})",
+            f"imported or put together, not trained here: {origin.model}, from {origin.file} (SHA-256 {origin.sha256})",
             *origin.notes,
         )
     else:

@@ -115,14 +115,25 @@ class Backbone(Classifier):
         """Rename timm's keys to this network's; its head, made for other classes, is left out."""
         plain = {key.removeprefix("module."): value for key, value in state.items()}
         if any(key.startswith("body.") for key in plain):
-            return {key: value for key, value in plain.items() if not key.startswith("pixel_")}  # of other channels
+            return self._placed(plain)
         renamed = {}
         for key, value in plain.items():
             if key.startswith(_NORMS) and self.norm is not None:
                 renamed[f"norm.{key.rsplit('.', 1)[1]}"] = value
             elif not key.startswith(_HEADS):
                 renamed[f"body.{key}"] = value
-        return renamed
+        return self._placed(renamed)
+
+    def _placed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The same with a transformer's places interpolated to the size of these films."""
+        key, own = "body.pos_embed", getattr(self.body, "pos_embed", None)
+        if key not in state or own is None or state[key].shape[1] == own.shape[1]:
+            return state
+        from timm.layers.pos_embed import resample_abs_pos_embed
+
+        prefix = 0 if getattr(self.body, "no_embed_class", False) else self.body.num_prefix_tokens
+        grid = list(self.body.patch_embed.grid_size)
+        return state | {key: resample_abs_pos_embed(state[key], grid, num_prefix_tokens=prefix)}
 
 
 _NORMS = ("head.norm.", "fc_norm.")

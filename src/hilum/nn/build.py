@@ -19,6 +19,7 @@ from hilum.nn.backbones import Backbone
 from hilum.nn.baselines import ChestNet, DNetLoc, Pooling, Wang2017, Wang2017Backbone
 from hilum.nn.classifier import Classifier
 from hilum.nn.densenet import Attention, AttentionPlace, DenseNet
+from hilum.nn.ensemble import Average, Ensemble, Member, View
 from hilum.nn.graph import GraphNetwork, Operation
 
 Layers = Annotated[int, Field(ge=1, le=256)]
@@ -136,7 +137,7 @@ def _kind(fields: Any) -> str:
     return TIMM if isinstance(network, str) and network.startswith(backbones.PREFIX) else str(network)
 
 
-Architecture = Annotated[
+_Networks = (
     Annotated[DenseNetChoices, Tag("densenet")]
     | Annotated[DenseNetChoices, Tag("am-densenet")]
     | Annotated[DenseNetChoices, Tag("se-densenet")]
@@ -146,7 +147,39 @@ Architecture = Annotated[
     | Annotated[ChestNetChoices, Tag("chestnet")]
     | Annotated[GraphChoices, Tag("onnx")]
     | Annotated[DNetLocChoices, Tag("dnetloc")]
-    | Annotated[BackboneChoices, Tag(TIMM)],
+    | Annotated[BackboneChoices, Tag(TIMM)]
+)
+
+Single = Annotated[_Networks, Discriminator(_kind), BeforeValidator(_with_network)]
+"""A network that is no ensemble."""
+
+
+class MemberChoices(_Choices):
+    """A network of an ensemble; see hilum.nn.ensemble.Member. `outputs`: how many it has."""
+
+    architecture: Single
+    size: Annotated[int, Field(ge=1, le=4096)]
+    channels: Literal[1, 3]
+    outputs: Annotated[int, Field(ge=1)]
+    rows: tuple[Annotated[int, Field(ge=0)], ...]
+
+
+class EnsembleChoices(_Choices):
+    """See Ensemble; `hilum ensemble` writes this."""
+
+    network: Literal["ensemble"] = "ensemble"
+    average: Average = "logits"
+    views: Annotated[tuple[View, ...], Field(min_length=1)] = ("plain",)
+    members: Annotated[tuple[MemberChoices, ...], Field(min_length=1)]
+
+    @property
+    def size(self) -> int:
+        """Height and width of the films in pixels: the largest member's."""
+        return max(member.size for member in self.members)
+
+
+Architecture = Annotated[
+    Annotated[EnsembleChoices, Tag("ensemble")] | _Networks,
     Discriminator(_kind),
     BeforeValidator(_with_network),
 ]
@@ -187,6 +220,8 @@ def build(architecture: Architecture, *, findings: int, channels: int) -> Classi
                 stem=architecture.stem,
                 dropout=architecture.dropout,
             )
+        case EnsembleChoices(members=members, average=average, views=views):
+            return Ensemble([_member(one) for one in members], size=architecture.size, average=average, views=views)
         case GraphChoices():
             return GraphNetwork(
                 findings=findings,
@@ -209,6 +244,18 @@ def build(architecture: Architecture, *, findings: int, channels: int) -> Classi
                 pixel_mean=architecture.pixel_mean,
                 pixel_deviation=architecture.pixel_deviation,
             )
+
+
+def _member(choices: MemberChoices) -> Member:
+    model = build(choices.architecture, findings=choices.outputs, channels=choices.channels)
+    return Member(model, choices.size, choices.channels, choices.rows)
+
+
+def whole(architecture: Architecture) -> bool:
+    """Whether a network must be built with its memory: those of timm hold tables that are not among their weights."""
+    if isinstance(architecture, EnsembleChoices):
+        return any(isinstance(member.architecture, BackboneChoices) for member in architecture.members)
+    return isinstance(architecture, BackboneChoices)
 
 
 def _densenet(architecture: DenseNetChoices, *, findings: int, channels: int) -> DenseNet:
@@ -257,9 +304,9 @@ def check_size(architecture: Architecture, size: int) -> None:
                     f"Change both: architecture.size and preprocessing.size"
                 )
             return
-        case GraphChoices(size=wanted):
+        case GraphChoices(size=wanted) | EnsembleChoices(size=wanted):
             if size != wanted:
-                raise ValueError(f"size must be {wanted} px, for which this ONNX network was made, got {size}")
+                raise ValueError(f"size must be {wanted} px, for which this network was made, got {size}")
             return
         case DenseNetChoices():
             minimum = densenet.MINIMUM_SIZE

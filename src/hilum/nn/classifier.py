@@ -131,6 +131,7 @@ def load_backbone(model: Classifier, state: Mapping[str, Tensor]) -> list[str]:
 
     Only these may differ: the classifier, if its shape does, and the model's `fresh` parts, if the weights lack them.
     A stem for RGB is summed over its channels for a grey model: on a grey film, equal output at a third of the input.
+    A grey one is shared out to the three of an RGB model. The scale of pixels must be the one of the weights.
 
     Raises:
         ValueError: if any other key is missing, unknown or of another shape; it names them.
@@ -140,6 +141,16 @@ def load_backbone(model: Classifier, state: Mapping[str, Tensor]) -> list[str]:
     stem = model.stem_key
     if stem in state and stem in own and (state[stem].shape[1:2], own[stem].shape[1:2]) == ((3,), (1,)):
         state[stem] = state[stem].sum(1, keepdim=True)
+    elif stem in state and stem in own and (state[stem].shape[1:2], own[stem].shape[1:2]) == ((1,), (3,)):
+        state[stem] = state[stem].expand_as(own[stem]) / 3
+    for key in ("pixel_mean", "pixel_deviation"):
+        if key in state:
+            if key not in own or not torch.isclose(state[key].mean(), own[key].mean(), rtol=1e-3, atol=1e-4):
+                here = own[key].flatten().tolist() if key in own else "none"
+                raise ValueError(
+                    f"architecture.{key} must be that of the weights, {state[key].flatten().tolist()}, got {here}"
+                )
+            state[key] = own[key]  # of as many channels
     head = [k for k in own if k.startswith("classifier.")]
     if any(k in state and state[k].shape != own[k].shape for k in head):
         state = {k: v for k, v in state.items() if k not in head}

@@ -4,6 +4,7 @@ import math
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
@@ -275,18 +276,22 @@ def _counts(labels: Float32[np.ndarray, "films findings"]) -> tuple[np.ndarray, 
     return present, np.maximum(known - present, 0.5)
 
 
-def start_from_prevalence(model: nn.Module, labels: Float32[np.ndarray, "films findings"]) -> None:
+def start_from_prevalence(
+    model: nn.Module, labels: Float32[np.ndarray, "films findings"], *, rows: Sequence[int] | None = None
+) -> None:
     """Set the classifier's bias to the log odds of each finding's prevalence.
 
     Args:
         model: a network whose `classifier` is new.
         labels: the training films' labels; a finding that is never or always there counts as half a film of the other.
+        rows: the findings whose bias is set; all if None.
     """
     present, absent = _counts(labels)
     odds = present / absent
     classifier = cast(nn.Linear, model.classifier)
     with torch.no_grad():
-        classifier.bias[: len(odds)].copy_(torch.from_numpy(np.log(odds)))  # DNetLoc's locations come after
+        chosen = range(len(odds)) if rows is None else rows  # DNetLoc's locations come after
+        classifier.bias[list(chosen)] = torch.from_numpy(np.log(odds)).to(classifier.bias)[list(chosen)]
 
 
 def resume_point(checkpoint: Path) -> tuple[int, int]:

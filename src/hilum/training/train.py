@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
@@ -29,11 +30,12 @@ from hilum.messages import messages, quiet_lightning
 from hilum.model.bundle import Bundle, load_bundle, save_bundle
 from hilum.model.calibrate import calibrate
 from hilum.model.explain import heatmap_logits
-from hilum.nn.build import build
+from hilum.nn.build import EnsembleChoices, build
 from hilum.nn.classifier import Classifier
 from hilum.phantom.dataset import write_phantom
 from hilum.phantom.lateral import lateral_views
 from hilum.recipe import Recipe, load_recipe, recipe_from_dict
+from hilum.training.freezing import FreezeBody
 from hilum.training.learner import (
     Learner,
     MovingAverage,
@@ -43,7 +45,7 @@ from hilum.training.learner import (
     resume_point,
     start_from_prevalence,
 )
-from hilum.training.weights import load_weights
+from hilum.training.weights import load_weights, new_head
 
 PHANTOM_FILMS = 2000
 _FRACTIONS = (0.95, 0.05, 0.0)
@@ -136,7 +138,7 @@ def train(recipe: Recipe, films: Films, out: Path, *, packs: Path, resume: bool 
             "training.keep must be last where no finding is both present and absent in the split val, since no AUC "
             "is defined there. Use: --set training.keep=last"
         )
-    model = _new_model(recipe, targets, packs, resumed=last is not None)
+    model = _new_model(recipe, targets, films.findings, packs, resumed=last is not None)
     batches = _batches(recipe, seen)
     epoch, batches.skip = resume_point(last) if last else (0, 0)
     batches.set_epoch(epoch)
@@ -242,8 +244,15 @@ def _say_what_is_special(films: Films, seen: Films, targets: Float32[np.ndarray,
 
 
 def _new_model(
-    recipe: Recipe, targets: Float32[np.ndarray, "films findings"], packs: Path, *, resumed: bool
+    recipe: Recipe,
+    targets: Float32[np.ndarray, "films findings"],
+    findings: Sequence[str],
+    packs: Path,
+    *,
+    resumed: bool,
 ) -> Classifier:
+    if isinstance(recipe.architecture, EnsembleChoices):
+        raise RecipeError(f"recipe must be of a single network, got the ensemble {recipe.name}. Train its members")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         try:
@@ -261,9 +270,10 @@ def _new_model(
             ) from None
         untrained = load_weights(model, str(learned), keep_classifier=False)  # phantom prevalences are not real ones
     else:
-        untrained = load_weights(model, recipe.weights)
-    if recipe.training.start_from_prevalence and "classifier.bias" in untrained:
-        start_from_prevalence(model, targets)
+        untrained = load_weights(model, recipe.weights, findings=findings)
+    new = [k for k, name in enumerate(findings) if new_head(name) in untrained]
+    if recipe.training.start_from_prevalence and ("classifier.bias" in untrained or new):
+        start_from_prevalence(model, targets, rows=new or None)
     return model
 
 
@@ -311,6 +321,8 @@ def _quality_check(recipe: Recipe, films: Films, packs: Path) -> QualityCheck | 
 def _trainer(recipe: Recipe, out: Path, *, validated: bool, bar: bool, log_every: int) -> pl.Trainer:
     wanted, folder = recipe.training, out / "checkpoints"
     callbacks: list[Callback] = []
+    if wanted.freeze_epochs:
+        callbacks.append(FreezeBody(wanted.freeze_epochs))
     if wanted.ema_decay is not None:
         callbacks.append(MovingAverage(wanted.ema_decay))
     if wanted.stop_patience is not None:

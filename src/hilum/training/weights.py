@@ -1,7 +1,7 @@
 """The weights that a training starts from: none, ImageNet's, a file, or another bundle."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,22 +18,31 @@ from torchvision.models import (
 )
 
 from hilum.errors import BundleError
+from hilum.findings import resolve
+from hilum.messages import messages
 from hilum.model.bundle import load_bundle
 from hilum.model.importing import read_weights, reason
+from hilum.model.metadata import BUNDLE_JSON, read_description
 from hilum.nn.backbones import Backbone
 from hilum.nn.baselines import ChestNet, Wang2017
 from hilum.nn.classifier import Classifier, load_backbone
 from hilum.nn.densenet import DenseNet
 
 
-def load_weights(model: Classifier, weights: str, *, keep_classifier: bool = True) -> list[str]:
+def load_weights(
+    model: Classifier, weights: str, *, keep_classifier: bool = True, findings: Sequence[str] | None = None
+) -> list[str]:
     """Fill a new model with the weights that its training starts from; return the keys left at random.
+
+    Of a bundle, each finding that is known by name keeps its row of the classifier; a line says which do. A finding
+    whose row is new is returned as `new_head`, unless all are.
 
     Args:
         model: the new model.
         weights: `none`; `imagenet` for torchvision's or timm's weights of the model's backbone; or a path: .pth,
             .pt, .safetensors, or the folder of a bundle.
         keep_classifier: take the classifier too, where its shape fits; else it stays new.
+        findings: what the model's outputs mean, to match a bundle's by; None takes a classifier of this shape whole.
 
     Raises:
         BundleError: if they cannot be had or read, or a key other than the classifier's and the system's own parts
@@ -42,12 +51,53 @@ def load_weights(model: Classifier, weights: str, *, keep_classifier: bool = Tru
     if weights == "none":
         return sorted(model.state_dict())
     state = _imagenet(model) if weights == "imagenet" else _local(Path(weights))
+    new: list[str] = []
     if not keep_classifier:
         state = {key: value for key, value in state.items() if not key.startswith("classifier.")}
+    elif findings is not None and is_bundle(weights):
+        new = _match_heads(model, state, findings, read_description(Path(weights)).findings, weights)
     try:
-        return load_backbone(model, state)
+        return load_backbone(model, state) + new
     except ValueError as error:
         raise BundleError(f"{error} [in {weights}]. Choose the architecture that the weights were made for.") from None
+
+
+def is_bundle(weights: str) -> bool:
+    """Whether these weights are a bundle's folder."""
+    return (Path(weights) / BUNDLE_JSON).is_file()
+
+
+def new_head(finding: str) -> str:
+    """What `load_weights` returns for a finding whose row of the classifier is new."""
+    return f"classifier of {finding}"
+
+
+def _match_heads(
+    model: Classifier, state: dict[str, Tensor], ours: Sequence[str], theirs: Sequence[str], weights: str
+) -> list[str]:
+    """Put a bundle's rows of the classifier where the model has their findings; return the rows that stay new."""
+    rows = {name: resolve(name, theirs) for name in ours}
+    kept = [name for name, own in rows.items() if own is not None]
+    new = [name for name, own in rows.items() if own is None]
+    left = [name for name in theirs if name not in rows.values()]
+    parts = [f"{', '.join(kept) or 'no finding'} keep{'s' if len(kept) < 2 else ''} what it learned"]
+    parts += [f"new: {', '.join(new)}"] if new else []
+    parts += [f"left out: {', '.join(left)}"] if left else []
+    messages().print(f"Starting from {weights}: {'; '.join(parts)}.", soft_wrap=True)
+    own = model.state_dict()
+    for key in ("classifier.weight", "classifier.bias"):
+        learned = state.pop(key, None)
+        if learned is None or not kept or learned.shape[1:] != own[key].shape[1:]:
+            continue
+        filled = own[key].clone()
+        for row, name in enumerate(ours):
+            source = rows[name]
+            if source is not None:
+                filled[row] = learned[theirs.index(source)]
+        if len(filled) - len(ours) == len(learned) - len(theirs):  # of DNetLoc, whose locations come after
+            filled[len(ours) :] = learned[len(theirs) :]
+        state[key] = filled
+    return [new_head(name) for name in new] if kept else []
 
 
 def _imagenet(model: Classifier) -> dict[str, Tensor]:
