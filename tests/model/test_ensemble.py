@@ -76,7 +76,7 @@ def test_the_mean_of_a_map_is_the_logit() -> None:
     for average in ("logits", "scores"):
         for views in (("plain",), ("plain", "left", "right", "up", "down", "mirror")):
             members = [Member(networks[0], 96, 1, (0, 1)), Member(networks[1], 64, 1, (1, 0))]
-            ensemble = Ensemble(members, size=96, average=average, views=views).eval()  # type: ignore[arg-type]
+            ensemble = Ensemble(members, size=96, average=average, views=views).eval()
             films = torch.rand(2, 1, 96, 96)
             found, maps = ensemble.class_maps(films)
             assert maps.shape == (2, 2, 3, 3)

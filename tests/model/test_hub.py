@@ -69,7 +69,7 @@ def test_what_was_changed_on_the_way_is_refused(untrained_run: Path, hub: FakeHu
 
 
 def test_the_card_has_the_hubs_metadata(untrained_run: Path) -> None:
-    import yaml
+    import yaml  # type: ignore[import-untyped]
 
     auroc = {"Mass": {"auroc": {"value": 0.81234}}, "Hernia": {"auroc": {"value": None}}}
     report = {"findings": auroc, "films": 20, "protocol": "patient", "split": "test"}

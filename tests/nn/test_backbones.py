@@ -7,6 +7,7 @@ import torch
 
 from hilum.nn.backbones import Backbone
 from hilum.nn.build import architecture_from_dict, build
+from hilum.recipe import load_recipe
 
 timm: Any = pytest.importorskip("timm")
 
@@ -98,3 +99,20 @@ def test_folded_to_grey_it_sees_what_three_equal_channels_showed(name: str) -> N
     expected = model(films.expand(-1, 3, -1, -1))
     model.fold_to_grey()
     assert torch.allclose(model(films), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "golden"),
+    [
+        ("convnext-tiny", 27_830_894),
+        ("convnext-base-512", 87_580_814),
+        ("vit-small", 21_671_054 - 2 * 384 * 16**2),  # a grey stem
+        ("resnet50", 23_536_718),
+        ("rad-dino", 86_590_478 - 2 * 768 * 14**2),
+    ],
+)
+def test_recipes_have_their_golden_counts(recipe: str, golden: int) -> None:
+    chosen = load_recipe(recipe)
+    with torch.device("meta"):
+        model = build(chosen.architecture, findings=14, channels=chosen.preprocessing.channels)
+    assert sum(parameter.numel() for parameter in model.parameters()) == golden

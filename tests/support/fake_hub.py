@@ -74,11 +74,13 @@ def fake_hub() -> Iterator[FakeHub]:
                 name = f"{asked['organization']}/{asked['name']}" if asked.get("organization") else asked["name"]
                 hub.commits.setdefault(name, [])
                 self._json({"url": f"{hub.url}/{name}", "name": name})
-            elif parts[4] == "preupload":
+            elif parts == ["api", "validate-yaml"]:
+                self._json({"errors": [], "warnings": []})
+            elif parts[4:5] == ["preupload"]:
                 files = json.loads(body)["files"]
                 kept = [{"path": one["path"], "uploadMode": "regular", "shouldIgnore": False} for one in files]
                 self._json({"files": kept})
-            elif parts[4] == "commit":
+            elif parts[4:5] == ["commit"]:
                 lines = [json.loads(line) for line in body.splitlines() if line.strip()]
                 name = "/".join(parts[2:4])
                 digest = hub.commit(name, lines)

@@ -19,7 +19,7 @@ from hilum.model.bundle import Bundle, save_bundle
 from hilum.nn.build import DenseNetChoices, architecture_from_dict, build
 from hilum.nn.classifier import Classifier, load_backbone
 from hilum.recipe import load_recipe
-from hilum.training.weights import carried_file, imagenet_weights, lite_keys, load_weights
+from hilum.training.weights import carried_file, dinov2_keys, imagenet_weights, lite_keys, load_weights
 
 IMAGENET_FILE = Path(DenseNet121_Weights.IMAGENET1K_V1.url).name
 TINY = ["architecture.block_layers=[1,1,1,1]", "architecture.stem=16", "architecture.reduction=8"]
@@ -393,3 +393,68 @@ def test_the_carried_imagenet_weights_are_those_of_their_packages_own_network(ve
     with torch.inference_mode():
         expected, found = theirs(torch.stack(pictures)), ours(torch.stack(pictures))
     assert (expected - found).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_dinov2_of_transformers_becomes_timms() -> None:
+    """The keys that the library transformers writes, as RAD-DINO's file has them, for a network of one block."""
+    width = 64
+    block = {
+        **{f"attention.attention.{name}.weight": (width, width) for name in ("query", "key", "value")},
+        **{f"attention.attention.{name}.bias": (width,) for name in ("query", "key", "value")},
+        **{"attention.output.dense.weight": (width, width), "attention.output.dense.bias": (width,)},
+        **{f"norm{k}.{part}": (width,) for k in (1, 2) for part in ("weight", "bias")},
+        **{f"layer_scale{k}.lambda1": (width,) for k in (1, 2)},
+        **{"mlp.fc1.weight": (4 * width, width), "mlp.fc1.bias": (4 * width,)},
+        **{"mlp.fc2.weight": (width, 4 * width), "mlp.fc2.bias": (width,)},
+    }
+    shapes = {
+        "embeddings.cls_token": (1, 1, width),
+        "embeddings.mask_token": (1, width),
+        "embeddings.position_embeddings": (1, 1 + 16, width),
+        "embeddings.patch_embeddings.projection.weight": (width, 3, 14, 14),
+        "embeddings.patch_embeddings.projection.bias": (width,),
+        **{f"encoder.layer.0.{name}": shape for name, shape in block.items()},
+        **{f"layernorm.{part}": (width,) for part in ("weight", "bias")},
+    }
+    torch.manual_seed(0)
+    state = {name: torch.randn(shape) for name, shape in shapes.items()}
+    renamed = dinov2_keys(state)
+    import timm
+
+    options: dict[str, Any] = {"img_size": 56, "patch_size": 14, "embed_dim": width, "depth": 1, "num_heads": 2}
+    theirs = timm.create_model("vit_base_patch14_dinov2", num_classes=0, **options)
+    theirs.load_state_dict(renamed)  # strictly
+    qkv = torch.cat([state[f"encoder.layer.0.attention.attention.{name}.weight"] for name in ("query", "key", "value")])
+    assert torch.equal(theirs.state_dict()["blocks.0.attn.qkv.weight"], qkv)
+    assert dinov2_keys({"a": qkv}) == {"a": qkv}
+
+
+def test_a_transformer_read_at_its_class_token_starts_one_that_is_averaged() -> None:
+    import timm
+
+    model = build(architecture_from_dict({"network": "timm:test_vit", "size": 64}), findings=2, channels=1)
+    theirs = timm.create_model("test_vit", img_size=64)
+    assert load_backbone(model, theirs.state_dict()) == [
+        "classifier.bias",
+        "classifier.weight",
+        "pixel_deviation",
+        "pixel_mean",
+    ]
+    assert torch.equal(model.state_dict()["norm.weight"], theirs.state_dict()["norm.weight"])
+
+
+def test_weights_come_from_an_address_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub.constants
+    from fake_hub import fake_hub
+
+    trained, model = tiny(), tiny()
+    save_file(trained.state_dict(), tmp_path / "model.safetensors")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    with fake_hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        files = {"model.safetensors": (tmp_path / "model.safetensors").read_bytes()}
+        hub.commits["someone/encoder"] = [("a" * 40, files)]
+        assert load_weights(model, "hf-hub:someone/encoder") == []
+        assert equal(model, trained)
+        with pytest.raises(BundleError, match="weights of hf-hub:someone/none could not be had"):
+            load_weights(model, "hf-hub:someone/none")

@@ -126,8 +126,9 @@ def measure_runs(runs: Sequence[Path], *, images: Path | None = None, seconds: f
         lines: list[EngineSpeed] = []
         for run in runs:
             size = read_description(run).preprocessing.size
-            kinds = [(name, precision) for name, precision in ENGINES if name == "torch" and precision == "fp32"]
-            kinds += [kind for kind in ENGINES if (run / "-".join(kind) / EXPORT_JSON).is_file()]
+            kinds = [
+                kind for kind in ENGINES if kind == ("torch", "fp32") or (run / "-".join(kind) / EXPORT_JSON).is_file()
+            ]
             for name, precision in kinds:
                 line = _line(run.name, name, precision, size, None, run, paths, seconds)
                 lines.append(_with_ratios(line, lines[:1] or [line]))

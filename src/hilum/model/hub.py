@@ -1,5 +1,6 @@
 """Share bundles through a hub of models: push one, fetch one by its address, render its card for the hub."""
 
+import os
 import re
 import shutil
 import tempfile
@@ -69,7 +70,7 @@ def fetch(text: str) -> Path:
                 address.repository,
                 revision=address.revision,
                 allow_patterns=[*_FILES, *_EXPORTS],
-                endpoint=_endpoint(),
+                endpoint=endpoint(),
                 library_name="hilum",
                 tqdm_class=None,
             )
@@ -119,7 +120,7 @@ def push(run: Path, text: str, *, licence: str, report: Path | None = None, priv
                 shutil.copy(path, folder / path.parent.name / path.name)
         (folder / "README.md").write_text(card, encoding="utf-8")
         try:
-            hub = HfApi(endpoint=_endpoint(), library_name="hilum")
+            hub = HfApi(endpoint=endpoint(), library_name="hilum")
             hub.create_repo(address.repository, private=private, exist_ok=True, repo_type="model")
             made = hub.upload_folder(
                 repo_id=address.repository,
@@ -186,8 +187,6 @@ def _results(run: Path, report: Path | None) -> dict[str, Any] | None:
     return content
 
 
-def _endpoint() -> str | None:
+def endpoint() -> str | None:
     """The hub's address if the environment names one: another company's hub, or a test's."""
-    import os
-
     return os.environ.get("HF_ENDPOINT")

@@ -28,7 +28,8 @@ class Backbone(Classifier):
 
     Args:
         findings: number of outputs.
-        name: timm's name of the network, such as `tf_efficientnet_lite0`, or `hf-hub:owner/name`.
+        name: timm's name of the network, such as `tf_efficientnet_lite0`, or `hf-hub:owner/name`, whose configuration
+            timm fetches.
         channels: channels of the images, 1 (grey) or 3.
         size: height and width of the films, for networks that are made for one size, such as transformers.
         dropout: probability of dropping a pooled feature in training.
@@ -117,8 +118,9 @@ class Backbone(Classifier):
         if any(key.startswith("body.") for key in plain):
             return self._placed(plain)
         renamed = {}
+        norms = _NORMS if any(key.startswith(_NORMS) for key in plain) else ("norm.",)  # read at the class token before
         for key, value in plain.items():
-            if key.startswith(_NORMS) and self.norm is not None:
+            if key.startswith(norms) and self.norm is not None:
                 renamed[f"norm.{key.rsplit('.', 1)[1]}"] = value
             elif not key.startswith(_HEADS):
                 renamed[f"body.{key}"] = value

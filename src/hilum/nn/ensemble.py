@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 from jaxtyping import Float
@@ -90,7 +90,7 @@ class Ensemble(Classifier):
                 film = share @ film @ share.T
             for view in self.views:
                 seen = _viewed(film, view).expand(-1, self.channels[number], -1, -1)
-                said, places = self.members[number].class_maps(seen.contiguous())
+                said, places = cast(Classifier, self.members[number]).class_maps(seen.contiguous())
                 logits.append(slope * said[:, self.rows[number]] + intercept)
                 placed = _back(places[:, self.rows[number]], view)
                 maps.append(slope[:, None, None] * placed + intercept[:, None, None])
@@ -112,17 +112,22 @@ class Ensemble(Classifier):
     def fold_to_grey(self) -> None:
         """Every member sees one channel."""
         for member in self.members:
-            member.fold_to_grey()
+            cast(Classifier, member).fold_to_grey()
         self.channels = [1] * len(self.members)
 
 
-@lru_cache(maxsize=64)
 def overlap(before: int, after: int) -> Float[Tensor, "after before"]:
     """One axis of the exact area mean: rows sum to 1 and columns are alike, so that the mean stays, growing or not."""
-    new, old = torch.arange(after, dtype=torch.float64)[:, None], torch.arange(before, dtype=torch.float64)
+    return torch.tensor(_shares(before, after))
+
+
+@lru_cache(maxsize=64)
+def _shares(before: int, after: int) -> list[list[float]]:
     step = before / after
-    covered = torch.minimum(old + 1, (new + 1) * step) - torch.maximum(old, new * step)
-    return (covered.clamp(min=0) / step).float()
+    return [
+        [max(0.0, min(old + 1, (new + 1) * step) - max(old, new * step)) / step for old in range(before)]
+        for new in range(after)
+    ]
 
 
 def _moved(view: View) -> tuple[float, float]:
@@ -155,8 +160,7 @@ def _back(
     return _shift(maps.shape[2], down).to(maps) @ maps @ _shift(maps.shape[3], across).to(maps).T
 
 
-@lru_cache(maxsize=64)
 def _shift(places: int, by: float) -> Float[Tensor, "places places"]:
     """Read each place of a map where the view had moved it, between the two nearest; beyond the edge, the edge."""
-    position = (torch.arange(places) + by * places).clamp(0, places - 1)
-    return (1 - (position[:, None] - torch.arange(places)).abs()).clamp(min=0)
+    positions = [min(max(place + by * places, 0.0), places - 1.0) for place in range(places)]
+    return torch.tensor([[max(0.0, 1 - abs(position - old)) for old in range(places)] for position in positions])

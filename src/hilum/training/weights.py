@@ -17,10 +17,11 @@ from torchvision.models import (
     WeightsEnum,
 )
 
-from hilum.errors import BundleError
+from hilum.errors import BundleError, extras_named
 from hilum.findings import resolve
 from hilum.messages import messages
 from hilum.model.bundle import load_bundle
+from hilum.model.hub import endpoint
 from hilum.model.importing import read_weights, reason
 from hilum.model.metadata import BUNDLE_JSON, read_description
 from hilum.nn.backbones import Backbone
@@ -39,8 +40,8 @@ def load_weights(
 
     Args:
         model: the new model.
-        weights: `none`; `imagenet` for torchvision's or timm's weights of the model's backbone; or a path: .pth,
-            .pt, .safetensors, or the folder of a bundle.
+        weights: `none`; `imagenet` for torchvision's or timm's weights of the model's backbone; `hf-hub:owner/name`
+            for a model.safetensors on the hub; or a path: .pth, .pt, .safetensors, or the folder of a bundle.
         keep_classifier: take the classifier too, where its shape fits; else it stays new.
         findings: what the model's outputs mean, to match a bundle's by; None takes a classifier of this shape whole.
 
@@ -50,7 +51,10 @@ def load_weights(
     """
     if weights == "none":
         return sorted(model.state_dict())
-    state = _imagenet(model) if weights == "imagenet" else _local(Path(weights))
+    if weights == "imagenet":
+        state = _imagenet(model)
+    else:
+        state = dinov2_keys(_hub_file(weights) if weights.startswith(HUB) else _local(Path(weights)))
     new: list[str] = []
     if not keep_classifier:
         state = {key: value for key, value in state.items() if not key.startswith("classifier.")}
@@ -132,6 +136,60 @@ def _timm(name: str) -> dict[str, Tensor]:
             "with --set weights=FILE, or start from random weights with --set weights=none"
         ) from None
     return state
+
+
+HUB = "hf-hub:"
+"""What an address on the hub of models begins with, as timm writes it; @revision may end it."""
+
+
+def _hub_file(address: str) -> dict[str, Tensor]:
+    """The tensors of model.safetensors at an address on the hub."""
+    with extras_named():
+        from huggingface_hub import hf_hub_download
+    repository, _, revision = address.removeprefix(HUB).partition("@")
+    try:
+        path = hf_hub_download(repository, "model.safetensors", revision=revision or None, endpoint=endpoint())
+    except Exception as error:  # no network, no such model: the client has an exception for each
+        raise BundleError(
+            f"weights of {address} could not be had ({reason(error)}). Offline, fetch its model.safetensors elsewhere "
+            "and give it with --set weights=FILE"
+        ) from None
+    return read_weights(Path(path))
+
+
+_DINOV2 = {
+    "embeddings.cls_token": "cls_token",
+    "embeddings.position_embeddings": "pos_embed",
+    "embeddings.patch_embeddings.projection.weight": "patch_embed.proj.weight",
+    "embeddings.patch_embeddings.projection.bias": "patch_embed.proj.bias",
+    "layernorm.weight": "norm.weight",
+    "layernorm.bias": "norm.bias",
+}
+_DINOV2_PARTS = {"attention.output.dense": "attn.proj", "layer_scale1.lambda1": "ls1.gamma"}
+_DINOV2_PARTS |= {"layer_scale2.lambda1": "ls2.gamma"}
+
+
+def dinov2_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the keys of DINOv2 as the library transformers writes it, as of RAD-DINO, to timm's; others stay.
+
+    Query, key and value become one matrix; the token for masked patches has no use here and is left out.
+    """
+    if "embeddings.cls_token" not in state:
+        return dict(state)
+    renamed = {ours: state[theirs] for theirs, ours in _DINOV2.items() if theirs in state}
+    for key, value in state.items():
+        inside = re.fullmatch(r"encoder\.layer\.(\d+)\.(.+)", key)
+        if inside is None:
+            continue
+        block, part = f"blocks.{inside[1]}", inside[2]
+        attention = re.fullmatch(r"attention\.attention\.query\.(weight|bias)", part)
+        if attention is not None:
+            three = (state[key.replace("query", name)] for name in ("query", "key", "value"))
+            renamed[f"{block}.attn.qkv.{attention[1]}"] = torch.cat(list(three))
+        elif not part.startswith("attention.attention."):
+            name = next((part.replace(old, new) for old, new in _DINOV2_PARTS.items() if part.startswith(old)), part)
+            renamed[f"{block}.{name}"] = value
+    return renamed
 
 
 _LITE = re.compile(r"tf_efficientnet_lite([012])(\..*)?$")
