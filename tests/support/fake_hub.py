@@ -96,6 +96,12 @@ def fake_hub() -> Iterator[FakeHub]:
                 found = hub.files("/".join(parts[2:4]), parts[5] if len(parts) > 5 else "main")
                 if found is None:
                     return self._send(404, b"{}", missing)
+                if parts[4:5] == ["tree"]:
+                    tree = [
+                        {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+                        for name, content in found[1].items()
+                    ]
+                    return self._json(tree)
                 siblings = [{"rfilename": name, "size": len(content)} for name, content in found[1].items()]
                 return self._json({"id": "/".join(parts[2:4]), "sha": found[0], "siblings": siblings, "tags": []})
             found = hub.files("/".join(parts[:2]), parts[3]) if len(parts) > 4 else None
@@ -109,6 +115,7 @@ def fake_hub() -> Iterator[FakeHub]:
             self.do_GET()
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True  # clients keep connections open, which would be waited for
     hub.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
