@@ -82,7 +82,7 @@ def matrix(
     cells = [[_cell(bundle, one, split) for one in films] for bundle in bundles]
     common = _common(cells)
     homes = [[place for place, cell in enumerate(row) if cell.state == "own"] for row in cells]
-    content = {
+    content: dict[str, Any] = {
         "hilum": __version__,
         "split": split,
         "views": list(views),
