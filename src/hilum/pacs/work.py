@@ -168,6 +168,7 @@ class Scorer(Loop):
         except (OSError, sqlite3.Error):
             for film in left:
                 self._queue.put_back(film)
+            self._free_space()  # the disk may be full of results that are kept after they were sent
             raise
         finally:
             self.scored_s += time.monotonic() - begun
