@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from hilum.data.films import Films
+from hilum.data.images import WHOLE, Preprocessing
 from hilum.metrics.thresholds import Threshold
 from hilum.model.engines import Engine, open_engine
-from hilum.model.metadata import UNVALIDATED_LEVEL, RegionLevel, read_description, strength
+from hilum.model.metadata import UNVALIDATED_LEVEL, RegionLevel, on_whole_film, read_description, strength
 from hilum.predict.heatmaps import (
     captioned,
     enlarged,
@@ -182,3 +183,17 @@ def test_heatmaps_lie_in_the_film_s_folders_and_never_outside(
     [written] = write_heatmaps(engine.description, scored, tmp_path / "maps", film=film, top=1)
     assert written.relative_to(tmp_path / "maps").as_posix().startswith(f"{place}.")
     assert written.is_file()
+
+
+def test_a_map_of_a_part_of_a_film_lies_where_the_network_saw_it() -> None:
+    part = np.zeros((4, 4), dtype=np.float32)
+    part[0, 3] = 1
+    assert on_whole_film(part, WHOLE, elsewhere=0.0) is part
+    whole = on_whole_film(part, Preprocessing(64, crop="square").seen(100, 200), elsewhere=-1.0)
+    side = len(whole)
+    assert (whole[:, : side // 4] == -1).all()
+    assert (whole[:, -side // 4 :] == -1).all()
+    row, column = np.unravel_index(whole.argmax(), whole.shape)
+    assert row < side / 8 + 1
+    assert abs((column + 0.5) / side - (0.25 + 0.5 * 3.5 / 4)) < 0.07
+    assert whole.max() == 1

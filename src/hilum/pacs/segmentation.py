@@ -18,7 +18,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
 
 from hilum.findings import codes_of
-from hilum.model.metadata import strength
+from hilum.model.metadata import on_whole_film, strength
 from hilum.pacs.results import ResultModel, blank_subject, derived_uid, describe, shown_findings, take_over, variant
 from hilum.predict.scoring import Scored
 
@@ -53,8 +53,9 @@ def heat_segmentation(
     rows, columns = int(header.Rows), int(header.Columns)
     heat = np.stack(
         [
-            _full_size(strength(scored.maps[k], model.description.heatmap_logits[findings[k]]), rows, columns)
+            _full_size(on_whole_film(heat, scored.seen, elsewhere=0.0), rows, columns)
             for k in shown
+            for heat in [strength(scored.maps[k], model.description.heatmap_logits[findings[k]])]
         ],
         axis=-1,
     )[None]
