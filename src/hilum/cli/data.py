@@ -62,6 +62,10 @@ def index(
     ] = None,
     labeller: Annotated[str, typer.Option(help="mimic: whose labels, chexpert or negbio.")] = "chexpert",
     votes: Annotated[int, typer.Option(min=1, max=3, help="vindr: readers of three that must see a finding.")] = 2,
+    masks: Annotated[
+        list[Path] | None,
+        typer.Option(help="Outlines to evaluate heatmaps by: CheXlocalize's JSON or a table of CheXmask. Repeatable."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List a folder's films, labels and patients in one manifest. No image is opened.
@@ -87,6 +91,10 @@ def index(
         return
     options = Options(labels, mapping, cast(Any, blank), labeller, votes, cast(Any, vocabulary))
     found, films = read_source(source, folder, options)
+    if masks:
+        from hilum.data.sources.masks import add_masks
+
+        films = add_masks(films, masks)
     if source == AUTO:
         say(f"{folder} has the layout of {found} ({SOURCES[found].about}).")
     if out.is_file():

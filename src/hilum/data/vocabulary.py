@@ -72,6 +72,16 @@ def normal_word(source: str) -> str | None:
     return vocabulary().sources[words_source(source)].get("normal")
 
 
+def shown_by(source: str, word: str) -> tuple[str, ...]:
+    """The findings that are present where a source's word is: those that it is the same as, or narrower than."""
+    words = words_source(source)
+    return tuple(
+        name
+        for name, known in _known().items()
+        if any(sign in "=<" and other == word for sign, other in known.sources.get(words, ()))
+    )
+
+
 def combined(said: Sequence[tuple[str, float]]) -> float:
     """What several words, each behind its sign, say about a finding.
 

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from hilum.data.films import Films
+from hilum.data.sources.masks import grid_of
 from hilum.evaluation.case import Case, ClassMaps
 from hilum.evaluation.published import MEAN, WANG_LOCALIZATION
 from hilum.evaluation.views import (
@@ -23,7 +24,7 @@ from hilum.evaluation.views import (
     words,
 )
 from hilum.metrics.bootstrap import estimate, estimate_json, macro_mean, resampled_sums, share
-from hilum.metrics.localization import BOX_THRESHOLD, MEASURES, Truths, at_centre, at_random, hits, mark
+from hilum.metrics.localization import BOX_THRESHOLD, MEASURES, Masks, Truths, at_centre, at_random, hits, mark
 
 key = "localization"
 
@@ -41,6 +42,7 @@ class Boxed(NamedTuple):
     patient: str
     class_map: Float[np.ndarray, "rows columns"]
     truths: Truths
+    masks: Masks = ()
 
 
 def measure(case: Case) -> dict[str, Any]:
@@ -64,18 +66,18 @@ def boxed_findings(films: Films, findings: Sequence[str], class_maps: Mapping[st
         findings: the model's.
         class_maps: by film, a map for each of the model's findings.
     """
-    truths: dict[str, dict[str, list[list[float]]]] = {}
+    truths: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for box in films.notes.get("boxes", []):
         if box["finding"] in findings:
-            sides = [box[name] for name in ("x", "y", "width", "height")]
-            truths.setdefault(box["film"], {}).setdefault(box["finding"], []).append(sides)
+            truths.setdefault(box["film"], {}).setdefault(box["finding"], []).append(box)
     return [
         Boxed(
             finding,
             str(film),
             str(patient),
             class_maps[film][findings.index(finding)],
-            np.array(boxes, dtype=np.float64),
+            np.array([[box[name] for name in ("x", "y", "width", "height")] for box in boxes], dtype=np.float64),
+            tuple(grid_of(box["mask"]) if "mask" in box else None for box in boxes),
         )
         for film, patient in films.table[["film", "patient"]].itertuples(index=False)
         if film in truths
@@ -151,6 +153,7 @@ def localization_section(boxed: Iterable[Boxed], findings: Sequence[str], *, dra
         "box_threshold": round(BOX_THRESHOLD, 4),
         "films_with_findings": len(cases),
         "patients": len(set(patients)),
+        **({"masks": masked} if (masked := sum(any(m is not None for m in case.masks) for case in cases)) else {}),
         "flat_maps": sum(bool(np.ptp(case.class_map) == 0) for case in cases),
         "mean": {
             **{name: means(s) for s, name in enumerate(SYSTEMS)},
@@ -172,7 +175,7 @@ def _right(case: Boxed, generator: np.random.Generator) -> Float64[np.ndarray, "
     """How often the model and each control are right about a case: 0 or 1, and for the random one a proportion."""
     marks = mark(case.class_map)
     guesses = at_random(marks, generator, times=PLACEMENTS)
-    return np.stack([hits(said, case.truths).mean(axis=0) for said in (marks, guesses, at_centre(marks))])
+    return np.stack([hits(said, case.truths, case.masks).mean(axis=0) for said in (marks, guesses, at_centre(marks))])
 
 
 _SYSTEMS = ("model", "random", "centre")
@@ -197,6 +200,11 @@ def view(report: dict[str, Any]) -> View | None:
     behind = [k for k, one in findings.items() if _pointing(one, "model") <= _pointing(one, "centre")]
     if behind:
         sentences.append(f"Localized no better than by always pointing at the image centre: {listed(behind)}.")
+    if section.get("masks"):
+        sentences.append(
+            f"{plural(section['masks'], 'finding')} on films have outlines: a point is right only in the outline, and "
+            "the true box is the one around it."
+        )
     if section["flat_maps"]:
         sentences.append(f"{plural(section['flat_maps'], 'map')} had one value everywhere, and found nothing.")
     wang = section["published"]

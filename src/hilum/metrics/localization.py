@@ -16,6 +16,9 @@ Boxes = Float64[np.ndarray, "marks 4"]
 Truths = Float64[np.ndarray, "truths 4"]
 """True boxes of one finding on one film, in the same fractions."""
 
+Masks = Sequence[Bool[np.ndarray, "rows columns"] | None]
+"""For each true box the outline that it surrounds, spread over the film, or None."""
+
 BOX_THRESHOLD = 180 / 255
 """From which part of a map's own range a place belongs to the box.
 
@@ -124,14 +127,17 @@ def _region_ious(strength: Float[np.ndarray, "rows columns"], truths: Truths) ->
     return ious
 
 
-def hits(marks: Marks, truths: Truths) -> Bool[np.ndarray, "marks measures"]:
+def hits(marks: Marks, truths: Truths, masks: Masks = ()) -> Bool[np.ndarray, "marks measures"]:
     """What is right of each mark, in the order of MEASURES; of several true boxes, the best counts.
+
+    Where a true box surrounds an outline, a point is right only in the outline.
 
     pointing: the point lies in a true box. centre: the centre of the mark's box does. iou: intersection over union is
     above the overlap; iobb: intersection over the mark's own box, which a small box inside a large truth fulfils.
 
     Args:
         truths: the true boxes of one finding on the film of all these marks.
+        masks: for each true box the outline that it surrounds, or None; empty if none has one.
     """
     left, top, width, height = (marks.boxes[:, i, None] for i in range(4))
     truth_left, truth_top, truth_width, truth_height = truths.T
@@ -141,7 +147,7 @@ def hits(marks: Marks, truths: Truths) -> Bool[np.ndarray, "marks measures"]:
     own, true = width * height, truth_width * truth_height
     iou, iobb = (common / (own + true - common)).max(axis=1), (common / own).max(axis=1)
     centres = np.concatenate([left + width / 2, top + height / 2], axis=1)
-    columns = [_inside(marks.points, truths), _inside(centres, truths)]
+    columns = [_inside(marks.points, truths, masks), _inside(centres, truths, masks)]
     columns += [overlap > least for overlap in (iou, iobb) for least in OVERLAPS]
     return np.stack(columns, axis=1)
 
@@ -163,10 +169,18 @@ def at_random(marks: Marks, generator: np.random.Generator, *, times: int) -> Ma
     return Marks(points, np.concatenate([corners * (1 - sizes), sizes], axis=1))
 
 
-def _inside(points: Points, boxes: Truths) -> Bool[np.ndarray, " marks"]:
+def _inside(points: Points, boxes: Truths, masks: Masks) -> Bool[np.ndarray, " marks"]:
     offsets = points[:, None] - boxes[:, :2]
-    inside: Bool[np.ndarray, " marks"] = ((offsets >= 0) & (offsets <= boxes[:, 2:])).all(axis=2).any(axis=1)
-    return inside
+    inside = ((offsets >= 0) & (offsets <= boxes[:, 2:])).all(axis=2)
+    for place, mask in enumerate(masks):
+        if mask is not None:
+            rows, columns = mask.shape
+            across, down = np.nan_to_num(points, nan=-1).T  # a map without a strongest place points nowhere
+            row, column = np.floor(down * rows).astype(int), np.floor(across * columns).astype(int)
+            within = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
+            inside[:, place] = within & mask[np.clip(row, 0, rows - 1), np.clip(column, 0, columns - 1)]
+    hit: Bool[np.ndarray, " marks"] = inside.any(axis=1)
+    return hit
 
 
 def _enlargement(places: int) -> Float64[np.ndarray, "grid places"]:

@@ -56,6 +56,48 @@ def _brax(folder: Path, options: "Options") -> "Films":
     return index_brax(folder, options)
 
 
+def _padchest(folder: Path, options: "Options") -> "Films":
+    from hilum.data.sources.padchest import index_padchest
+
+    return index_padchest(folder, options)
+
+
+def _openi(folder: Path, options: "Options") -> "Films":
+    from hilum.data.sources.openi import index_openi
+
+    return index_openi(folder, options)
+
+
+def _vindr(folder: Path, options: "Options") -> "Films":
+    from hilum.data.sources.vindr import index_vindr
+
+    return index_vindr(folder, options)
+
+
+def _rsna(folder: Path, options: "Options") -> "Films":
+    from hilum.data.sources.rsna import index_rsna
+
+    return index_rsna(folder, options)
+
+
+def _siim(folder: Path, options: "Options") -> "Films":
+    from hilum.data.sources.siim import index_siim
+
+    return index_siim(folder, options)
+
+
+def _tb(folder: Path, options: "Options") -> "Films":
+    from hilum.data.sources.tb import index_tb
+
+    return index_tb(folder, options)
+
+
+def _jsrt(folder: Path, options: "Options") -> "Films":
+    from hilum.data.sources.jsrt import index_jsrt
+
+    return index_jsrt(folder, options)
+
+
 SOURCES = {
     "nih": Source("ChestX-ray14", _nih, marks=(("*.csv", "Finding Labels"),), group="nih"),
     "csv": Source("a table of your own", _csv, marks=(("map.toml", None),)),
@@ -72,6 +114,28 @@ SOURCES = {
     ),
     "mimic": Source("MIMIC-CXR-JPG", _mimic, marks=(("mimic-cxr-*-metadata.csv", None),), group="mimic"),
     "brax": Source("BRAX", _brax, marks=(("master_spreadsheet*.csv", "PngPath"),), group="brax"),
+    "padchest": Source("PadChest", _padchest, marks=(("padchest*.csv", "ImageID"),), group="padchest"),
+    "openi": Source(
+        "Open-i",
+        _openi,
+        marks=(("indiana_reports.csv", "MeSH"), ("ecgen-radiology/*.xml", None)),
+        group="openi",
+    ),
+    "vindr": Source(
+        "VinDr-CXR",
+        _vindr,
+        marks=(("image_labels_*.csv", "image_id"), ("train.csv", "class_name")),
+        group="vindr",
+    ),
+    "rsna": Source("RSNA Pneumonia Challenge", _rsna, marks=(("stage_2_train_labels.csv", "Target"),), group="nih"),
+    "siim": Source("SIIM-ACR Pneumothorax", _siim, marks=(("*train-rle*.csv", "EncodedPixels"),), group="nih"),
+    "tb": Source(
+        "Montgomery and Shenzhen",
+        _tb,
+        marks=(("mcucxr_[0-9]*_[01].png", None), ("chncxr_[0-9]*_[01].png", None)),
+        group="tb",
+    ),
+    "jsrt": Source("JSRT", _jsrt, marks=(("clndat_en.txt", None), ("cnndat_en.txt", None)), group="jsrt"),
 }
 """Each source under its name on the command line."""
 AUTO = "auto"

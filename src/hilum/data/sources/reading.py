@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from hilum.data.films import OLDEST_YEARS, Films, validate
-from hilum.data.tables import SourceFolder
+from hilum.data.tables import SourceFolder, read_header
 from hilum.data.vocabulary import Blank, Chosen, Said, findings_of, labeller, only_extremes
 from hilum.errors import FilmsError
 from hilum.findings import SIMULATED, SIMULATED_JSON
@@ -218,7 +218,14 @@ def _source(source: str, simulated: bool) -> str:
 
 
 def box_of(
-    film: str, finding: str, x: float, y: float, width: float, height: float, *, size: tuple[float, float]
+    film: str,
+    finding: str,
+    x: float,
+    y: float,
+    width: float,
+    height: float,
+    *,
+    size: tuple[float, float] | tuple[int, int],
 ) -> dict[str, Any] | None:
     """A box in pixels as fractions of the film's width and height; None if it is empty or ends outside the film."""
     across, down = size
@@ -227,6 +234,31 @@ def box_of(
     if not inside or box["x"] + box["width"] > 1 + 1e-6 or box["y"] + box["height"] > 1 + 1e-6:
         return None
     return {"film": film, "finding": finding, **box}
+
+
+def label_file(found: SourceFolder, options: Options, *patterns: str, column: str) -> Path:
+    """The label file: the one of --labels, else the one below the folder or beside it that has this column.
+
+    Args:
+        patterns: of its name, the usual one first.
+
+    Raises:
+        FilmsError: if there is none, or several.
+    """
+    if options.labels is not None:
+        return options.labels
+    for pattern in patterns:
+        named = [*found.files_like(pattern), *sorted(found.folder.parent.glob(pattern))]
+        fitting = [path for path in named if path.is_file() and column in read_header(path)]
+        if len(fitting) > 1 and len({path.name for path in fitting}) > 1:
+            names = ", ".join(str(path) for path in fitting[:3])
+            raise FilmsError(f"label file must be one, got {len(fitting)}: {names}. Choose one with --labels.")
+        if fitting:
+            return fitting[0]
+    raise FilmsError(
+        f"label file must be {patterns[0]} with a column {column!r}, got none in {found.folder} or its parent. "
+        "Name it with --labels."
+    )
 
 
 def years(text: str) -> float | None:
