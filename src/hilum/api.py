@@ -18,6 +18,7 @@ from PIL import Image
 
 from hilum.data.images import InMemory
 from hilum.errors import HilumError, ImageError, extras_named
+from hilum.model.devices import Device
 from hilum.model.engines import Engine, EngineName, Precision, is_export, open_engine
 from hilum.model.hub import fetch, is_address
 from hilum.model.metadata import Description, read_bundle_json
@@ -40,7 +41,11 @@ Errors = Literal["raise", "keep"]
 
 
 def load(
-    run: str | os.PathLike[str], *, engine: EngineName | Literal["auto"] = "auto", precision: Precision | None = None
+    run: str | os.PathLike[str],
+    *,
+    engine: EngineName | Literal["auto"] = "auto",
+    precision: Precision | None = None,
+    device: Device = "auto",
 ) -> "Model":
     """Load a model to score films with: a bundle, or an exported model (ONNX, OpenVINO), which needs no torch.
 
@@ -50,16 +55,19 @@ def load(
         run: the folder, or hf://owner/name@revision on a hub of models (extra [hub]).
         engine: torch, onnx, openvino, or auto: the fastest that is here.
         precision: fp32, bf16 or int8; the engine's own if None.
+        device: where torch computes: cpu, cuda or mps; auto takes a GPU if there is one.
 
     Raises:
         BundleError: if the folder holds no such model, or one that is damaged.
         MissingExtraError: if the engine is not installed.
+        HilumError: if the device is not there.
     """
     _check_choice("engine", engine, ("auto", *get_args(EngineName)))
     _check_choice("precision", precision, (None, *get_args(Precision)))
+    _check_choice("device", device, get_args(Device))
     if is_address(run):
         run = fetch(str(run))
-    return Model(Path(run), engine, precision)
+    return Model(Path(run), engine, precision, device)
 
 
 class Model:
@@ -76,9 +84,11 @@ class Model:
         precision: of its arithmetic.
     """
 
-    def __init__(self, run: Path, engine: EngineName | Literal["auto"], precision: Precision | None):
-        self._asked, self._asked_precision = engine, precision
-        self._one = open_engine(run, engine=engine, precision=precision, films=1)
+    def __init__(
+        self, run: Path, engine: EngineName | Literal["auto"], precision: Precision | None, device: Device = "auto"
+    ):
+        self._asked, self._asked_precision, self._asked_device = engine, precision, device
+        self._one = open_engine(run, engine=engine, precision=precision, films=1, device=device)
         self._more: Engine | None = None
         description = self._one.description
         self.run = run
@@ -152,7 +162,9 @@ class Model:
         if films == 1 or self._one.name != "openvino":  # only OpenVINO is set up by the number of films
             return self._one
         if self._more is None:
-            self._more = open_engine(self.run, engine=self._asked, precision=self._asked_precision, films=films)
+            self._more = open_engine(
+                self.run, engine=self._asked, precision=self._asked_precision, films=films, device=self._asked_device
+            )
         return self._more
 
     def _results(

@@ -17,6 +17,7 @@ from hilum.errors import HilumError, extras_named
 from hilum.files import alone, write_whole
 from hilum.messages import messages, track
 from hilum.metrics.thresholds import Threshold
+from hilum.model.devices import Device
 from hilum.model.engines import (
     EXPORT_JSON,
     Engine,
@@ -52,6 +53,7 @@ class Asked:
         bits: how many bits the films' values have, see hilum.data.images.read; as the model says if None.
         force: whether films that do not fit the model are scored too.
         release: of FHIR.
+        device: where torch computes.
     """
 
     run: Path
@@ -67,6 +69,7 @@ class Asked:
     bits: int | None = None
     force: bool = False
     release: Literal["R5", "R4B"] = "R5"
+    device: Device = "auto"
 
 
 @dataclass(frozen=True)
@@ -262,7 +265,9 @@ def _begun(folder: Path, asked: Asked) -> tuple[Job, Engine]:
         listing.write(expand(asked.inputs, left_out))
         if left_out.others:
             messages().print(str(left_out), markup=False)
-        engine = open_engine(asked.run, engine=asked.engine, precision=asked.precision, films=len(listing))
+        engine = open_engine(
+            asked.run, engine=asked.engine, precision=asked.precision, films=len(listing), device=asked.device
+        )
         state_bits(engine, asked.bits)
         chosen: dict[str, Any] = {
             "engine": engine.name,
@@ -295,7 +300,7 @@ def _resumed(folder: Path, asked: Asked) -> tuple[Job, Engine]:
             "Give the same command, or delete the folder to start anew"
         )
     job = Job(folder, asked, **chosen)
-    engine = open_engine(asked.run, engine=job.engine, precision=job.precision, films=job.films)
+    engine = open_engine(asked.run, engine=job.engine, precision=job.precision, films=job.films, device=asked.device)
     state_bits(engine, asked.bits)
     done, end = 0, 0
     with job.log.open("a+b") as log:
@@ -397,7 +402,9 @@ class RayWorker:
         if threads is None:  # Ray sets 1 for a worker that asks for less than two cores; the engine takes all
             os.environ.pop(_THREADS, None)
         self.job, self.batches = job, batches
-        self.engine = state_bits(open_engine(job.asked.run, engine=job.engine, precision=job.precision), job.asked.bits)
+        asked = job.asked
+        engine = open_engine(asked.run, engine=job.engine, precision=job.precision, device=asked.device)
+        self.engine = state_bits(engine, asked.bits)
 
     def __call__(self, task: dict[str, Any]) -> dict[str, Any]:
         """The task's batches, as JSON."""

@@ -56,6 +56,23 @@ class TrainingStoppedError(HilumError):
     """A training was interrupted, and saved first."""
 
 
+class ProcessLostError(HilumError):
+    """Another process of a training has ended, and so must this one."""
+
+
+class ElsewhereError(HilumError):
+    """Another process of a training says what is wrong; this one ends without a word.
+
+    Args:
+        message: the other's.
+        code: exit code of the command.
+    """
+
+    def __init__(self, message: str, code: int = 2):
+        super().__init__(message)
+        self.code = code
+
+
 @contextmanager
 def extras_named() -> Iterator[None]:
     """Turn the failed import of an optional dependency into a MissingExtraError; other failed imports pass through."""

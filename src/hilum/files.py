@@ -4,7 +4,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hilum.errors import HilumError
@@ -58,6 +58,30 @@ def alone(folder: Path) -> Iterator[None]:
     try:
         if held is not None:
             _lock(held, folder)
+        yield
+    finally:
+        if held is not None:
+            os.close(held)
+
+
+@contextmanager
+def in_turn(folder: Path) -> Iterator[None]:
+    """Make a folder and wait until no other process holds it; where the system has no locks, nobody waits.
+
+    Raises:
+        HilumError: if the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = None if os.name == "nt" else os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise HilumError(f"output must be a place that can be written to, got {folder}: {error.strerror}") from None
+    try:
+        if held is not None:
+            import fcntl
+
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(held, fcntl.LOCK_EX)
         yield
     finally:
         if held is not None:

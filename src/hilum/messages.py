@@ -17,7 +17,16 @@ Item = TypeVar("Item")
 
 def messages() -> Console:
     """The console that messages and bars go to: standard error."""
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, quiet=_silent)
+
+
+_silent = False
+
+
+def silence() -> None:
+    """No messages and bars in this process from now on: another one of the same training shows them."""
+    global _silent
+    _silent = True
 
 
 def track(items: Iterable[Item], description: str, *, total: int | None = None) -> Iterator[Item]:
@@ -114,6 +123,8 @@ def quiet_lightning() -> Iterator[None]:
                 ".*GPU available but not used.*",
                 ".*have no `val_dataloader`.*",  # as in the paper
                 ".*isinstance.treespec, LeafSpec.*",
+                ".*sync_dist=True.*",  # all processes log what they have summed
+                ".*broadcast_buffers. is deprecated.*",  # its successor is not in every torch that we take
             ):
                 warnings.filterwarnings("ignore", message=known)
             yield

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from hilum.data.dataset import Augmentation, Draw, FilmDataset, ShuffledBatches
+from hilum.data.dataset import Augmentation, Draw, FilmDataset, SeededFilms, ShuffledBatches
 from hilum.data.films import Films
 
 CHANGES = Augmentation(rotation_deg=10, shift=0.1, contrast=0.2)
-SIZES = st.tuples(st.integers(1, 60), st.integers(1, 9), st.integers(1, 4)).filter(lambda s: s[0] // s[1] >= s[2])
+SIZES = st.tuples(st.integers(1, 60), st.integers(1, 9), st.integers(1, 4)).filter(lambda s: s[0] >= s[1] >= s[2])
 
 
 def some_films(number: int = 12) -> Films:
@@ -71,9 +71,10 @@ def test_processes_share_the_batches_of_one(sizes: tuple[int, int, int], seed: i
     films, batch, ranks = sizes
     alone = epoch(ShuffledBatches(films, batch, seed=seed), 2)
     shared = [epoch(ShuffledBatches(films, batch, seed=seed, rank=rank, ranks=ranks), 2) for rank in range(ranks)]
-    together = list(chain(*zip(*shared, strict=True)))  # all have the same number: none waits for another
-    assert together == alone[: len(alone) // ranks * ranks]
-    assert len(set(rows(together))) == len(rows(together))
+    assert [list(chain(*parts)) for parts in zip(*shared, strict=True)] == alone  # with the same seeds
+    for parts in zip(*shared, strict=True):
+        lengths = [len(part) for part in parts]
+        assert max(lengths) - min(lengths) <= 1
 
 
 @settings(max_examples=50, deadline=None)
@@ -118,10 +119,24 @@ def test_no_global_random_state_is_read_or_changed() -> None:
         assert epoch(ShuffledBatches(20, 4, seed=0), 0) == first
 
 
-@pytest.mark.parametrize(("films", "batch", "ranks", "most"), [(7, 8, 1, 7), (20, 8, 3, 6), (2, 1, 3, 0)])
-def test_fewer_batches_than_processes_are_refused(films: int, batch: int, ranks: int, most: int) -> None:
-    with pytest.raises(ValueError, match=f"batch must be at most {most} for {films} films, got {batch}"):
+@pytest.mark.parametrize(
+    ("films", "batch", "ranks", "message"),
+    [(7, 8, 1, "at most 7 for 7 films, got 8"), (20, 2, 3, "at least 3 for 3 processes, got 2")],
+)
+def test_no_batch_and_less_than_a_film_for_each_process_are_refused(
+    films: int, batch: int, ranks: int, message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"batch must be {message}"):
         ShuffledBatches(films, batch, seed=0, ranks=ranks)
+
+
+def test_films_for_training_come_with_their_seeds() -> None:
+    films = FilmDataset(some_films(), picture, CHANGES)
+    image, labels, seed = SeededFilms(films)[Draw(3, seed=2**62 - 1)]
+    assert torch.equal(image, films[Draw(3, seed=2**62 - 1)][0])
+    np.testing.assert_array_equal(labels, films[3][1])
+    assert seed == 2**62 - 1
+    assert len(SeededFilms(films)) == 12
 
 
 def test_a_loader_gives_the_same_batches_again() -> None:

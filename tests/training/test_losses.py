@@ -1,5 +1,6 @@
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from hilum.recipe import Loss
 from hilum.training.losses import (
     bce_loss,
     class_weighted_bce_loss,
+    counts_of,
     focal_loss,
     loss_of,
     mean_per_finding,
@@ -290,3 +292,16 @@ def test_the_mean_per_finding_gives_rarely_labelled_findings_their_weight() -> N
     torch.testing.assert_close(mean_per_finding(logits, labels, loss), columns[0])
     labels[:] = math.nan
     assert mean_per_finding(logits, labels, loss) == 0
+
+
+@pytest.mark.parametrize("name", ["bce", "focal", "w-cel", "class-weighted-bce"])
+def test_losses_of_a_batchs_parts_add_up_to_its_own(name: Any) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(7, 3, dtype=torch.float64, generator=generator)
+    labels = (torch.rand(7, 3, dtype=torch.float64, generator=generator) < 0.4).double()
+    labels[:4, 1] = labels[5] = float("nan")  # the last part knows nothing
+    prevalence, loss = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64), Loss(name=name)
+    parts = [slice(0, 5), slice(5, 6), slice(6, 7)]
+    whole = torch.stack([counts_of(labels[part]) for part in parts]).sum(0)
+    added = sum(loss_of(logits[part], labels[part], loss, prevalence, whole=whole) for part in parts)
+    torch.testing.assert_close(added, loss_of(logits, labels, loss, prevalence))

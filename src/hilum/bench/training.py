@@ -4,13 +4,14 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch.nn import functional
 from torchvision.models import densenet121
 
 from hilum.messages import track
 from hilum.nn.build import build
-from hilum.recipe import load_recipe
+from hilum.recipe import Recipe, load_recipe
 from hilum.training.learner import Learner
 from hilum.training.losses import loss_of
 from hilum.training.train import computes_in_bf16
@@ -20,6 +21,7 @@ PLAIN, PLAIN_BF16 = "plain fp32 DenseNet-121", "plain bf16 DenseNet-121"
 _BATCH_PIXELS = 16 * 224**2  # a batch at any size takes about the memory of 16 films of 224 px
 
 Step = Callable[[], None]
+FINDINGS = 14
 
 
 class LoopSpeed(NamedTuple):
@@ -49,15 +51,15 @@ def measure_training(
     lines = []
     for size in sizes:
         batch = min(16, max(2, _BATCH_PIXELS // size**2))
-        loops = {
+        loops: dict[str, Step] = {
             PLAIN: plain_step(batch, size),
             PLAIN_BF16: plain_step(batch, size, bf16=True),
-            "hilum DenseNet-121": hilum_step("densenet", batch, size),
-            "hilum AM_DenseNet": hilum_step("am-densenet", batch, size),
+            "hilum DenseNet-121": HilumStep(_recipe("densenet", size), batch),
+            "hilum AM_DenseNet": HilumStep(_recipe("am-densenet", size), batch),
         }
         if compiled:
-            loops["hilum DenseNet-121, compiled"] = hilum_step("densenet", batch, size, compiled=True)
-            loops["hilum AM_DenseNet, compiled"] = hilum_step("am-densenet", batch, size, compiled=True)
+            loops["hilum DenseNet-121, compiled"] = HilumStep(_recipe("densenet", size), batch, compiled=True)
+            loops["hilum AM_DenseNet, compiled"] = HilumStep(_recipe("am-densenet", size), batch, compiled=True)
         best = dict.fromkeys(loops, 0.0)
         turns = [name for _ in range(rounds) for name in loops]
         for name in track(turns, f"training at {size} px", total=len(turns)):
@@ -92,23 +94,43 @@ def plain_step(batch: int, size: int, *, bf16: bool = False) -> Step:
     return step
 
 
-def hilum_step(network: str, batch: int, size: int, *, compiled: bool = False) -> Step:
-    """The learner's forward, loss and optimiser, in the precision that `auto` takes here."""
-    recipe = load_recipe("nih-small", [f"architecture.network={network}", "schedule.name=constant"])
-    channels = recipe.preprocessing.channels
-    learner = Learner(build(recipe.architecture, findings=14, channels=channels), recipe, steps=1).train()
-    if compiled:
-        learner.model.compile()
-    optimizer = learner.configure_optimizers()
-    images, labels = torch.rand(batch, channels, size, size), torch.zeros(batch, 14)
-    bf16 = computes_in_bf16(recipe.training.precision)
+def _recipe(network: str, size: int) -> Recipe:
+    changes = (f"architecture.network={network}", f"preprocessing.size={size}", "schedule.name=constant")
+    return load_recipe("nih-small", [*changes, "training.progressive_size=none"])
 
-    def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            logits = learner(images)
-        loss = loss_of(logits, labels, recipe.loss)
-        optimizer.zero_grad()
+
+class HilumStep:
+    """The learner's forward, loss and optimiser, in the recipe's precision, on films that lie on the device.
+
+    Args:
+        recipe: what is trained.
+        batch: films in a step.
+        compiled: through torch.compile.
+        device: cpu, cuda or mps.
+    """
+
+    def __init__(self, recipe: Recipe, batch: int, *, compiled: bool = False, device: str = "cpu"):
+        channels, size = recipe.preprocessing.channels, recipe.preprocessing.size
+        schedule = recipe.schedule.model_copy(update={"name": "constant"})
+        recipe = recipe.model_copy(update={"schedule": schedule})
+        self.recipe, self.device = recipe, device
+        prevalence = np.full(FINDINGS, 0.1, dtype=np.float32)
+        model = build(recipe.architecture, findings=FINDINGS, channels=channels)
+        self.learner = Learner(model, recipe, steps=1, prevalence=prevalence).train().to(device)
+        if compiled:
+            self.learner.model.compile()
+        self.optimizer = self.learner.configure_optimizers()
+        self.images = torch.rand(batch, channels, size, size, device=device)
+        self.labels = torch.zeros(batch, FINDINGS, device=device)
+        self.bf16 = computes_in_bf16(recipe.training.precision)
+
+    def __call__(self) -> None:
+        """One step; returns once it is done."""
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
+            logits = self.learner(self.images)
+        loss = loss_of(logits, self.labels, self.recipe.loss, self.learner.prevalence)
+        self.optimizer.zero_grad()
         torch.autograd.backward(loss)
-        optimizer.step()
-
-    return step
+        self.optimizer.step()
+        if self.device == "cuda":
+            torch.cuda.synchronize()

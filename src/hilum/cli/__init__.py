@@ -56,6 +56,7 @@ for command in (
     services.serve,
     services.dicomweb,
     services.bench,
+    services.doctor,
 ):
     app.command()(command)
 app.command("import")(model.import_)

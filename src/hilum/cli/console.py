@@ -7,7 +7,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from hilum.errors import HilumError, TrainingStoppedError, extras_named
+from hilum.errors import ElsewhereError, HilumError, TrainingStoppedError, extras_named
 
 _UsageError: type[BaseException] = typer.BadParameter.__bases__[0]
 """What a wrong option or argument raises; where it is imported from depends on typer's version."""
@@ -23,6 +23,8 @@ def run(app: typer.Typer) -> NoReturn:
     except TrainingStoppedError as stopped:
         say(str(stopped))
         code = 1
+    except ElsewhereError as error:
+        code = error.code
     except HilumError as error:
         say(f"error: {' '.join(str(error).split())}")
         code = 2
@@ -131,6 +133,9 @@ EngineChoice = Annotated[
 ]
 PrecisionChoice = Annotated[
     str | None, typer.Option("--precision", help="fp32, bf16 or int8; the engine's own if not given.")
+]
+DeviceChoice = Annotated[
+    str, typer.Option("--device", help="Where torch computes: cpu, cuda or mps; auto takes a GPU if there is one.")
 ]
 Force = Annotated[
     bool,

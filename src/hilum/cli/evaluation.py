@@ -7,6 +7,7 @@ import typer
 
 from hilum.cli.console import (
     Changes,
+    DeviceChoice,
     FilmsFile,
     Json,
     Seed,
@@ -65,18 +66,23 @@ def evaluate(
         bool, typer.Option(help="Put some films with heatmaps and true boxes on the page and into report.json.")
     ] = True,
     views: ViewsChoice = "PA,AP,unknown",
+    device: DeviceChoice = "auto",
     as_json: Json = False,
 ) -> None:
     """Evaluate a bundle, or anyone's predictions, on the test split. Writes report.json and report.html.
 
     Example: hilum evaluate runs/nih-small --films films.parquet --out report
     """
+    from typing import get_args
+
     from hilum.data.films import read_films
     from hilum.evaluation.evaluate import evaluate_to_folder
     from hilum.evaluation.external import shift_table
     from hilum.evaluation.reference import reference_table
+    from hilum.model.devices import Device
     from hilum.model.thresholds import stated_prevalence
 
+    check_choice("device", device, get_args(Device))
     manifest = read_films(films)
     report = evaluate_to_folder(
         model,
@@ -94,6 +100,7 @@ def evaluate(
         validation=validation,
         thresholds=threshold or [],
         views=views.split(","),
+        device=device,  # type: ignore[arg-type]
     )
     if as_json:
         print_json(report)

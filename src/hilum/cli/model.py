@@ -2,13 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
 from hilum.cli.console import (
     Bits,
     Changes,
+    DeviceChoice,
     EngineChoice,
     FilmsFile,
     Force,
@@ -60,6 +61,12 @@ def train(
     changes: Changes = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in OUT stopped.")] = False,
     packs: Annotated[Path | None, typer.Option(help="Folder for packed films; beside FILMS if not given.")] = None,
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="Processes on this machine, a GPU for each; all GPUs if not given.")
+    ] = None,
+    nodes: Annotated[
+        int | None, typer.Option(min=1, help="Machines; for more than one, start with torchrun or srun.")
+    ] = None,
     folds: Annotated[
         int | None, typer.Option(min=3, help="Train once for each of so many folds of the patients: OUT/fold-1, ...")
     ] = None,
@@ -68,12 +75,15 @@ def train(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Train a model as a recipe says. Ctrl-C and SIGTERM save first.
+    """Train a model as a recipe says, in one process or several. Ctrl-C, SIGTERM and SIGUSR1 save first.
 
-    Example: hilum train nih-small --films films.parquet --out runs/nih-small
+    The recipe's batch is that of all processes together; each takes its part.
+
+    Example: hilum train nih-small --films films.parquet --out runs/nih-small --devices 2
     """
     from hilum.data.films import read_films
     from hilum.recipe import load_recipe
+    from hilum.training.processes import check_processes, devices_here, find_processes, launch
     from hilum.training.train import PACKS
     from hilum.training.train import train as train_model
 
@@ -85,16 +95,32 @@ def train(
     manifest = read_films(films)
     if findings is not None:
         manifest = manifest.only(manifest.known_findings() if findings == "known" else findings.split(","))
+    here = find_processes()
     if folds is not None:
         from hilum.training.folds import MANIFEST, train_folds
 
+        if here.count > 1 or (devices or 1) > 1:
+            raise HilumError(
+                "folds must be trained in one process, got several. Leave --devices out, or train each fold"
+            )
         where = packs or films.parent / PACKS
         bundles = train_folds(chosen, manifest, out, number=folds, packs=where, resume=resume)
         if as_json:
             print_json({"out": str(out), "folds": [bundle.training for bundle in bundles]})
         say(f"Next: hilum evaluate {out}/fold-* --films {out / MANIFEST} --out report")
         return
+    if here.count > 1:
+        check_processes(here, devices=devices, nodes=nodes)
+    elif nodes is not None and nodes > 1:
+        raise HilumError(f"nodes must be 1 without torchrun or srun, which start the others, got {nodes}. See docs")
+    elif (wanted := devices or devices_here()) > 1:
+        code = launch(sys.argv[1:], wanted)
+        if code:
+            raise typer.Exit(code)
+        return
     bundle = train_model(chosen, manifest, out, packs=packs or films.parent / PACKS, resume=resume)
+    if not here.first:
+        return
     if as_json:
         print_json({"out": str(out), **bundle.training})
     say(f"The bundle is in {out}. Next: hilum evaluate {out} --films {films} --out report")
@@ -107,6 +133,7 @@ def calibrate(
         str, typer.Option(help="platt (slope and intercept per finding) or temperature (one slope).")
     ] = "platt",
     packs: Annotated[Path | None, typer.Option(help="Folder for packed films; beside FILMS if not given.")] = None,
+    device: DeviceChoice = "auto",
     as_json: Json = False,
 ) -> None:
     """Calibrate a bundle's scores on validation films. The manifest may be your own hospital's.
@@ -116,16 +143,26 @@ def calibrate(
 
     Example: hilum calibrate runs/nih-small --films films.parquet
     """
+    from typing import get_args
+
     from hilum.data.films import read_films
     from hilum.model.bundle import load_bundle, region_fact, save_bundle
     from hilum.model.calibrate import calibrate as calibrate_bundle
     from hilum.model.calibrate import calibration_method
+    from hilum.model.devices import Device, device_of
     from hilum.model.info import describe
     from hilum.training.train import PACKS
 
+    check_choice("device", device, get_args(Device))
     trained = load_bundle(run)
     unseen = read_films(films).of_views(trained.recipe.views).select("val")
-    bundle = calibrate_bundle(trained, unseen, packs=packs or films.parent / PACKS, method=calibration_method(method))
+    bundle = calibrate_bundle(
+        trained,
+        unseen,
+        packs=packs or films.parent / PACKS,
+        method=calibration_method(method),
+        device=device_of(device),  # type: ignore[arg-type]
+    )
     save_bundle(bundle, run)
     facts = describe(str(run), [])
     lines, how = facts["calibration"], facts["calibration_set"]["how"]
@@ -215,6 +252,7 @@ def predict(
     top: Annotated[int, typer.Option(min=1, help="Heatmaps per film, from the finding with the highest score.")] = 3,
     engine: EngineChoice = "auto",
     precision: PrecisionChoice = None,
+    device: DeviceChoice = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run for OUT stopped.")] = False,
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Let a Ray cluster do it; local starts one here.")
@@ -247,20 +285,22 @@ def predict(
     from typing import get_args
 
     from hilum.batch import Asked, predict_to_file, predicted
+    from hilum.model.devices import Device
     from hilum.model.engines import EngineName, Precision
     from hilum.predict.files import write_csv, write_json
 
     check_choice("engine", engine, ("auto", *get_args(EngineName)))
     check_choice("precision", precision, (None, *get_args(Precision)))
     check_choice("fhir-release", fhir_release, ("R5", "R4B"))
+    check_choice("device", device, get_args(Device))
     if tta:
         from hilum.model.ensemble import with_views
 
         run = with_views(run)
         say(f"Views of each film are averaged by {run}. Faster: hilum export {run} --to openvino.")
-    asked = Asked(run, tuple(inputs), engine, precision, heatmaps, top, ray, calls, dicom_out, fhir, bits, force)  # type: ignore[arg-type]
-    release: Any = fhir_release
-    asked = replace(asked, release=release)
+    by, in_precision, release, where = (cast(Any, choice) for choice in (engine, precision, fhir_release, device))
+    asked = Asked(run, tuple(inputs), by, in_precision, heatmaps, top, ray, calls, dicom_out, fhir, bits, force)
+    asked = replace(asked, release=release, device=where)
     if out is not None:
         counts = predict_to_file(asked, out, resume=resume)
         if as_json:

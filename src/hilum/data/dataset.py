@@ -22,7 +22,7 @@ from torchvision.transforms.v2 import functional
 from hilum.data.films import Films
 from hilum.data.images import Preprocessing
 from hilum.errors import HilumError
-from hilum.files import unfinished
+from hilum.files import in_turn, unfinished
 from hilum.messages import track
 
 Image = Float[Tensor, "channels height width"]
@@ -173,20 +173,33 @@ class FilmDataset(Dataset[tuple[Image, Labels]]):
         return image, torch.from_numpy(self.films.labels(row) if self.targets is None else self.targets[row].copy())
 
 
+@dataclass(frozen=True)
+class SeededFilms(Dataset[tuple[Image, Labels, int]]):
+    """Films for training, each with the seed that it was drawn with, from which its dropout is drawn too."""
+
+    films: FilmDataset
+
+    def __len__(self) -> int:
+        return len(self.films)
+
+    def __getitem__(self, draw: Draw) -> tuple[Image, Labels, int]:
+        return *self.films[draw], draw.seed
+
+
 class ShuffledBatches(Sampler[list[Draw]]):
     """Batches of an epoch in random order, the same for the same seed and epoch; an incomplete last batch is left out.
 
     Args:
         films: number of films.
-        batch: films per batch; must not exceed `films`.
+        batch: films per batch, of all processes together; must not exceed `films`.
         seed: decides the order and every augmentation.
-        rank, ranks: this process among all that train together; each takes every `ranks`-th batch.
+        rank, ranks: this process among all that train together; each takes its part of every batch.
         sources: of each film, where sources are to be balanced.
         power: how a source of n films is weighed: 1 as it is, 0.5 by its square root, 0 like every other. Inside a
             source no film comes again before all have come.
 
     Raises:
-        ValueError: if there are fewer batches than processes.
+        ValueError: if there is no batch, or it has fewer films than there are processes.
     """
 
     def __init__(
@@ -200,8 +213,10 @@ class ShuffledBatches(Sampler[list[Draw]]):
         sources: Sequence[str] | None = None,
         power: float = 1.0,
     ):
-        if films // batch < ranks:
-            raise ValueError(f"batch must be at most {films // ranks} for {films} films, got {batch}")
+        if batch > films:
+            raise ValueError(f"batch must be at most {films} for {films} films, got {batch}")
+        if batch < ranks:
+            raise ValueError(f"batch must be at least {ranks} for {ranks} processes, got {batch}")
         self.films, self.batch, self.seed, self.rank, self.ranks = films, batch, seed, rank, ranks
         self.sources, self.power = None if sources is None else np.asarray(sources, dtype=str), power
         self.epoch = 0
@@ -209,7 +224,7 @@ class ShuffledBatches(Sampler[list[Draw]]):
         self.sampler = self  # where Lightning looks for `set_epoch`
 
     def __len__(self) -> int:
-        return self.films // self.batch // self.ranks
+        return self.films // self.batch
 
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch comes next: it decides the order and the augmentations."""
@@ -221,9 +236,8 @@ class ShuffledBatches(Sampler[list[Draw]]):
         seeds = random.integers(2**62, size=self.films)
         skip, self.skip = self.skip, 0
         for number in range(skip, len(self)):
-            first = (number * self.ranks + self.rank) * self.batch
-            rows = order[first : first + self.batch]
-            yield [Draw(int(row), int(seeds[row])) for row in rows]
+            whole = order[number * self.batch : (number + 1) * self.batch]
+            yield [Draw(int(row), int(seeds[row])) for row in part_of_batch(whole, self.rank, self.ranks)]
 
     def _balanced(self, random: np.random.Generator) -> Int64[np.ndarray, " films"]:
         """An epoch's films: each place draws a source, which gives the next of its films in a random order."""
@@ -237,6 +251,11 @@ class ShuffledBatches(Sampler[list[Draw]]):
             rounds = [random.permutation(films) for _ in range(-(-len(turns) // len(films)))]
             order[turns] = np.concatenate([*rounds, films[:0]])[: len(turns)]
         return order
+
+
+def part_of_batch(rows: np.ndarray, rank: int, ranks: int) -> np.ndarray:
+    """One process's films of a batch: the only place where a batch is split. Parts differ by one film at most."""
+    return np.array_split(rows, ranks)[rank]
 
 
 _LEVELS = np.float32(65535)
@@ -267,7 +286,9 @@ def open_pack(films: Films, preprocessing: Preprocessing, folder: Path) -> Pack:
     """
     path = folder / f"{_key(films, preprocessing)}.npy"
     if not path.is_file():
-        _write(path, films, preprocessing)
+        with in_turn(folder):  # another process may be packing the same films
+            if not path.is_file():
+                _write(path, films, preprocessing)
     try:
         pixels = np.load(path, mmap_mode="r")
     except (ValueError, EOFError):

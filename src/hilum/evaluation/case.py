@@ -255,8 +255,12 @@ class ScoredFilms(NamedTuple):
     class_maps: dict[str, ClassMaps]
 
 
-def score_with_maps(bundle: "Bundle", films: Films) -> ScoredFilms:
-    """Score films with one engine, each film once, and keep the class maps of those that have true boxes."""
+def score_with_maps(bundle: "Bundle", films: Films, *, device: str = "cpu") -> ScoredFilms:
+    """Score films with one engine, each film once, and keep the class maps of those that have true boxes.
+
+    Args:
+        device: where the network computes: cpu, cuda or mps. It is left on the CPU.
+    """
     from hilum.model.engines import TorchEngine
 
     boxed = {box["film"] for box in films.notes.get("boxes", []) if box["finding"] in bundle.findings}
@@ -268,7 +272,11 @@ def score_with_maps(bundle: "Bundle", films: Films) -> ScoredFilms:
             whole = [on_whole_film(one, scored.seen, elsewhere=float(one.min())) for one in scored.maps]
             class_maps[names[row]] = np.stack(whole)
 
-    return ScoredFilms(score_films(TorchEngine(bundle), films, each=keep), class_maps)
+    try:
+        scores = score_films(TorchEngine(bundle, device=device), films, each=keep)
+    finally:
+        bundle.model.to("cpu")
+    return ScoredFilms(scores, class_maps)
 
 
 def rank(evaluated: EvaluationSet) -> Ranking:

@@ -23,6 +23,7 @@ from hilum.files import write_whole
 from hilum.findings import CHESTXRAY14
 from hilum.messages import messages
 from hilum.metrics.bootstrap import Estimate, estimate_json
+from hilum.model.devices import Device, device_of
 from hilum.model.thresholds import stated_thresholds
 
 if TYPE_CHECKING:
@@ -143,6 +144,7 @@ def evaluate_to_folder(
     validation: Path | None = None,
     thresholds: Sequence[str] = (),
     views: Sequence[str] = FRONTAL,
+    device: Device = "auto",
 ) -> dict[str, Any]:
     """Evaluate a bundle or a file of scores, write the report, and return what report.json holds.
 
@@ -158,6 +160,7 @@ def evaluate_to_folder(
         gallery: show some films, with their heatmaps and boxes, on the page and in report.json.
         validation: table of scores of the same system on validation films, to choose thresholds on.
         thresholds: stated ones, 0.3 or Mass=0.3, instead.
+        device: where a bundle's network computes.
 
     Raises:
         FilmsError: if the manifest has no such split.
@@ -205,7 +208,7 @@ def evaluate_to_folder(
         weights = Model(bundle, model).weights if bundle else None
         check_report(earlier, films_fingerprint=films.fingerprint(), split=split, weights=weights)
     scored = (
-        score_with_maps(bundle, films.select(split))
+        score_with_maps(bundle, films.select(split), device=device_of(device))
         if bundle
         else ScoredFilms(read_predictions(model, films.findings), {})
     )

@@ -32,7 +32,7 @@ LEAST_BOXED = 20
 """How many findings with true boxes choose a level of regions at least."""
 
 
-def calibrate(bundle: Bundle, films: Films, *, packs: Path, method: Method = "platt") -> Bundle:
+def calibrate(bundle: Bundle, films: Films, *, packs: Path, method: Method = "platt", device: str = "cpu") -> Bundle:
     """Calibrate a model's scores and choose its thresholds on films that it was not trained on.
 
     Calibration is a positive slope and an intercept per finding: no ranking and no heatmap changes. Where enough of the
@@ -42,6 +42,7 @@ def calibrate(bundle: Bundle, films: Films, *, packs: Path, method: Method = "pl
         films: the validation films alone, with the bundle's findings.
         packs: folder for the packed films.
         method: platt, a line per finding, or temperature, one slope for all.
+        device: where the network computes: cpu, cuda or mps. It is left on the CPU.
 
     Raises:
         HilumError: if the films have other findings.
@@ -50,7 +51,7 @@ def calibrate(bundle: Bundle, films: Films, *, packs: Path, method: Method = "pl
     labels = _labels(bundle, films)
     if bundle.origin is not None:
         bundle = _made_at_home(bundle, films, packs)
-    logits = _logits(bundle, films, packs)
+    logits = _logits(bundle, films, packs, device)
     lines = platt_lines(logits, labels) if method == "platt" else temperature_lines(logits, labels)
     calibrated = replace(
         bundle,
@@ -167,9 +168,14 @@ def calibration_method(name: str) -> Method:
             raise HilumError(f"method must be platt or temperature, got {name!r}")
 
 
-def _logits(bundle: Bundle, films: Films, packs: Path) -> Float64[np.ndarray, "films findings"]:
+def _logits(bundle: Bundle, films: Films, packs: Path, device: str) -> Float64[np.ndarray, "films findings"]:
     dataset = FilmDataset(films, open_pack(films, bundle.preprocessing, packs).read, Augmentation())
     loader = DataLoader(dataset, batch_size=_BATCH)
-    with torch.inference_mode():
-        batches = [bundle.model(images).numpy() for images, _ in track(loader, "calibrating", total=len(loader))]
+    films_seen = track(loader, "calibrating", total=len(loader))
+    model = bundle.model.to(device)
+    try:
+        with torch.inference_mode():
+            batches = [model(images.to(device)).cpu().numpy() for images, _ in films_seen]
+    finally:
+        model.to("cpu")
     return np.concatenate(batches).astype(np.float64)

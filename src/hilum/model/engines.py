@@ -20,6 +20,7 @@ from jaxtyping import Float32
 
 from hilum.errors import BundleError, HilumError, extras_named
 from hilum.files import write_whole
+from hilum.model.devices import Device, device_of
 from hilum.model.metadata import (
     BUNDLE_JSON,
     Description,
@@ -87,35 +88,42 @@ class Engine(Protocol):
         """
 
 
+_FILMS_A_GPU_BATCH = 8  # times what is fastest on a CPU
+
+
 class TorchEngine:
-    """The bundle's own network, on the processor; what all others are compared with.
+    """The bundle's own network, on the processor or a GPU; what all others are compared with.
 
     Args:
         bundle: the model.
         precision: fp32, or bf16 by autocast.
+        device: cpu, cuda or mps.
     """
 
     name: EngineName = "torch"
     parallel = 1  # torch itself spreads one run over all cores
     note = ""
 
-    def __init__(self, bundle: "Bundle", precision: Literal["fp32", "bf16"] = "fp32"):
+    def __init__(self, bundle: "Bundle", precision: Literal["fp32", "bf16"] = "fp32", *, device: str = "cpu"):
         import torch
 
-        self.model = bundle.model.to(memory_format=torch.channels_last)
+        self.device = device
+        self.model = bundle.model.to(memory_format=torch.channels_last).to(device)
         self.precision: Precision = precision
         self.description = bundle.description
-        self.batch = max(1, round(_PIXELS_A_BATCH / self.description.preprocessing.size**2))
+        films = _PIXELS_A_BATCH * (1 if device == "cpu" else _FILMS_A_GPU_BATCH)
+        self.batch = max(1, round(films / self.description.preprocessing.size**2))
 
     def run(self, grey: GreyFilms) -> Outputs:
         """See Engine."""
         import torch
 
-        images = torch.from_numpy(grey)[:, None].expand(-1, self.description.preprocessing.channels, -1, -1)
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
+        films = torch.from_numpy(grey).to(self.device)[:, None]
+        images = films.expand(-1, self.description.preprocessing.channels, -1, -1)
+        with torch.inference_mode(), torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16"):
             logits, maps = self.model.class_maps(images.contiguous(memory_format=torch.channels_last))
-        numbers = logits.float().numpy()
-        return Outputs(self.description.scores(numbers), numbers, maps.float().numpy())
+        numbers = logits.float().cpu().numpy()
+        return Outputs(self.description.scores(numbers), numbers, maps.float().cpu().numpy())
 
 
 def open_engine(
@@ -124,13 +132,14 @@ def open_engine(
     engine: EngineName | Literal["auto"] = "auto",
     precision: Precision | None = None,
     films: int | None = None,
+    device: Device = "auto",
 ) -> Engine:
     """The engine for a bundle's folder, or for an exported folder alone. Say its name, and its note if it has one.
 
     `auto` takes what was chosen and written down (see `choose_engine`), or else the first of openvino int8, bf16, fp32
     and onnx that was exported into the bundle's folder and can run here: the same at every start. If nothing was
     exported it takes torch in fp32. A model exported with an accepted loss is taken only if it is asked for by engine
-    and precision.
+    and precision. Where there is a GPU and nothing was chosen, `auto` takes torch on it for a bundle.
 
     Args:
         run: the folder.
@@ -138,18 +147,26 @@ def open_engine(
         precision: of its arithmetic; fp32 for torch if None, for an export the first of int8, bf16 and fp32.
         films: how many films it is for; None if they are many or nobody knows. For one film, an engine uses all cores
             on it; for more, whatever gives the most films per second.
+        device: where torch computes; exports run on the CPU.
 
     Raises:
         BundleError: if the folder holds no such model, or an export is damaged or not of the bundle as it is now.
         MissingExtraError: if the engine is not installed.
-        HilumError: if the engine has no such precision.
+        HilumError: if the engine has no such precision, or the device is not there.
     """
     alone = is_export(run)
+    if device in ("cuda", "mps") and (alone or engine not in ("auto", "torch")):
+        raise HilumError(f"device must be cpu for an exported model, got {device}. Give the bundle, and --engine torch")
+    if not alone and engine in ("auto", "torch") and precision != "int8":
+        where = device_of(device)
+        chosen = device == "auto" and (run / ENGINE_JSON).is_file()
+        if engine == "torch" or (where != "cpu" and not chosen):
+            return _torch(run, precision, where)
     if engine == "torch" and not alone:
-        return _torch(run, precision)
+        return _torch(run, precision, "cpu")
     found = _openable(_exports(run), engine, precision, None if alone else run)
     if not found and engine == "auto" and not alone and precision != "int8":
-        return _torch(run, precision)
+        return _torch(run, precision, "cpu")
     if not found:
         wanted = f"{engine}{'' if precision is None else ' in ' + precision}"
         target = "openvino" if engine == "auto" else engine
@@ -182,13 +199,13 @@ def is_export(run: Path) -> bool:
     return False
 
 
-def _torch(run: Path, precision: Precision | None) -> Engine:
+def _torch(run: Path, precision: Precision | None, device: str) -> Engine:
     if precision == "int8":
         raise HilumError("precision must be fp32 or bf16 for torch, got int8. Use an export: hilum export")
     with extras_named():
         from hilum.model.bundle import load_bundle
 
-    return TorchEngine(load_bundle(run), precision or "fp32")
+    return TorchEngine(load_bundle(run), precision or "fp32", device=device)
 
 
 def _openable(

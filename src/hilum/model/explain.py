@@ -14,22 +14,27 @@ _BATCH = 16
 
 
 def heatmap_logits(
-    model: Classifier, dataset: FilmDataset, findings: tuple[str, ...]
+    model: Classifier, dataset: FilmDataset, findings: tuple[str, ...], *, device: str = "cpu"
 ) -> dict[str, tuple[float, float]]:
     """The scale of a model's heatmaps, per finding: the logits that are drawn as nothing and as full.
 
     Nothing is the median film's mean over its map (its logit, where the system averages), full the 99th percentile of
     the films' strongest places, both over up to 256 films spread over the data set. Every film is drawn on this scale,
     so that an empty map stays empty.
+
+    Args:
+        device: where the network computes: cpu, cuda or mps. It is left on the CPU.
     """
     rows = np.unique(np.linspace(0, len(dataset) - 1, min(len(dataset), _FILMS_FOR_SCALE)).round().astype(int))
     means, peaks = [], []
+    model.eval().to(device)
     with torch.inference_mode():
         for first in range(0, len(rows), _BATCH):
             images = torch.stack([dataset[int(row)][0] for row in rows[first : first + _BATCH]])
-            _, maps = model.eval().class_maps(images)
-            means.append(maps.mean((2, 3)).numpy())
-            peaks.append(maps.amax((2, 3)).numpy())
+            _, maps = model.class_maps(images.to(device))
+            means.append(maps.mean((2, 3)).cpu().numpy())
+            peaks.append(maps.amax((2, 3)).cpu().numpy())
+    model.to("cpu")
     clear = np.median(np.concatenate(means), axis=0)
     full = np.maximum(np.percentile(np.concatenate(peaks), 99, axis=0), clear + 1e-3)
     return {name: (float(clear[k]), float(full[k])) for k, name in enumerate(findings)}

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
@@ -20,10 +21,12 @@ from hilum.errors import BundleError, HilumError, RecipeError, TrainingStoppedEr
 from hilum.metrics.ranking import auroc_per_finding
 from hilum.nn.classifier import Classifier
 from hilum.recipe import Optimizer, Recipe
-from hilum.training.losses import loss_of, mean_per_finding, mixed, smoothed
+from hilum.training.dropout import FilmDropout, drops
+from hilum.training.losses import counts_of, loss_of, mean_per_finding, mixed, smoothed
+from hilum.training.processes import gathered, highest, process_count, process_rank, said_once, summed
 
 Batch = list[Tensor]
-"""Images and labels, in the list that torch's loader makes of them."""
+"""Images, labels and, in training, a seed for each film, in the list that torch's loader makes of them."""
 
 
 class Learner(pl.LightningModule):
@@ -58,6 +61,7 @@ class Learner(pl.LightningModule):
         self._scores: list[np.ndarray] = []
         self._labels: list[np.ndarray] = []
         self._losses: list[float] = []
+        self._drops = drops(model)
         self._plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
         self._plateau_state: dict[str, Any] | None = None
 
@@ -66,22 +70,43 @@ class Learner(pl.LightningModule):
         return cast(Tensor, self.model(images.contiguous(memory_format=torch.channels_last))).float()
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """The loss of one batch; dropout draws by seed and step alone, so that a resumed run draws the same."""
-        images, labels = batch
-        images = self._shrunk(images)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.recipe.seed * 1_000_003 + self.global_step)
+        """The loss of one batch, or of this process's part of it.
+
+        Each film draws its dropout from its own seed: a resumed run draws the same, and so do several processes.
+
+        Returns:
+            This part's loss over the labels of the whole batch, times the number of processes, whose gradients are
+            averaged.
+        """
+        images, labels, *seeds = batch
+        images, processes = self._shrunk(images), process_count()
+        step_seed = self.recipe.seed * 1_000_003 + self.global_step
+        with torch.random.fork_rng(devices=[]), self._dropout(seeds, len(images), step_seed):
+            torch.manual_seed(step_seed)
             if self.noise is not None:
                 labels = smoothed(labels, self.noise.to(labels.device))
             if self.recipe.training.mixup:
                 images, labels = mixed(images, labels, self.recipe.training.mixup)
+            whole = summed(counts_of(labels)) if processes > 1 else None
             measure = mean_per_finding if self.recipe.labels.per_finding else loss_of
-            loss = measure(self(images), labels, self.recipe.loss, self.prevalence)
+            part = measure(self(images), labels, self.recipe.loss, self.prevalence, whole=whole)
+        loss = summed(part.detach().clone())
         if not loss.isfinite():
             raise _diverged("loss", self.global_step)
         self.log("train_loss", loss, on_step=True, on_epoch=False, prog_bar=True)
         self._losses.append(loss.item())
-        return loss
+        return part * processes
+
+    def _dropout(self, seeds: list[Tensor], films: int, step_seed: int) -> AbstractContextManager[object]:
+        """Dropout by the films' seeds; for films without any, by the step and their places in the batch."""
+        if not self._drops:
+            return nullcontext()
+        by_place = [step_seed * 65_537 + place for place in range(films)]
+        return FilmDropout(seeds[0].tolist() if seeds else by_place, self.device)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Images and labels only: seeds are read in the host's memory."""
+        return [part.to(device, non_blocking=True) for part in batch[:2]] + batch[2:]
 
     def _shrunk(self, images: Tensor) -> Tensor:
         """The images at the size that this epoch trains on."""
@@ -111,10 +136,10 @@ class Learner(pl.LightningModule):
         self._labels.append(labels.cpu().numpy())
 
     def on_validation_epoch_end(self) -> None:
-        """Log the validation loss and the mean AUC over the findings for which it exists."""
+        """Log the validation loss and the mean AUC over the findings for which it exists: all films, each once."""
         if not self._scores:
             return
-        scores, labels = np.concatenate(self._scores), np.concatenate(self._labels)
+        scores, labels = _interleaved(self._scores), _interleaved(self._labels)
         self._scores, self._labels = [], []
         if not np.isfinite(scores).all():
             raise _diverged("logits", self.global_step)
@@ -256,10 +281,21 @@ def _stage_name(name: str) -> str:
     return ".".join(modules[:depth]) or name
 
 
+def _interleaved(batches: list[np.ndarray]) -> np.ndarray:
+    """The rows of all films in their order, from processes of which each has every n-th one."""
+    parts = gathered(np.concatenate(batches))
+    whole = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), dtype=parts[0].dtype)
+    for rank, part in enumerate(parts):
+        whole[rank :: len(parts)] = part
+    return whole
+
+
 def _diverged(what: str, steps: int) -> HilumError:
-    return HilumError(
-        f"{what} must be finite, but the training diverged after {steps} steps. Lower the learning rate, e.g. "
-        "--set optimizer.lr=1e-4, or clip the gradient with --set training.gradient_clip=1.0, in another --out"
+    return said_once(
+        HilumError(
+            f"{what} must be finite, but the training diverged after {steps} steps. Lower the learning rate, e.g. "
+            "--set optimizer.lr=1e-4, or clip the gradient with --set training.gradient_clip=1.0, in another --out"
+        )
     )
 
 
@@ -313,11 +349,14 @@ def resume_point(checkpoint: Path) -> tuple[int, int]:
     return int(epochs["processed"]), int(batches["processed"]) if mid_epoch else 0
 
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+"""Ctrl-C; what schedulers send before they kill; what SLURM is asked to send before the time is up."""
 
 
 class SaveBeforeStopping(pl.Callback):
-    """Save the state at Ctrl-C or SIGTERM after the batch under way, then stop; and save it every few minutes.
+    """Save the state at a signal after the batch under way, then stop; and save it every few minutes.
+
+    Processes agree after each batch: a signal to one of them stops all of them after the same one.
 
     Args:
         path: the checkpoint that a resumed training begins with.
@@ -331,15 +370,17 @@ class SaveBeforeStopping(pl.Callback):
         self._before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Listen to the signals from now on; a second one ends the process at once."""
+        """Listen to the signals from now on; if there is one process only, a second one ends it at once."""
         self._saved_at = time.monotonic()
         if threading.current_thread() is threading.main_thread():  # no other may
             self._before = {number: signal.signal(number, self._ask) for number in SIGNALS}
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any) -> None:
         """Save if it is time or was asked for."""
-        due = time.monotonic() - self._saved_at > self.every_s
-        if self._asked is None and not due:
+        late = process_rank() == 0 and time.monotonic() - self._saved_at > self.every_s
+        asked, due = highest(self._asked or 0, int(late))
+        self._asked = asked or self._asked
+        if not asked and not due:
             return
         if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:  # at an epoch's end, `last` is saved anyway
             trainer.save_checkpoint(self.path)
@@ -348,6 +389,7 @@ class SaveBeforeStopping(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop here if asked during the last batch of an epoch, which has been saved since."""
+        self._asked = highest(self._asked or 0)[0] or self._asked
         self._stop_if_asked(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -365,14 +407,17 @@ class SaveBeforeStopping(pl.Callback):
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self._asked = number
-        signal.signal(number, signal.SIG_DFL)
+        if process_count() == 1:  # several get a signal twice: from the terminal, and from who started them
+            signal.signal(number, signal.SIG_DFL)
 
     def _stop_if_asked(self, trainer: pl.Trainer) -> None:
         if self._asked is not None:
             name = signal.Signals(self._asked).name
-            raise TrainingStoppedError(
-                f"training was stopped by {name} after {trainer.global_step} steps and is saved in {self.path}. "
-                "Go on with the same command and --resume"
+            raise said_once(
+                TrainingStoppedError(
+                    f"training was stopped by {name} after {trainer.global_step} steps and is saved in {self.path}. "
+                    "Go on with the same command and --resume"
+                )
             )
 
 

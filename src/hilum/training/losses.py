@@ -11,26 +11,41 @@ Logits = Float[Tensor, "batch findings"]
 Labels = Float[Tensor, "batch findings"]
 
 
-def loss_of(logits: Logits, labels: Labels, loss: Loss, prevalence: Tensor | None = None) -> Float[Tensor, ""]:
+Counts = Float[Tensor, "2 findings"]
+"""How many labels of a whole batch are present, and how many are absent, of each finding."""
+
+
+def counts_of(labels: Labels) -> Counts:
+    """The counts of a batch, or of a part of one: those of the parts add up."""
+    known, targets = _known(labels)
+    return torch.stack([(known * targets).sum(0), (known * (1 - targets)).sum(0)])
+
+
+def loss_of(
+    logits: Logits, labels: Labels, loss: Loss, prevalence: Tensor | None = None, *, whole: Counts | None = None
+) -> Float[Tensor, ""]:
     """The recipe's loss.
 
     Args:
         prevalence: of each finding in training, in (0, 1); `class-weighted-bce` needs it.
+        whole: counts of the whole batch where these films are a part of it, as in one of several processes: the losses
+            of all parts then add up to that of the batch.
 
     Raises:
         ValueError: if it is needed and absent.
     """
     match loss.name:
         case "bce":
-            return bce_loss(logits, labels)
+            return bce_loss(logits, labels, whole=whole)
         case "focal":
-            return focal_loss(logits, labels, gamma=loss.gamma, alpha=loss.alpha)
+            return focal_loss(logits, labels, gamma=loss.gamma, alpha=loss.alpha, whole=whole)
         case "w-cel":
-            return weighted_cross_entropy_loss(logits, labels)
+            return weighted_cross_entropy_loss(logits, labels, whole=whole)
         case "class-weighted-bce":
             if prevalence is None:
                 raise ValueError("prevalence must be given for the loss class-weighted-bce, got None")
-            return class_weighted_bce_loss(logits, labels, prevalence=prevalence.to(logits.device))
+            prevalence = prevalence.to(logits.device)
+            return class_weighted_bce_loss(logits, labels, prevalence=prevalence, whole=whole)
 
 
 def smoothed(labels: Labels, noise: Float[Tensor, " findings"]) -> Labels:
@@ -62,24 +77,31 @@ def mixed(
     return own * images + (1 - own) * images.flip(0), own * labels + (1 - own) * labels.flip(0)
 
 
-def mean_per_finding(logits: Logits, labels: Labels, loss: Loss, prevalence: Tensor | None = None) -> Float[Tensor, ""]:
+def mean_per_finding(
+    logits: Logits, labels: Labels, loss: Loss, prevalence: Tensor | None = None, *, whole: Counts | None = None
+) -> Float[Tensor, ""]:
     """The recipe's loss of each finding over its own known labels, averaged over the findings that have one."""
-    known = (~labels.isnan()).any(0)
+    known = (~labels.isnan()).any(0) if whole is None else whole.sum(0) > 0
     losses = [
-        loss_of(logits[:, place : place + 1], labels[:, place : place + 1], loss, part)
+        loss_of(
+            logits[:, [place]],
+            labels[:, [place]],
+            loss,
+            None if prevalence is None else prevalence[[place]],
+            whole=None if whole is None else whole[:, [place]],
+        )
         for place in range(labels.shape[1])
-        for part in [None if prevalence is None else prevalence[place : place + 1]]
     ]
     return (torch.stack(losses) * known).sum() / known.sum().clamp(min=1)
 
 
-def bce_loss(logits: Logits, labels: Labels) -> Float[Tensor, ""]:
+def bce_loss(logits: Logits, labels: Labels, *, whole: Counts | None = None) -> Float[Tensor, ""]:
     """Binary cross-entropy, averaged over the known labels; 0 if none is known.
 
     Source: Zhao et al., "A deep learning method for classification of chest X-ray images", 2021, eq. 3.
     """
     known, targets = _known(labels)
-    return _mean_over(known, _cross_entropy(logits, targets))
+    return _mean_over(known, _cross_entropy(logits, targets), _number(known, whole))
 
 
 def weighted_bce_loss(logits: Logits, labels: Labels, *, alpha: float) -> Float[Tensor, ""]:
@@ -94,7 +116,9 @@ def weighted_bce_loss(logits: Logits, labels: Labels, *, alpha: float) -> Float[
     return focal_loss(logits, labels, gamma=0.0, alpha=alpha)
 
 
-def focal_loss(logits: Logits, labels: Labels, *, gamma: float, alpha: float) -> Float[Tensor, ""]:
+def focal_loss(
+    logits: Logits, labels: Labels, *, gamma: float, alpha: float, whole: Counts | None = None
+) -> Float[Tensor, ""]:
     """Binary focal loss, averaged over the known labels; 0 if none is known.
 
     Args:
@@ -116,10 +140,10 @@ def focal_loss(logits: Logits, labels: Labels, *, gamma: float, alpha: float) ->
     cross_entropy = _cross_entropy(logits, targets)
     p_wrong = -torch.expm1(-cross_entropy)  # 1 - p_t, still exact when p_t is almost 1
     balance = alpha * targets + (1 - alpha) * (1 - targets)  # in the logits' precision, unlike where() of two floats
-    return _mean_over(known, balance * p_wrong**gamma * cross_entropy)
+    return _mean_over(known, balance * p_wrong**gamma * cross_entropy, _number(known, whole))
 
 
-def weighted_cross_entropy_loss(logits: Logits, labels: Labels) -> Float[Tensor, ""]:
+def weighted_cross_entropy_loss(logits: Logits, labels: Labels, *, whole: Counts | None = None) -> Float[Tensor, ""]:
     """W-CEL: cross-entropy in which a batch's present and its absent labels weigh the same; 0 if none is known.
 
     A present label weighs (|P| + |N|) / |P| and an absent one (|P| + |N|) / |N|, counted over all films and findings
@@ -130,11 +154,14 @@ def weighted_cross_entropy_loss(logits: Logits, labels: Labels) -> Float[Tensor,
     """
     known, targets = _known(labels)
     cross_entropy = _cross_entropy(logits, targets)
-    return _mean_over(known * targets, cross_entropy) + _mean_over(known * (1 - targets), cross_entropy)
+    present, absent = (counts_of(labels) if whole is None else whole).sum(1)
+    return _mean_over(known * targets, cross_entropy, present) + _mean_over(
+        known * (1 - targets), cross_entropy, absent
+    )
 
 
 def class_weighted_bce_loss(
-    logits: Logits, labels: Labels, *, prevalence: Float[Tensor, " findings"]
+    logits: Logits, labels: Labels, *, prevalence: Float[Tensor, " findings"], whole: Counts | None = None
 ) -> Float[Tensor, ""]:
     """Binary cross-entropy, averaged over the known labels, in which the rarer state of each finding weighs more.
 
@@ -153,7 +180,7 @@ def class_weighted_bce_loss(
         raise ValueError(f"prevalence must be between 0 and 1, got {prevalence.tolist()}")
     known, targets = _known(labels)
     balance = targets / prevalence + (1 - targets) / (1 - prevalence)
-    return _mean_over(known, balance * _cross_entropy(logits, targets))
+    return _mean_over(known, balance * _cross_entropy(logits, targets), _number(known, whole))
 
 
 def _known(labels: Labels) -> tuple[Tensor, Labels]:
@@ -170,5 +197,10 @@ def _cross_entropy(logits: Logits, targets: Labels) -> Float[Tensor, "batch find
     return -(targets * F.logsigmoid(logits) + (1 - targets) * F.logsigmoid(-logits))
 
 
-def _mean_over(known: Tensor, per_label: Tensor) -> Float[Tensor, ""]:
-    return (per_label * known).sum() / known.sum().clamp(min=1)
+def _number(known: Tensor, whole: Counts | None) -> Tensor:
+    """How many labels are known, here or in the whole batch."""
+    return known.sum() if whole is None else whole.sum()
+
+
+def _mean_over(weights: Tensor, per_label: Tensor, number: Tensor) -> Float[Tensor, ""]:
+    return (per_label * weights).sum() / number.clamp(min=1)

@@ -16,9 +16,10 @@ import torch
 from jaxtyping import Float32
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger
-from torch.utils.data import DataLoader
+from pytorch_lightning.strategies import DDPStrategy
+from torch.utils.data import DataLoader, Subset
 
-from hilum.data.dataset import Augmentation, FilmDataset, ShuffledBatches, open_pack
+from hilum.data.dataset import Augmentation, FilmDataset, SeededFilms, ShuffledBatches, open_pack
 from hilum.data.films import Films, read_films, write_films
 from hilum.data.merge import groups_of
 from hilum.data.quality import LEAST_FILMS, QualityCheck, fit_quality_check
@@ -35,6 +36,7 @@ from hilum.nn.classifier import Classifier
 from hilum.phantom.dataset import write_phantom
 from hilum.phantom.lateral import lateral_views
 from hilum.recipe import Recipe, load_recipe, recipe_from_dict
+from hilum.training.batch_norm import plain_batch_norm, share_batch_norm
 from hilum.training.freezing import FreezeBody
 from hilum.training.learner import (
     Learner,
@@ -44,6 +46,16 @@ from hilum.training.learner import (
     prevalence_of,
     resume_point,
     start_from_prevalence,
+)
+from hilum.training.processes import (
+    Environment,
+    Processes,
+    check_same,
+    find_processes,
+    gathered,
+    joined,
+    process_rank,
+    together,
 )
 from hilum.training.weights import load_weights, new_head
 
@@ -89,11 +101,16 @@ def _phantom_films(recipe: Recipe, folder: Path) -> Films:
     size, seed = recipe.preprocessing.size, recipe.seed
     data = folder / f"phantom-films-{PHANTOM_FILMS}-{size}-{seed}"
     manifest = data / "films.parquet"
-    if not manifest.is_file():
+
+    def draw() -> None:
+        if manifest.is_file() or process_rank() > 0:
+            return
         if data.exists():
             shutil.rmtree(data)  # an earlier run was stopped while it drew
         write_phantom(data / "nih", films=PHANTOM_FILMS, size=size, seed=seed)
         write_films(index_nih(data / "nih").split("patient", seed=seed, fractions=_FRACTIONS), manifest)
+
+    together(draw)
     return read_films(manifest)
 
 
@@ -101,15 +118,24 @@ PACKS = ".hilum-packs"
 """The folder beside a manifest in which its packed films are kept; it may be deleted at any time."""
 
 
-def train(recipe: Recipe, films: Films, out: Path, *, packs: Path, resume: bool = False, bar: bool = True) -> Bundle:
+def train(
+    recipe: Recipe,
+    films: Films,
+    out: Path,
+    *,
+    packs: Path,
+    resume: bool = False,
+    bar: bool = True,
+) -> Bundle:
     """Train a model as a recipe says, and write it as a bundle.
 
-    `out` also holds checkpoints/last.ckpt and best.ckpt (by mean validation AUC) and logs/.
+    `out` also holds checkpoints/last.ckpt and best.ckpt (by mean validation AUC) and logs/. In processes that torchrun
+    or srun started, all train together: each takes its part of every batch, and the first one alone writes.
 
     Args:
         recipe: what to train and how.
         films: a manifest that has been split; the test films are not touched.
-        out: folder of the run; must be new, or hold the run that is resumed.
+        out: folder of the run; must be new, or hold the run that is resumed. All processes must see it.
         packs: folder for the packed films.
         resume: go on from `out`'s last checkpoint, bit for bit as if it had not stopped.
         bar: show progress on standard error.
@@ -118,60 +144,143 @@ def train(recipe: Recipe, films: Films, out: Path, *, packs: Path, resume: bool 
         RecipeError: if recipe, films and `out` do not fit each other.
         BundleError: if the starting weights or the checkpoint cannot be used.
         ImageError: if a film cannot be read.
-        TrainingStoppedError: on Ctrl-C or SIGTERM, once the state is saved.
+        TrainingStoppedError: on Ctrl-C, SIGTERM or SIGUSR1, once the state is saved.
+        ProcessLostError: if another process ends.
     """
-    check_protocol(recipe, films)
-    claim = {"recipe": recipe.to_dict(), "films": films.fingerprint()}
-    last = _checked(claim, out, resume=resume)
+    here = find_processes()
+    with joined(here):
+        return _train(recipe, films, out, packs, here, resume=resume, bar=bar and here.first)
+
+
+def _train(
+    recipe: Recipe,
+    films: Films,
+    out: Path,
+    packs: Path,
+    here: Processes,
+    *,
+    resume: bool,
+    bar: bool,
+) -> Bundle:
+    claim = {"recipe": recipe.to_dict(), "films": films.fingerprint(), "processes": here.count}
+    check_same("recipe and films", claim)
+    startable = together(lambda: _startable(recipe, films, claim, out, here, resume=resume) if here.first else None)
+    last = gathered(startable)[0]  # the first process's
     if last is not None and (out / "bundle.json").is_file():
         messages().print(f"{out} is trained to its end; there is nothing to resume.")
         return load_bundle(out)
     films = films.of_views(recipe.views)
     seen = films.select("train")
     unseen = films.select("val") if (films.table["split"] == "val").any() else None
-    targets = _targets(recipe, seen)
+    targets = together(lambda: _targets(recipe, seen))
     _say_what_is_special(films, seen, targets)
-    if not _has_both(targets):
+    model = together(lambda: _new_model(recipe, targets, films.findings, packs, resumed=last is not None))
+    batches = _batches(recipe, seen, here)
+    epoch, batches.skip = together(lambda: resume_point(last)) if last else (0, 0)
+    batches.set_epoch(epoch)
+    if here.count > 1:
+        share_batch_norm(model, fused=torch.cuda.is_available())
+    steps = recipe.training.epochs * len(batches)
+    learner = Learner(model, recipe, steps=steps, prevalence=prevalence_of(targets), findings=films.findings)
+    if here.count > 1:  # the first of each machine packs, and the others find it done
+        together(lambda: _pack(recipe, seen, unseen, packs) if here.local_rank == 0 else None)
+    loader, validation = together(lambda: _loaders(recipe, seen, unseen, targets, packs, batches, here))
+    started = time.monotonic()
+    with alone(out) if here.first else nullcontext(), quiet_lightning():
+        if here.first:  # only now is anything written there, unless another run has begun there meanwhile
+            _checked(claim, out, resume=resume)
+            write_whole(out / "run.json", json.dumps(claim, indent=2).encode())
+        trainer = _trainer(recipe, out, here, validated=unseen is not None, bar=bar, log_every=min(50, len(batches)))
+        trainer.fit(learner, loader, validation, ckpt_path=last, weights_only=True)
+    plain_batch_norm(model)
+    minutes = (time.monotonic() - started) / 60
+    bundle = together(
+        lambda: _finished(recipe, films, out, packs, learner, trainer, minutes=minutes) if here.first else None
+    )
+    return load_bundle(out) if bundle is None else bundle
+
+
+def _startable(
+    recipe: Recipe, films: Films, claim: dict[str, Any], out: Path, here: Processes, *, resume: bool
+) -> Path | None:
+    """Refuse what cannot be trained; return the checkpoint to resume from."""
+    check_protocol(recipe, films)
+    last = _checked(claim, out, resume=resume)
+    if last is not None and (out / "bundle.json").is_file():
+        return last
+    films = films.of_views(recipe.views)
+    seen = films.select("train")
+    unseen = films.select("val") if (films.table["split"] == "val").any() else None
+    if not _has_both(_targets(recipe, seen)):
         raise RecipeError("films must be known to have a finding in one and not in another film of the split train")
     if recipe.training.keep == "best" and not (unseen and _has_both(unseen.all_labels)):
         raise RecipeError(
             "training.keep must be last where no finding is both present and absent in the split val, since no AUC "
             "is defined there. Use: --set training.keep=last"
         )
-    model = _new_model(recipe, targets, films.findings, packs, resumed=last is not None)
-    batches = _batches(recipe, seen)
-    epoch, batches.skip = resume_point(last) if last else (0, 0)
-    batches.set_epoch(epoch)
-    steps = recipe.training.epochs * len(batches)
-    learner = Learner(model, recipe, steps=steps, prevalence=prevalence_of(targets), findings=films.findings)
+    _batches(recipe, seen, here)
+    if recipe.training.mixup and claim["processes"] > 1:
+        raise RecipeError(
+            "training.mixup must be 0 for several processes, of which none has all films to mix with, got "
+            f"{recipe.training.mixup}. Use: --set training.mixup=0, or one process"
+        )
+    if unseen is not None and len(unseen) < claim["processes"]:
+        raise RecipeError(
+            f"processes must be at most {len(unseen)} for {len(unseen)} films of the split val, got "
+            f"{claim['processes']}. Use fewer --devices"
+        )
+    return last
+
+
+def _loaders(
+    recipe: Recipe,
+    seen: Films,
+    unseen: Films | None,
+    targets: Float32[np.ndarray, "films findings"],
+    packs: Path,
+    batches: ShuffledBatches,
+    here: Processes,
+) -> tuple[DataLoader[Any], DataLoader[Any] | None]:
+    """This process's part of every batch, and of the validation films every n-th one."""
     # On a CPU the network uses every core itself; elsewhere workers keep it fed. Neither changes the result.
-    workers = 0 if not torch.cuda.is_available() else min(8, os.cpu_count() or 1)
-    loader = DataLoader(
-        _dataset(recipe, seen, packs, targets=targets), batch_sampler=cast(Any, batches), num_workers=workers
-    )
-    validation = unseen and DataLoader(
-        _dataset(recipe, unseen, packs, augmented=False), batch_size=recipe.training.batch, num_workers=workers
-    )
-    started, first = time.monotonic(), int(os.environ.get("RANK", 0)) == 0
-    with alone(out) if first else nullcontext(), quiet_lightning():
-        if first:  # only now is anything written there, unless another run has begun there meanwhile
-            _checked(claim, out, resume=resume)
-            write_whole(out / "run.json", json.dumps(claim, indent=2).encode())
-        trainer = _trainer(recipe, out, validated=unseen is not None, bar=bar, log_every=min(50, len(batches)))
-        trainer.fit(learner, loader, validation, ckpt_path=last, weights_only=True)
+    workers = 0 if not torch.cuda.is_available() else min(8, (os.cpu_count() or 1) // here.local_count or 1)
+    learned = SeededFilms(_dataset(recipe, seen, packs, targets=targets))
+    loader: DataLoader[Any] = DataLoader(learned, batch_sampler=cast(Any, batches), num_workers=workers)
+    if unseen is None:
+        return loader, None
+    own = Subset(_dataset(recipe, unseen, packs, augmented=False), range(here.rank, len(unseen), here.count))
+    per_step = -(-recipe.training.batch // here.count)
+    return loader, DataLoader(own, batch_size=per_step, num_workers=workers)
+
+
+def _pack(recipe: Recipe, seen: Films, unseen: Films | None, packs: Path) -> None:
+    for films in (seen, unseen):
+        if films is not None:
+            open_pack(films, recipe.preprocessing, packs)
+
+
+def _finished(
+    recipe: Recipe, films: Films, out: Path, packs: Path, learner: Learner, trainer: pl.Trainer, *, minutes: float
+) -> Bundle:
+    """The bundle of a training that has come to its end, written."""
+    films = films.of_views(recipe.views)
+    seen = films.select("train")
+    unseen = films.select("val") if (films.table["split"] == "val").any() else None
     kept = _take_weights(learner, out / "checkpoints" / f"{recipe.training.keep}.ckpt")
+    model, device = learner.model.eval(), trainer.strategy.root_device.type
+    shown = _dataset(recipe, unseen or seen, packs, augmented=False)
     bundle = Bundle(
-        model=model.eval(),
+        model=model,
         findings=films.findings,
         recipe=recipe,
         films=films.fingerprint(),
-        heatmap_logits=heatmap_logits(model, _dataset(recipe, unseen or seen, packs, augmented=False), films.findings),
+        heatmap_logits=heatmap_logits(model, shown, films.findings, device=device),
         gate=_quality_check(recipe, seen, packs),
         sources=tuple(sorted(set(seen.table["source"]))),
-        training=_what_happened(trainer, films, seen, kept, minutes=(time.monotonic() - started) / 60),
+        training=_what_happened(trainer, films, seen, kept, minutes=minutes),
     )
     if unseen is not None:
-        bundle = calibrate(bundle, unseen, packs=packs)
+        bundle = calibrate(bundle, unseen, packs=packs, device=device)
     save_bundle(bundle, out)
     return bundle
 
@@ -211,6 +320,12 @@ def _checked(claim: dict[str, Any], out: Path, *, resume: bool) -> Path | None:
     for key, name in (("recipe", "recipe and --set"), ("films", "films and their split")):
         if not isinstance(before, dict) or before.get(key) != claim[key]:
             raise RecipeError(f"{name} must be those that the run in {out} was started with. Choose another --out")
+    before_count = before.get("processes", 1)
+    if before_count != claim["processes"]:
+        raise RecipeError(
+            f"processes must be {before_count}, with which the run in {out} was started, got {claim['processes']}: "
+            f"sums would be rounded otherwise, and the run another. Use as many, e.g. --devices {before_count}"
+        )
     return last if last.is_file() else None
 
 
@@ -277,15 +392,14 @@ def _new_model(
     return model
 
 
-def _batches(recipe: Recipe, films: Films) -> ShuffledBatches:
-    rank, ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))  # torchrun's
+def _batches(recipe: Recipe, films: Films, here: Processes) -> ShuffledBatches:
     try:
         return ShuffledBatches(
             len(films),
             recipe.training.batch,
             seed=recipe.seed,
-            rank=rank,
-            ranks=ranks,
+            rank=here.rank,
+            ranks=here.count,
             sources=None if recipe.training.sampling == "films" else films.table["source"].tolist(),
             power={"films": 1.0, "sqrt": 0.5, "sources": 0.0}[recipe.training.sampling],
         )
@@ -318,7 +432,7 @@ def _quality_check(recipe: Recipe, films: Films, packs: Path) -> QualityCheck | 
     return fit_quality_check(lambda row: pack.read(row)[0], len(films), laterals=laterals, seed=recipe.seed)
 
 
-def _trainer(recipe: Recipe, out: Path, *, validated: bool, bar: bool, log_every: int) -> pl.Trainer:
+def _trainer(recipe: Recipe, out: Path, here: Processes, *, validated: bool, bar: bool, log_every: int) -> pl.Trainer:
     wanted, folder = recipe.training, out / "checkpoints"
     callbacks: list[Callback] = []
     if wanted.freeze_epochs:
@@ -336,17 +450,30 @@ def _trainer(recipe: Recipe, out: Path, *, validated: bool, bar: bool, log_every
     # After `best`, so that it knows of it.
     callbacks.append(ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False))
     return pl.Trainer(
+        devices=here.local_count,
+        num_nodes=here.nodes,
+        strategy=_ddp() if here.count > 1 else "auto",
+        plugins=[Environment(here)] if here.count > 1 else None,
         max_epochs=wanted.epochs,
         precision="bf16-mixed" if computes_in_bf16(wanted.precision) else "32-true",
         gradient_clip_val=wanted.gradient_clip,
         callbacks=callbacks,
-        logger=_loggers(out),
+        logger=_loggers(out) if here.first else False,
         log_every_n_steps=log_every,
         enable_progress_bar=bar and messages().is_terminal,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,  # ShuffledBatches shares the batches out
     )
+
+
+def _ddp() -> DDPStrategy:
+    """Gradients averaged over processes.
+
+    Unused parameters are looked for, though there are none: without it, torch lays its buckets out anew after the first
+    step, sums in another order, and a resumed run would not be the same bit for bit.
+    """
+    return DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)  # batch norm sees the whole batch
 
 
 class _SayEpochs(Callback):
@@ -402,6 +529,7 @@ def _what_happened(
         "train_films": len(seen),
         "train_patients": int(seen.table["patient"].nunique()),
         "train_views": {str(view): int(count) for view, count in seen.table["view"].value_counts().items()},
+        "processes": trainer.world_size,
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
         "minutes_since_start_or_resume": round(minutes, 2),
