@@ -33,13 +33,15 @@ class Loss(_Part):
     """Which loss; alpha and gamma are the focal loss's. `w-cel` weighs by batch, `class-weighted-bce` by finding.
 
     `noise`: which part of the training labels is taken to be wrong, for all findings or for some by name; a label is
-    smoothed by as much: present becomes 1 - noise, absent noise.
+    smoothed by as much: present becomes 1 - noise, absent noise. `boxes`: how much the loss of class maps weighs on
+    films with true boxes; see region_loss.
     """
 
     name: Literal["bce", "focal", "w-cel", "class-weighted-bce"]
     alpha: Annotated[float, Field(gt=0, lt=1)] = 0.25
     gamma: Annotated[float, Field(ge=0)] = 2.0
     noise: NoiseRate | dict[str, NoiseRate] = 0.0
+    boxes: Annotated[float, Field(ge=0)] = 0.0
 
     @field_validator("gamma")
     @classmethod

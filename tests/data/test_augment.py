@@ -207,3 +207,25 @@ def test_a_new_lever_leaves_the_earlier_ones_draws_as_they_were() -> None:
     plain = ALL.apply(film(), seed=7)
     with_more = ALL.model_copy(update={"gamma": 1e-9}).apply(film(), seed=7)
     assert torch.allclose(plain, with_more, atol=1e-6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**62))
+def test_regions_move_with_the_film(seed: int) -> None:
+    """A bright square on black is its own region, whatever moves it."""
+    image = torch.zeros(1, 32, 32)
+    image[:, 8:20, 12:22] = 1
+    moving = Augmentation(rotation_deg=20, shift=0.1, scale=0.2, flip=0.5)
+    film_alone = moving.apply(image, seed=seed)
+    both, region = moving.apply_to_both(image, image.repeat(2, 1, 1), seed=seed)
+    assert torch.equal(both, film_alone)
+    assert torch.equal(region, film_alone.repeat(2, 1, 1))
+
+
+def test_greys_of_a_film_change_and_its_regions_do_not() -> None:
+    image, region = film(), (film(seed=3) > 0.5).float()
+    changes = Augmentation(contrast=0.3, gamma=0.3, erase=1.0)
+    changed, kept = changes.apply_to_both(image, region, seed=5)
+    assert torch.equal(changed, changes.apply(image, seed=5))
+    assert not torch.equal(changed, image)
+    assert torch.equal(kept, region)

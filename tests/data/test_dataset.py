@@ -1,5 +1,6 @@
 from itertools import chain
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -7,9 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from hilum.data.dataset import Augmentation, Draw, FilmDataset, SeededFilms, ShuffledBatches
+from hilum.data.dataset import Augmentation, Draw, FilmDataset, SeededFilms, ShuffledBatches, boxes_by_row
 from hilum.data.films import Films
 
 CHANGES = Augmentation(rotation_deg=10, shift=0.1, contrast=0.2)
@@ -179,3 +181,31 @@ def test_balanced_batches_are_resumed_exactly() -> None:
     resumed.skip = 4
     assert epoch(resumed, 2) == whole[4:]
     assert epoch(resumed, 3) == epoch(batches(), 3) != whole
+
+
+def test_a_box_comes_as_a_region_that_moved_with_its_film(phantom_films: Films) -> None:
+    boxed = phantom_films.notes["boxes"][0]
+    rows = boxes_by_row(phantom_films)
+    row = list(phantom_films.table["film"]).index(boxed["film"])
+    finding = phantom_films.findings.index(boxed["finding"])
+    assert (finding, boxed["x"], boxed["y"], boxed["width"], boxed["height"]) in rows[row]
+    assert sum(map(len, rows.values())) == len(phantom_films.notes["boxes"])
+
+    plain = FilmDataset(phantom_films, lambda row: np.zeros((1, 64, 64), np.float32), Augmentation())
+    one = {row: [(finding, 0.25, 0.5, 0.125, 0.25)]}
+    *_, regions = SeededFilms(plain, one)[Draw(row, 7)]
+    assert isinstance(regions, Tensor)
+    expected = torch.zeros(len(phantom_films.findings), 32, 32)
+    expected[finding, 16:24, 8:12] = 1
+    assert torch.equal(regions, expected)
+    mirrored = FilmDataset(phantom_films, plain.read, Augmentation(flip=1.0))
+    *_, moved = SeededFilms(mirrored, one)[Draw(row, 7)]
+    assert torch.equal(cast(Tensor, moved), expected.flip(2))
+    *_, none = SeededFilms(plain, {})[Draw(row, 7)]
+    assert torch.equal(cast(Tensor, none), torch.zeros_like(expected))
+
+
+def test_a_box_on_the_edge_or_smaller_than_a_pixel_still_counts(phantom_films: Films) -> None:
+    plain = FilmDataset(phantom_films, lambda row: np.zeros((1, 64, 64), np.float32), Augmentation())
+    *_, regions = SeededFilms(plain, {0: [(0, 1.0, 0.999, 0.001, 0.0)]})[Draw(0, 7)]
+    assert cast(Tensor, regions)[0].nonzero().tolist() == [[31, 31]]

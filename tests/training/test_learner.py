@@ -30,6 +30,7 @@ from hilum.training.losses import (
     focal_loss,
     loss_of,
     mixed,
+    region_loss,
     smoothed,
     weighted_cross_entropy_loss,
 )
@@ -308,3 +309,17 @@ def test_mixup_and_noise_reach_the_loss(tiny: Path) -> None:
         one.log = lambda *name, **how: None  # type: ignore[method-assign]
         losses.append(one.training_step(films, 0).item())
     assert len(set(losses)) == 3
+
+
+def test_boxes_pull_the_maps_into_their_regions(tiny: Path) -> None:
+    """Two runs that differ in nothing but the weight of the boxes."""
+    images, labels = batch(4)
+    regions = torch.zeros(4, 3, 32, 32)
+    regions[:, 1, :8, :8] = 1
+    inside = []
+    for weight in (0.0, 1.0):
+        one = learner(tiny, f"loss.boxes={weight}", "optimizer.lr=5e-3")
+        fit(one, [[images, labels, torch.arange(4), regions]] * 20)
+        one.train()
+        inside.append(region_loss(one.model.class_maps(images)[1].detach(), regions).exp().reciprocal().item())
+    assert inside[1] > 2 * inside[0]

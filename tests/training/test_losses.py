@@ -17,6 +17,7 @@ from hilum.training.losses import (
     focal_loss,
     loss_of,
     mean_per_finding,
+    region_loss,
     weighted_bce_loss,
     weighted_cross_entropy_loss,
 )
@@ -305,3 +306,26 @@ def test_losses_of_a_batchs_parts_add_up_to_its_own(name: Any) -> None:
     whole = torch.stack([counts_of(labels[part]) for part in parts]).sum(0)
     added = sum(loss_of(logits[part], labels[part], loss, prevalence, whole=whole) for part in parts)
     torch.testing.assert_close(added, loss_of(logits, labels, loss, prevalence))
+
+
+def test_region_loss_is_minus_the_log_of_the_part_inside() -> None:
+    maps = torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(1))
+    regions = torch.zeros(3, 2, 8, 8)
+    regions[0, 1, 2:4, 0:6] = 1  # one row of three places
+    regions[2, 0, 6:8, 6:8] = 0.5  # half of the last place, which then counts as a whole one
+    shares = maps.flatten(2).softmax(2).reshape(maps.shape)
+    expected = -(shares[0, 1, 1, :3].sum().log() + shares[2, 0, 3, 3].log()) / 2
+    assert region_loss(maps, regions).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert region_loss(maps + 7, regions).item() == pytest.approx(expected.item(), rel=1e-5)
+    half = region_loss(maps[:1], regions[:1], whole=torch.tensor(2.0)) + region_loss(
+        maps[1:], regions[1:], whole=torch.tensor(2.0)
+    )
+    assert half.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_region_loss_without_a_region_is_zero_with_no_gradient() -> None:
+    maps = torch.randn(2, 2, 4, 4, requires_grad=True)
+    loss = region_loss(maps, torch.zeros(2, 2, 8, 8))
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss.item() == 0
+    assert maps.grad is None or not maps.grad.any()

@@ -4,17 +4,18 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int64, UInt16
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional
@@ -26,6 +27,8 @@ from hilum.files import in_turn, unfinished
 from hilum.messages import track
 
 Image = Float[Tensor, "channels height width"]
+Regions = Float[Tensor, "regions height width"]
+"""Which part of each place belongs to a region, in [0, 1]."""
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -50,7 +53,14 @@ def _soft_or_sharp(image: Image, amount: float) -> Image:
     return image + amount * (image - soft)
 
 
-FILM_OPERATIONS: dict[str, Callable[[Image, float], Image]] = {
+class Operation(Protocol):
+    """A change of a film by an amount."""
+
+    def __call__(self, image: Image, amount: float) -> Image:
+        """The changed film."""
+
+
+FILM_OPERATIONS: dict[str, Operation] = {
     "turn": lambda image, amount: _moved(image, angle=20 * amount),
     "shear": lambda image, amount: _moved(image, shear=10 * amount),
     "right": lambda image, amount: _moved(image, right=0.1 * amount),
@@ -62,6 +72,9 @@ FILM_OPERATIONS: dict[str, Callable[[Image, float], Image]] = {
     "focus": _soft_or_sharp,
 }
 """What a film may suffer between two units and two postures, by an amount in [-1, 1]; 0 leaves it as it is."""
+
+MOVING = ("turn", "shear", "right", "down", "scale")
+"""Those of FILM_OPERATIONS that move what is on the film."""
 
 
 def _without_a_rectangle(image: Image) -> Image:
@@ -112,31 +125,47 @@ class Augmentation(BaseModel):
             image: grey in [0, 1]; so is the result.
             seed: the same seed gives the same change.
         """
+        return self.apply_to_both(image, image[:0], seed=seed)[0]
+
+    def apply_to_both(self, image: Image, regions: Regions, *, seed: int) -> tuple[Image, Regions]:
+        """As `apply`; regions of the film move with it, and their values stay what they are."""
         if self == Augmentation():
-            return image
+            return image, regions
+        channels = len(image)
+
+        def on_film(both: Image, change: Callable[[Image], Image]) -> Image:
+            return change(both) if len(both) == channels else torch.cat([change(both[:channels]), both[channels:]])
+
+        both = torch.cat([image, regions]) if len(regions) else image
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             if self.rotation_deg or self.shift or self.scale:
-                image = v2.RandomAffine(
+                both = v2.RandomAffine(
                     self.rotation_deg,
                     translate=(self.shift, self.shift),
                     scale=(1 - self.scale, 1 + self.scale),
                     interpolation=InterpolationMode.BILINEAR,
-                )(image)
+                )(both)
             if self.contrast:
                 low, high = 1 - self.contrast, 1 + self.contrast
                 contrast, brightness = torch.empty(2).uniform_(low, high).tolist()
-                image = functional.adjust_brightness(functional.adjust_contrast(image, contrast), brightness)
+                both = on_film(
+                    both,
+                    lambda film: functional.adjust_brightness(functional.adjust_contrast(film, contrast), brightness),
+                )
             if self.flip and torch.rand(()).item() < self.flip:
-                image = functional.horizontal_flip(image)
+                both = functional.horizontal_flip(both)
             if self.gamma:
-                image = image ** math.exp(torch.empty(()).uniform_(-self.gamma, self.gamma).item())
+                power = math.exp(torch.empty(()).uniform_(-self.gamma, self.gamma).item())
+                both = on_film(both, lambda film: film**power)
             for place in torch.randperm(len(FILM_OPERATIONS))[: self.operations].tolist() if self.operations else ():
+                name = list(FILM_OPERATIONS)[place]
                 amount = self.magnitude * torch.empty(()).uniform_(-1, 1).item()
-                image = list(FILM_OPERATIONS.values())[place](image, amount).clamp(0, 1)
+                change = partial(FILM_OPERATIONS[name], amount=amount)
+                both = (change(both) if name in MOVING else on_film(both, change)).clamp(0, 1)
             if self.erase and torch.rand(()).item() < self.erase:
-                image = _without_a_rectangle(image)
-        return image
+                both = on_film(both, _without_a_rectangle)
+        return both[:channels], both[channels:]
 
 
 Labels = Float[Tensor, " findings"]
@@ -173,17 +202,60 @@ class FilmDataset(Dataset[tuple[Image, Labels]]):
         return image, torch.from_numpy(self.films.labels(row) if self.targets is None else self.targets[row].copy())
 
 
+REGION_GRID = 32
+"""Places a side on which a finding's true region is told to the loss."""
+
+FindingRegions = Float[Tensor, "findings grid grid"]
+
+
 @dataclass(frozen=True)
-class SeededFilms(Dataset[tuple[Image, Labels, int]]):
-    """Films for training, each with the seed that it was drawn with, from which its dropout is drawn too."""
+class SeededFilms(Dataset[tuple[Image, Labels, int] | tuple[Image, Labels, int, FindingRegions]]):
+    """Films for training, each with the seed that it was drawn with, from which its dropout is drawn too.
+
+    Attributes:
+        films: the films and their augmentation.
+        boxes: where the loss is to learn from them: for each film, finding by number and left, top, width and height
+            in fractions of the film; a region for each finding comes fourth then, 0 everywhere where there is none.
+    """
 
     films: FilmDataset
+    boxes: Mapping[int, Sequence[tuple[int, float, float, float, float]]] | None = None
 
     def __len__(self) -> int:
         return len(self.films)
 
-    def __getitem__(self, draw: Draw) -> tuple[Image, Labels, int]:
-        return *self.films[draw], draw.seed
+    def __getitem__(self, draw: Draw) -> tuple[Image, Labels, int] | tuple[Image, Labels, int, FindingRegions]:
+        if self.boxes is None:
+            return *self.films[draw], draw.seed
+        image, labels = self.films[draw.row]
+        regions = torch.zeros(len(labels), REGION_GRID, REGION_GRID)
+        boxes = self.boxes.get(draw.row, ())
+        findings = sorted({finding for finding, *_ in boxes})
+        drawn = torch.zeros(len(findings), *image.shape[1:])
+        for finding, left, top, width, height in boxes:
+            drawn[findings.index(finding), _span(top, height, len(drawn[0])), _span(left, width, drawn.shape[2])] = 1
+        image, moved = self.films.augmentation.apply_to_both(image, drawn, seed=draw.seed)
+        if findings:
+            regions[findings] = nn.functional.adaptive_avg_pool2d(moved, REGION_GRID)
+        return image, labels, draw.seed, regions
+
+
+def _span(start: float, length: float, pixels: int) -> slice:
+    """The pixels of one side of a box; one at the least."""
+    first = min(max(round(start * pixels), 0), pixels - 1)
+    return slice(first, max(first + 1, round((start + length) * pixels)))
+
+
+def boxes_by_row(films: Films) -> dict[int, list[tuple[int, float, float, float, float]]]:
+    """The true boxes in the films' notes, for SeededFilms; of findings that the films are labelled with."""
+    row_of = {str(film): row for row, film in enumerate(films.table["film"])}
+    boxes: dict[int, list[tuple[int, float, float, float, float]]] = {}
+    for box in films.notes.get("boxes", []):
+        row = row_of.get(box["film"])
+        if row is not None and box["finding"] in films.findings:
+            place = tuple(float(box[side]) for side in ("x", "y", "width", "height"))
+            boxes.setdefault(row, []).append((films.findings.index(box["finding"]), *place))  # type: ignore[arg-type]
+    return boxes
 
 
 class ShuffledBatches(Sampler[list[Draw]]):

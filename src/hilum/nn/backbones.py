@@ -108,6 +108,7 @@ class Backbone(Classifier):
         features = self.feature_map(images)
         if self.norm is not None:
             features = _normed(features, features.mean((2, 3)), self.norm)
+        features = features * self.dropout(torch.ones_like(features[:, :, :1, :1]))
         maps = torch.einsum("fc,bchw->bfhw", self.classifier.weight, features)
         maps = maps + self.classifier.bias[:, None, None]
         return maps.mean((2, 3)), maps

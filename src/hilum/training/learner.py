@@ -22,11 +22,11 @@ from hilum.metrics.ranking import auroc_per_finding
 from hilum.nn.classifier import Classifier
 from hilum.recipe import Optimizer, Recipe
 from hilum.training.dropout import FilmDropout, drops
-from hilum.training.losses import counts_of, loss_of, mean_per_finding, mixed, smoothed
+from hilum.training.losses import counts_of, loss_of, mean_per_finding, mixed, region_loss, smoothed
 from hilum.training.processes import gathered, highest, process_count, process_rank, said_once, summed
 
 Batch = list[Tensor]
-"""Images, labels and, in training, a seed for each film, in the list that torch's loader makes of them."""
+"""Images, labels and, in training, each film's seed and, where the recipe learns from boxes, regions of findings."""
 
 
 class Learner(pl.LightningModule):
@@ -79,6 +79,7 @@ class Learner(pl.LightningModule):
             averaged.
         """
         images, labels, *seeds = batch
+        regions = seeds.pop() if self.recipe.loss.boxes and len(seeds) > 1 else None
         images, processes = self._shrunk(images), process_count()
         step_seed = self.recipe.seed * 1_000_003 + self.global_step
         with torch.random.fork_rng(devices=[]), self._dropout(seeds, len(images), step_seed):
@@ -89,13 +90,23 @@ class Learner(pl.LightningModule):
                 images, labels = mixed(images, labels, self.recipe.training.mixup)
             whole = summed(counts_of(labels)) if processes > 1 else None
             measure = mean_per_finding if self.recipe.labels.per_finding else loss_of
-            part = measure(self(images), labels, self.recipe.loss, self.prevalence, whole=whole)
+            logits, maps = (self(images), None) if regions is None else self._with_maps(images)
+            part = measure(logits, labels, self.recipe.loss, self.prevalence, whole=whole)
+            if regions is not None and maps is not None:
+                number = (regions.flatten(2).sum(2) > 0).sum().float()
+                boxed = summed(number) if processes > 1 else number
+                part = part + self.recipe.loss.boxes * region_loss(maps, regions, whole=boxed)
         loss = summed(part.detach().clone())
         if not loss.isfinite():
             raise _diverged("loss", self.global_step)
         self.log("train_loss", loss, on_step=True, on_epoch=False, prog_bar=True)
         self._losses.append(loss.item())
         return part * processes
+
+    def _with_maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and class maps in fp32."""
+        logits, maps = self.model.class_maps(images.contiguous(memory_format=torch.channels_last))
+        return logits.float(), maps.float()
 
     def _dropout(self, seeds: list[Tensor], films: int, step_seed: int) -> AbstractContextManager[object]:
         """Dropout by the films' seeds; for films without any, by the step and their places in the batch."""
@@ -105,8 +116,8 @@ class Learner(pl.LightningModule):
         return FilmDropout(seeds[0].tolist() if seeds else by_place, self.device)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Images and labels only: seeds are read in the host's memory."""
-        return [part.to(device, non_blocking=True) for part in batch[:2]] + batch[2:]
+        """All but the seeds, which are read in the host's memory."""
+        return [part if place == 2 else part.to(device, non_blocking=True) for place, part in enumerate(batch)]
 
     def _shrunk(self, images: Tensor) -> Tensor:
         """The images at the size that this epoch trains on."""

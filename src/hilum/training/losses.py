@@ -95,6 +95,34 @@ def mean_per_finding(
     return (torch.stack(losses) * known).sum() / known.sum().clamp(min=1)
 
 
+def region_loss(
+    maps: Float[Tensor, "batch findings rows columns"],
+    regions: Float[Tensor, "batch findings grid grid"],
+    *,
+    whole: Float[Tensor, ""] | None = None,
+) -> Float[Tensor, ""]:
+    """How little of a finding's map lies in its true region: minus the log of the part of its softmax that does.
+
+    It is averaged over the findings of films that have a region, each counted once, and 0 if none has. The softmax is
+    taken over the places of the film, so that only the shape of a map counts, and the logits stay free.
+
+    Args:
+        maps: a class map for each finding, in logits.
+        regions: which part of each place belongs to the finding, in [0, 1]; 0 everywhere where nothing is known.
+        whole: how many findings have a region in the whole batch, where these films are a part of it.
+
+    Source: ours; Li et al., "Thoracic Disease Identification and Localization with Limited Supervision", CVPR 2018,
+        learn from boxes beside labels with another likelihood. https://arxiv.org/abs/1711.06373
+    """
+    known = regions.flatten(2).sum(2) > 0
+    number = known.sum() if whole is None else whole
+    inside = F.adaptive_avg_pool2d(regions, maps.shape[2:])[known].flatten(1)
+    inside = inside / inside.amax(1, keepdim=True).clamp_min(1e-6)  # a region smaller than a place fills it
+    shares = F.log_softmax(maps[known].flatten(1), dim=1)
+    losses = -torch.logsumexp(shares + inside.clamp_min(1e-6).log(), dim=1)
+    return losses.sum() / number.clamp(min=1)
+
+
 def bce_loss(logits: Logits, labels: Labels, *, whole: Counts | None = None) -> Float[Tensor, ""]:
     """Binary cross-entropy, averaged over the known labels; 0 if none is known.
 

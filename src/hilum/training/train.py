@@ -19,7 +19,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.strategies import DDPStrategy
 from torch.utils.data import DataLoader, Subset
 
-from hilum.data.dataset import Augmentation, FilmDataset, SeededFilms, ShuffledBatches, open_pack
+from hilum.data.dataset import Augmentation, FilmDataset, SeededFilms, ShuffledBatches, boxes_by_row, open_pack
 from hilum.data.films import Films, read_films, write_films
 from hilum.data.merge import groups_of
 from hilum.data.quality import LEAST_FILMS, QualityCheck, fit_quality_check
@@ -244,7 +244,8 @@ def _loaders(
     """This process's part of every batch, and of the validation films every n-th one."""
     # On a CPU the network uses every core itself; elsewhere workers keep it fed. Neither changes the result.
     workers = 0 if not torch.cuda.is_available() else min(8, (os.cpu_count() or 1) // here.local_count or 1)
-    learned = SeededFilms(_dataset(recipe, seen, packs, targets=targets))
+    boxes = boxes_by_row(seen) if recipe.loss.boxes else None
+    learned = SeededFilms(_dataset(recipe, seen, packs, targets=targets), boxes)
     loader: DataLoader[Any] = DataLoader(learned, batch_sampler=cast(Any, batches), num_workers=workers)
     if unseen is None:
         return loader, None
