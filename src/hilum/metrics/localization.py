@@ -87,7 +87,7 @@ def mark(class_map: Float[np.ndarray, "rows columns"], *, threshold: float = BOX
     return Marks(np.array([[(column + 0.5) / columns, (row + 0.5) / rows]]), np.array([box]) / _GRID)
 
 
-def choose_level(strengths: Sequence[Float[np.ndarray, "rows columns"]], truths: Sequence[Truths]) -> Level:
+def choose_level(strengths: Sequence[Float[np.ndarray, "_ _"]], truths: Sequence[Float64[np.ndarray, "_ 4"]]) -> Level:
     """The level at which regions of maps fit true boxes: the highest that is as good as the best but for noise.
 
     Good is the mean intersection over union of a map's region with its true boxes. As good but for noise means at most

@@ -230,7 +230,7 @@ def _noise(rate: float | dict[str, float], findings: tuple[str, ...]) -> Tensor 
         if unknown:
             raise RecipeError(f"loss.noise must name findings of the films, got {', '.join(unknown)}")
         return torch.tensor([rate.get(name, 0.0) for name in findings])
-    return torch.tensor(rate) if rate else None
+    return torch.tensor([rate]) if rate else None
 
 
 def _warm_cosine(step: int, steps: int, warmup: float) -> float:

@@ -48,11 +48,11 @@ def loss_of(
             return class_weighted_bce_loss(logits, labels, prevalence=prevalence, whole=whole)
 
 
-def smoothed(labels: Labels, noise: Float[Tensor, " findings"]) -> Labels:
+def smoothed(labels: Labels, noise: Float[Tensor, "#findings"]) -> Labels:
     """Labels of which a part is taken to be wrong: present becomes 1 - noise, absent noise, unknown stays NaN.
 
     Args:
-        noise: part of each finding's labels that is wrong, in [0, 0.5).
+        noise: part of each finding's labels that is wrong, in [0, 0.5); one number is for all findings.
 
     Source: Pham et al., "Interpreting chest X-rays via CNNs that exploit hierarchical disease dependencies and
         uncertainty labels", 2019, smooth labels where they are uncertain; by finding and with one rate it is ours.
