@@ -47,12 +47,43 @@ class Places:
         """Free disk."""
         return shutil.disk_usage(self.folder).free / (1 << 20)
 
+    def keep_reserve(self) -> bool:
+        """Whether some disk is held back, so that what was sent can be noted on a full one; held now if it can be.
+
+        Nothing is taken in or scored without it.
+        """
+        return _hold_back(self.folder)
+
     def tidy(self, films: set[str], results: set[str]) -> None:
         """Delete what no queue knows: files of a process that ended between a file and its entry, or after one."""
         for place, known in ((self.films, films), (self.results, results)):
             for path in place.iterdir():
                 if path.suffix != ".dcm" or path.stem not in known:
                     path.unlink()
+
+
+RESERVE_MB = 2
+"""What a node holds back of its disk for its queue, however little `store.keep_free_mb` leaves."""
+
+
+def _hold_back(folder: Path) -> bool:
+    path, size = folder / "reserve", RESERVE_MB << 20
+    if path.is_file() and path.stat().st_size == size:
+        return True
+    if shutil.disk_usage(folder).free < 1.25 * size:
+        return False
+    try:
+        with path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    except OSError:
+        return False
+    return True
+
+
+def _give_back(folder: Path) -> None:
+    """Let the queue have what was held back if it has next to nothing left."""
+    if shutil.disk_usage(folder).free < RESERVE_MB << 18:
+        (folder / "reserve").unlink(missing_ok=True)
 
 
 def _below(folder: Path, name: str) -> Path:
@@ -230,12 +261,14 @@ class Queue:
     """
 
     def __init__(self, folder: Path, *, upgrade: bool = True):
-        self._lock = threading.Lock()
+        self._lock, self._folder = threading.Lock(), folder
         path = folder / DATABASE
+        _give_back(folder)
         try:
             self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30)
             self._database.execute("pragma journal_mode = wal")
             self._database.execute("pragma synchronous = full")
+            self._database.execute("pragma wal_autocheckpoint = 64")  # pages of 4 KiB: a log of 4 MiB fills a full disk
             (found,) = self._database.execute("pragma user_version").fetchone()
             if found == 1:
                 if not upgrade:
@@ -261,6 +294,7 @@ class Queue:
     @contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
+            _give_back(self._folder)
             self._database.execute("begin immediate")
             try:
                 yield self._database

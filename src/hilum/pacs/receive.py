@@ -292,7 +292,7 @@ class Receiver:
             return SUCCESS, "", facts.study  # it was sent twice: it is safe already, and has one result
         if self._queue.waiting() >= self._store.most_waiting:
             return OUT_OF_RESOURCES, "queue_full", facts.study
-        if self._places.free_mb() < self._store.keep_free_mb:
+        if self._places.free_mb() < self._store.keep_free_mb or not self._places.keep_reserve():
             return OUT_OF_RESOURCES, "disk_full", facts.study
         file = f"{film}-{facts.fingerprint[:16]}"
         try:

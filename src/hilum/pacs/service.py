@@ -205,7 +205,8 @@ class Node:
     def has_room(self) -> bool:
         """Whether a film would be taken now."""
         store = self._config.store
-        return self._places.free_mb() >= store.keep_free_mb and self._queue.waiting() < store.most_waiting
+        room = self._places.free_mb() >= store.keep_free_mb and self._places.keep_reserve()
+        return room and self._queue.waiting() < store.most_waiting
 
     def start(self) -> None:
         """Start all parts."""

@@ -115,14 +115,15 @@ class Scorer(Loop):
     def step(self) -> int:
         """Score what is ready; how many films that were. Once an hour, forget what was done long ago.
 
-        Nothing is scored while less than half of the disk's reserve is free: results could take the rest.
+        Nothing is scored while less than half of the disk's reserve is free, or nothing is held back for the queue:
+        results could take the rest.
         """
         if abs(self._clock() - self._tidied) > _HOUR_S:
             self._tidied = self._clock()
             self._tidy(self._tidied)
-        if self._places.free_mb() < self._store.keep_free_mb * 1.5:
+        if self._places.free_mb() < self._store.keep_free_mb * 1.5 or not self._places.keep_reserve():
             self._free_space()
-        if self._places.free_mb() < self._store.keep_free_mb / 2:
+        if self._places.free_mb() < self._store.keep_free_mb / 2 or not self._places.keep_reserve():
             return 0
         ready = self._queue.ready(quiet_s=self._store.quiet_s, now=self._clock(), most=_AT_A_TIME)
         if ready and ready[0].tries:
