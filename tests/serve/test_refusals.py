@@ -15,7 +15,7 @@ from commands import Hilum
 from dicom_files import written
 from servers import ask, png, running
 
-from hilum.serve.inference import Batches, BusyError
+from hilum.serve.inference import Batches, FullError
 from hilum.serve.security import Limits
 
 from .test_server import packed, post
@@ -230,7 +230,7 @@ def test_a_fault_of_the_engine_is_that_batch_s_alone() -> None:
     assert isinstance(answers[0], MemoryError)
     assert [float(answer.scores[0, 0]) for answer in answers[2:]] == [2, 3, 4]
     batches.take(3)
-    with pytest.raises(BusyError):
+    with pytest.raises(FullError):
         batches.take(1)
     batches.give_back(3)
     batches.close()

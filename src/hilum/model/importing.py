@@ -54,8 +54,12 @@ class Stated:
 
     Attributes:
         findings: what the outputs mean, in order.
-        size, interpolation, crop, shorter: see hilum.data.images.Preprocessing; `crop` none and `shorter` 0 are none.
-        mean, deviation: what is taken from films in [0, 1], and what they are then divided by; one or three numbers.
+        size: see hilum.data.images.Preprocessing, as of the next three.
+        interpolation: how films are resized.
+        crop: what is cut off; `none` is nothing.
+        shorter: pixels of the shorter side before the crop; 0 is none.
+        mean: what is taken from films in [0, 1]; one or three numbers.
+        deviation: what they are then divided by; one or three numbers.
     """
 
     findings: Sequence[str] | None = None

@@ -21,7 +21,7 @@ from hilum.errors import ImageError, MissingExtraError
 from hilum.metrics.operating_points import DEFAULT_POINT
 from hilum.phantom.dataset import plan_films
 from hilum.phantom.film import render
-from hilum.serve.inference import BusyError, Room, StoppedError
+from hilum.serve.inference import FullError, Room, StoppedError
 from hilum.serve.schemas import Deleted, KeptResult, KeptResults, ModelFacts, Prediction, Refusal, State
 from hilum.serve.security import Access, Guard
 from hilum.serve.uploads import RequestError, unpack
@@ -263,8 +263,8 @@ def _add_refusals(app: FastAPI) -> None:
     async def refused(_: Request, error: RequestError) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, error.status)
 
-    @app.exception_handler(BusyError)
-    async def busy(_: Request, error: BusyError) -> JSONResponse:
+    @app.exception_handler(FullError)
+    async def busy(_: Request, error: FullError) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, 429, headers={"retry-after": str(error.retry_after_s)})
 
     @app.exception_handler(StoppedError)

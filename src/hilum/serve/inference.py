@@ -57,7 +57,7 @@ _STOP = None
 _PACE = 0.2  # weight of the newest run in the running mean of seconds per film
 
 
-class BusyError(Exception):
+class FullError(Exception):
     """More films wait than the server can hold.
 
     Attributes:
@@ -93,11 +93,11 @@ class Batches:
         """Reserve places in the queue for `films` films, all or none.
 
         Raises:
-            BusyError: if there is no room for them.
+            FullError: if there is no room for them.
         """
         with self._lock:
             if self.taken + films > self.most:
-                raise BusyError(max(1, math.ceil(self.taken * self._seconds_per_film)))
+                raise FullError(max(1, math.ceil(self.taken * self._seconds_per_film)))
             self.taken += films
 
     def give_back(self, films: int) -> None:

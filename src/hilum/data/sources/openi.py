@@ -35,7 +35,7 @@ _VIEWS_WANTED = (
 )
 
 
-class Report(NamedTuple):
+class StudyReport(NamedTuple):
     """A report's images and MeSH headings, under the number that its id holds."""
 
     number: str
@@ -121,7 +121,7 @@ def key_of(name: str) -> str | None:
     return f"{match[1]}_{match[2]}".lower() if match else None
 
 
-def _reports(found: SourceFolder, options: Options) -> tuple[list[Report], Path]:
+def _reports(found: SourceFolder, options: Options) -> tuple[list[StudyReport], Path]:
     """All reports, and the folder or table that holds them."""
     kaggle = options.labels or found.file("indiana_reports.csv")
     if kaggle is not None:
@@ -135,7 +135,7 @@ def _reports(found: SourceFolder, options: Options) -> tuple[list[Report], Path]
     return [read_report(path) for path in sorted(files, key=lambda path: int(path.stem))], files[0].parent
 
 
-def read_report(path: Path) -> Report:
+def read_report(path: Path) -> StudyReport:
     """One XML report.
 
     Raises:
@@ -150,10 +150,10 @@ def read_report(path: Path) -> Report:
     if not number:
         raise FilmsError(f"report must have an id (uId), got none in {path}. Unpack the reports again.")
     images = [image.get("id") or "" for image in root.iter("parentImage")]
-    return Report(number, images, [(heading.text or "").strip() for heading in root.iter("major")])
+    return StudyReport(number, images, [(heading.text or "").strip() for heading in root.iter("major")])
 
 
-def _kaggle(path: Path, found: SourceFolder) -> Iterator[Report]:
+def _kaggle(path: Path, found: SourceFolder) -> Iterator[StudyReport]:
     table = read_table(path, ("uid", "MeSH"))
     films = found.file("indiana_projections.csv", path.parent)
     if films is None:
@@ -170,7 +170,7 @@ def _kaggle(path: Path, found: SourceFolder) -> Iterator[Report]:
         before = first.setdefault(number, index)
         if before != index:
             raise table.fault("uid", index, f"be unique, but row {table.rows[before]} is the same report", _MEND)
-        yield Report(number, of.get(number, []), [heading.strip() for heading in headings.split(";")])
+        yield StudyReport(number, of.get(number, []), [heading.strip() for heading in headings.split(";")])
 
 
 def _views(found: SourceFolder) -> dict[str, str]:
