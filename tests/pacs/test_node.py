@@ -420,6 +420,7 @@ def test_several_targets_each_get_what_they_take(start: Any, pacs: Pacs, tmp_pat
         until(lambda: len(pacs.kept) == 2 and len(narrow.kept) == 1)
         with queue_of(tmp_path / "node") as queue:
             until(lambda: sum(one.tries for one in queue.results_for(1)) >= 2)
+            until(lambda: sum(one.state == "sent" for one in queue.results_for(1)) == 3)  # noted after it was kept
             states = {(one.target, one.kind, one.state): one.why for one in queue.results_for(1)}
         assert set(states) == {
             *(("all", "SR", "sent"), ("all", "SC", "sent"), ("narrow", "SR", "sent")),
