@@ -213,7 +213,9 @@ def test_keys_work_wherever_the_focus_is_but_in_a_text_field(page: Any) -> None:
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_axe_finds_nothing_at_all(page: Any, scheme: str) -> None:
     page.emulate_media(color_scheme=scheme)
-    assert page.locator("html").get_attribute("data-theme") == scheme  # as the system asks
+    page.wait_for_function(
+        "theme => document.documentElement.dataset.theme === theme", arg=scheme
+    )  # as the system asks
     open_films(page, sent("one.png", png(200)), sent("two.png", png(seed=1)))
     page.locator(DONE).nth(1).wait_for()
     page.locator(".finding.located").first.click()
