@@ -124,6 +124,7 @@ def quiet_lightning() -> Iterator[None]:
                 ".*have no `val_dataloader`.*",  # as in the paper
                 ".*isinstance.treespec, LeafSpec.*",
                 ".*sync_dist=True.*",  # all processes log what they have summed
+                ".*srun. command is available.*",  # Lightning does not see that it was used
                 ".*broadcast_buffers. is deprecated.*",  # its successor is not in every torch that we take
             ):
                 warnings.filterwarnings("ignore", message=known)

@@ -390,18 +390,16 @@ class SaveBeforeStopping(pl.Callback):
         """Save if it is time or was asked for."""
         late = process_rank() == 0 and time.monotonic() - self._saved_at > self.every_s
         asked, due = highest(self._asked or 0, int(late))
-        self._asked = asked or self._asked
         if not asked and not due:
             return
         if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:  # at an epoch's end, `last` is saved anyway
             trainer.save_checkpoint(self.path)
             self._saved_at = time.monotonic()
-            self._stop_if_asked(trainer)
+            self._stop(trainer, asked)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop here if asked during the last batch of an epoch, which has been saved since."""
-        self._asked = highest(self._asked or 0)[0] or self._asked
-        self._stop_if_asked(trainer)
+        self._stop(trainer, highest(self._asked or 0)[0])
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Give the signals back; later, at teardown, Lightning would take what we give back for its own."""
@@ -421,9 +419,10 @@ class SaveBeforeStopping(pl.Callback):
         if process_count() == 1:  # several get a signal twice: from the terminal, and from who started them
             signal.signal(number, signal.SIG_DFL)
 
-    def _stop_if_asked(self, trainer: pl.Trainer) -> None:
-        if self._asked is not None:
-            name = signal.Signals(self._asked).name
+    def _stop(self, trainer: pl.Trainer, agreed: int) -> None:
+        """Stop by the signal that all know of; one that came to this process since then waits for the next step."""
+        if agreed:
+            name = signal.Signals(agreed).name
             raise said_once(
                 TrainingStoppedError(
                     f"training was stopped by {name} after {trainer.global_step} steps and is saved in {self.path}. "
