@@ -1,6 +1,7 @@
 """Which device a network computes on."""
 
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -31,7 +32,9 @@ def device_of(device: Device) -> str:
 
 def _may_have_gpu() -> bool:
     """Whether it is worth the seconds that torch's import takes to ask it."""
-    if find_spec("torch") is None:
-        return False
     driver = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA's, AMD's, Windows' in its Linux
-    return sys.platform != "linux" or any(Path(path).exists() for path in driver)
+    if sys.platform == "linux" and not any(Path(path).exists() for path in driver):
+        return False
+    with suppress(ModuleNotFoundError):
+        return find_spec("torch") is not None
+    return False
