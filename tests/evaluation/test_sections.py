@@ -73,8 +73,8 @@ def test_one_engine_scores_each_film_once(
     class Counting(TorchEngine):
         """The engine itself, which counts the films that go through the network."""
 
-        def __init__(self, *arguments: Any) -> None:
-            super().__init__(*arguments)
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
             self.films = 0
             opened.append(self)
 

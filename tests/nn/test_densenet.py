@@ -203,9 +203,11 @@ def test_what_does_not_match_is_refused_by_name(key: str, value: Tensor | None, 
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-def test_a_colour_model_does_not_take_a_grey_stem() -> None:
-    with pytest.raises(ValueError, match=r"features\.conv0\.weight"):
-        load_backbone(small(), small(channels=1).state_dict())
+def test_a_colour_model_takes_a_grey_stem_in_three_equal_parts() -> None:
+    grey, colour = small(channels=1).eval(), small().eval()
+    load_backbone(colour, grey.state_dict())
+    film = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(colour(film.repeat(1, 3, 1, 1)), grey(film), atol=1e-5)
 
 
 def test_many_faults_are_counted() -> None:

@@ -29,6 +29,7 @@ ENABLES = {
     "timm": "networks of timm",
     "lite": "EfficientNet-Lite from ImageNet weights",
     "tables": "films beside an XLSX table",
+    "hub": "bundles on the Hugging Face hub",
     "bench": "compare speeds with torchxrayvision's network",
 }
 """What each extra is for; the keys are those of EXTRAS."""

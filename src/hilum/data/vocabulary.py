@@ -40,7 +40,7 @@ def words_source(source: str) -> str:
     return {"mimic": "chexpert", "brax": "chexpert"}.get(source, source)
 
 
-def findings_of(source: str, chosen: Chosen) -> tuple[str, ...]:
+def findings_of(source: str, chosen: str) -> tuple[str, ...]:
     """The findings of a source's manifest, in the model's order.
 
     Raises:

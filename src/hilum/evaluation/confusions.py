@@ -15,7 +15,7 @@ key = "confusions"
 
 def measure(case: Case) -> dict[str, Any] | None:
     """False calls of each finding among the films with another; None without thresholds."""
-    if case.points is None or DEFAULT_POINT not in case.points.points:
+    if case.points is None:
         return None
     return confusions_section(case.evaluated, case.points)
 
