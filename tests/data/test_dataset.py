@@ -134,7 +134,7 @@ def test_no_batch_and_less_than_a_film_for_each_process_are_refused(
 
 def test_films_for_training_come_with_their_seeds() -> None:
     films = FilmDataset(some_films(), picture, CHANGES)
-    image, labels, seed = SeededFilms(films)[Draw(3, seed=2**62 - 1)]
+    image, labels, seed, *_ = SeededFilms(films)[Draw(3, seed=2**62 - 1)]
     assert torch.equal(image, films[Draw(3, seed=2**62 - 1)][0])
     np.testing.assert_array_equal(labels, films[3][1])
     assert seed == 2**62 - 1

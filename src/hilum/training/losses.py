@@ -116,7 +116,7 @@ def region_loss(
     """
     known = regions.flatten(2).sum(2) > 0
     number = known.sum() if whole is None else whole
-    inside = F.adaptive_avg_pool2d(regions, maps.shape[2:])[known].flatten(1)
+    inside = F.adaptive_avg_pool2d(regions, (maps.shape[2], maps.shape[3]))[known].flatten(1)
     inside = inside / inside.amax(1, keepdim=True).clamp_min(1e-6)  # a region smaller than a place fills it
     shares = F.log_softmax(maps[known].flatten(1), dim=1)
     losses = -torch.logsumexp(shares + inside.clamp_min(1e-6).log(), dim=1)
