@@ -177,9 +177,12 @@ def test_two_runs_do_not_share_a_folder(trains: Trains, tmp_path: Path, monkeypa
 
 
 def test_nothing_to_learn_is_refused(trains: Trains, phantom_films: Films) -> None:
-    for label in (0.0, np.nan):
+    for label, message in (
+        (0.0, "films must be known to have a finding"),
+        (np.nan, "findings must each be known of some training film"),
+    ):
         table = phantom_films.table.assign(**dict.fromkeys(phantom_films.findings, label))
-        with pytest.raises(RecipeError, match="films must be known to have a finding"):
+        with pytest.raises(RecipeError, match=message):
             trains("run", films=replace(phantom_films, table=table))
 
 
