@@ -1,4 +1,4 @@
-"""2,000 patient-clustered draws for 14 findings and 25,596 films, against scikit-learn's roc_auc_score in a loop.
+"""2,000 patient-clustered bootstrap samples for 14 findings and 25,596 films, against scikit-learn in a loop.
 
 The patients are those of NIH's official test list where HILUM_REAL_DATA names a folder with it, else about as many are
 simulated; then a second time with a patient of its own for every film. scikit-learn runs on the films of the same
@@ -48,14 +48,16 @@ def scored(films: int, generator: np.random.Generator) -> tuple[Table, Table]:
     return generator.random(labels.shape) + 0.3 * labels, labels
 
 
-def measure(patients: Patients, generator: np.random.Generator, *, draws: int, reference_draws: int) -> dict[str, Any]:
+def measure(
+    patients: Patients, generator: np.random.Generator, *, bootstrap_samples: int, reference_draws: int
+) -> dict[str, Any]:
     """Seconds of both, their ratio, and the largest difference of the values of the reference's draws."""
     scores, labels = scored(len(patients), generator)
     names, codes = np.unique(patients, return_inverse=True)
     start = time.perf_counter()
-    ours = bootstrap(scores, labels, patients, draws=draws, seed=0).auroc
+    ours = bootstrap(scores, labels, patients, bootstrap_samples=bootstrap_samples, seed=0).auroc
     seconds = time.perf_counter() - start
-    counts = next(patient_counts(len(names), draws=draws, seed=0, chunk=reference_draws))
+    counts = next(patient_counts(len(names), bootstrap_samples=bootstrap_samples, seed=0, chunk=reference_draws))
     largest_difference, start, outside = 0.0, time.perf_counter(), 0.0
     for draw in range(reference_draws):
         pause = time.perf_counter()
@@ -65,11 +67,11 @@ def measure(patients: Patients, generator: np.random.Generator, *, draws: int, r
         for finding in range(len(PREVALENCE)):
             theirs = roc_auc_score(resampled_labels[finding], resampled_scores[finding])
             largest_difference = max(largest_difference, abs(theirs - ours[draw, finding]))
-    reference_seconds = (time.perf_counter() - start - outside) * draws / reference_draws
+    reference_seconds = (time.perf_counter() - start - outside) * bootstrap_samples / reference_draws
     return {
         "films": len(patients),
         "patients": len(names),
-        "draws": draws,
+        "draws": bootstrap_samples,
         "seconds": round(seconds, 3),
         "reference_seconds": round(reference_seconds, 1),
         "ratio": round(reference_seconds / seconds, 1),
@@ -83,7 +85,7 @@ def main() -> int:
     """Print the ratios; exit code 1 if one of them or the equality misses the target."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--films", type=int, default=25_596)
-    parser.add_argument("--draws", type=int, default=2_000)
+    parser.add_argument("--bootstrap-samples", type=int, default=2_000)
     parser.add_argument(
         "--reference-draws", type=int, default=4, help="draws that scikit-learn does before extrapolation"
     )
@@ -91,7 +93,9 @@ def main() -> int:
     options = parser.parse_args()
     generator = np.random.default_rng(0)
     results = [
-        measure(patients, generator, draws=options.draws, reference_draws=options.reference_draws)
+        measure(
+            patients, generator, bootstrap_samples=options.bootstrap_samples, reference_draws=options.reference_draws
+        )
         for patients in (official_patients(options.films, generator), np.arange(options.films))
     ]
     if options.json:
@@ -99,7 +103,7 @@ def main() -> int:
     else:
         for result in results:
             print(
-                f"{result['draws']} draws, {len(PREVALENCE)} findings, {result['films']} films of "
+                f"{result['draws']} bootstrap samples, {len(PREVALENCE)} findings, {result['films']} films of "
                 f"{result['patients']} patients: hilum (with average precision) {result['seconds']:.2f} s, "
                 f"scikit-learn {result['reference_seconds']:.0f} s (from {options.reference_draws} draws), ratio "
                 f"{result['ratio']} (target {TARGET}), largest difference {result['largest_difference']:.1e}, peak "

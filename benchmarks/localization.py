@@ -39,7 +39,7 @@ def maps_of_boxed(engine: Engine, films: Films, maps: Maps) -> dict[str, Float32
     return found
 
 
-def compare(run: Path, manifest: Path, *, split: str, draws: int) -> dict[str, dict[str, Any]]:
+def compare(run: Path, manifest: Path, *, split: str, bootstrap_samples: int) -> dict[str, dict[str, Any]]:
     """Each kind of map's means over findings, as in report.json."""
     bundle, films = load_bundle(run), read_films(manifest).select(split)
     engine, model = TorchEngine(bundle), bundle.model
@@ -62,7 +62,7 @@ def compare(run: Path, manifest: Path, *, split: str, draws: int) -> dict[str, d
     means: dict[str, dict[str, Any]] = {}
     for kind, maps in kinds.items():
         boxed = boxed_findings(films, bundle.findings, maps_of_boxed(engine, films, maps))
-        section = localization_section(boxed, films.findings, draws=draws, seed=0)
+        section = localization_section(boxed, films.findings, bootstrap_samples=bootstrap_samples, seed=0)
         means[kind] = section["mean"]["model"]
         if kind == "class maps":
             means |= {f"{name}, boxes of the class maps' sizes": section["mean"][name] for name in ("random", "centre")}
@@ -74,10 +74,10 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="a bundle")
     parser.add_argument("films", type=Path, help="a manifest whose notes hold boxes")
     parser.add_argument("--split", default="test")
-    parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--bootstrap-samples", type=int, default=1000)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    means = compare(options.run, options.films, split=options.split, draws=options.draws)
+    means = compare(options.run, options.films, split=options.split, bootstrap_samples=options.bootstrap_samples)
     if options.json:
         print(json.dumps(means))
         return

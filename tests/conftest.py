@@ -138,7 +138,7 @@ def tiny_run(tiny: Path, phantom_films: "Films", packs: Path, tmp_path_factory: 
 
 @pytest.fixture(scope="session")
 def untrained_run(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle whose network was never trained, without gate, thresholds and calibration: what it says is noise."""
+    """A bundle whose network was never trained, without quality check, thresholds and calibration: noise."""
     from hilum.findings import CHESTXRAY14
     from hilum.model.bundle import Bundle, save_bundle
     from hilum.nn.build import build
@@ -154,7 +154,7 @@ def untrained_run(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         thresholds=None,
         calibration=None,
         calibration_set=None,
-        gate=None,
+        quality_check=None,
         training={},
     )
     out = tmp_path_factory.mktemp("untrained") / "run"

@@ -468,7 +468,7 @@ def test_evaluate_has_the_command_s_numbers(
     theirs = json.loads(said.out)
     assert said.code == 0
 
-    whole = front.evaluate(scores, phantom_films, name="theirs.csv", draws=100)
+    whole = front.evaluate(scores, phantom_films, name="theirs.csv", bootstrap_samples=100)
     assert whole.content == theirs
     whole.save(str(tmp_path / "here"))
     for name in ("report.json", "report.html", "predictions.csv"):
@@ -482,13 +482,16 @@ def test_evaluate_has_the_command_s_numbers(
         labels.to_numpy(),
         patients=tested["patient"],
         findings=phantom_films.findings,
-        draws=100,
+        bootstrap_samples=100,
     )
     shuffled = labels.sample(frac=1, random_state=1)
     frames = front.evaluate(
-        ours.reset_index(), shuffled, patients=tested.set_index("film")["patient"].loc[shuffled.index], draws=100
+        ours.reset_index(),
+        shuffled,
+        patients=tested.set_index("film")["patient"].loc[shuffled.index],
+        bootstrap_samples=100,
     )
-    columns = front.evaluate(scores[scores["film"].isin(tested["film"])], tested, draws=100)
+    columns = front.evaluate(scores[scores["film"].isin(tested["film"])], tested, bootstrap_samples=100)
     for report in (arrays, frames, columns):
         assert report.content["mean"] == theirs["mean"]
         assert report.content["findings"] == theirs["findings"]
@@ -507,12 +510,12 @@ def test_films_are_never_silently_patients() -> None:
     numbers, labels = noise.random((40, 1)), noise.integers(0, 2, (40, 1)).astype(float)
     with pytest.raises(ValueError, match="patients must say whose film each row of labels is, got None"):
         front.evaluate(numbers, labels, findings=["Tuberculosis"])
-    report = front.evaluate(numbers, labels, patients="film", findings=["Tuberculosis"], draws=100)
+    report = front.evaluate(numbers, labels, patients="film", findings=["Tuberculosis"], bootstrap_samples=100)
     assert report.content["patients"] == 40
     assert any("too narrow" in note for note in report.notes)
     labels[:7] = np.nan
     unknown = front.evaluate(
-        numbers, labels, patients=[k // 2 for k in range(40)], findings=["Tuberculosis"], draws=100
+        numbers, labels, patients=[k // 2 for k in range(40)], findings=["Tuberculosis"], bootstrap_samples=100
     )
     assert unknown.content["findings"]["Tuberculosis"]["films"] == 33
     assert not any("too narrow" in note for note in unknown.notes)
@@ -567,4 +570,4 @@ def test_what_cannot_be_evaluated_is_named(change: dict[str, Any], error: type[E
         **change,
     }
     with pytest.raises(error, match=words):
-        front.evaluate(given.pop("scores"), given.pop("labels"), **given, draws=100)
+        front.evaluate(given.pop("scores"), given.pop("labels"), **given, bootstrap_samples=100)

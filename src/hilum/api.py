@@ -21,7 +21,7 @@ from hilum.errors import HilumError, ImageError, extras_named
 from hilum.model.devices import Device
 from hilum.model.engines import Engine, EngineName, Precision, is_export, open_engine
 from hilum.model.hub import fetch, is_address
-from hilum.model.metadata import Description, read_bundle_json
+from hilum.model.metadata import ModelDescription, read_bundle_json
 from hilum.model.thresholds import call
 from hilum.predict.scoring import Scored, score_batches
 
@@ -179,7 +179,7 @@ class Model:
                 raise ImageError(f"films[{number}]: {scored.error}" if numbered else scored.error)
             yield self._result(scored, engine.description)
 
-    def _result(self, scored: Scored, description: Description) -> "Result":
+    def _result(self, scored: Scored, description: ModelDescription) -> "Result":
         unknown = np.full(len(self.findings), np.nan, dtype=np.float32)
         scores, logits = (
             dict(zip(self.findings, (unknown if row is None else row).tolist(), strict=True))
@@ -210,7 +210,7 @@ class Result:
     quality: str
     error: str
     _scored: Scored
-    _description: Description
+    _description: ModelDescription
     _run: Path
 
     def __repr__(self) -> str:
@@ -283,7 +283,7 @@ class Heatmap:
     film: Float32[np.ndarray, "size size"]
     note: str
     _class_map: Float32[np.ndarray, "rows columns"]
-    _description: Description
+    _description: ModelDescription
 
     def __repr__(self) -> str:
         return f"<Heatmap of {self.finding}: score {self.score:.3f}, strongest {self.strength.max():.2f} of full>"
@@ -372,7 +372,7 @@ def evaluate(
     findings: Sequence[str] | None = None,
     split: str = "test",
     name: str = "scores",
-    draws: int = 1000,
+    bootstrap_samples: int = 1000,
     seed: int = 0,
     views: Sequence[str] = ("PA", "AP", "unknown"),
 ) -> "Report":
@@ -391,7 +391,7 @@ def evaluate(
         findings: names of the columns; of tables, those that both have if None.
         split: of films alone.
         name: what gave the scores, for the report's heading.
-        draws: stands in report.json; tables of scores need no resamples.
+        bootstrap_samples: stands in report.json; tables of scores need no resamples.
         seed: of the noise from which the interval of the calibration error comes.
         views: of the evaluated films; lateral ones are left out unless they are named here.
 
@@ -404,7 +404,7 @@ def evaluate(
     if isinstance(labels, Films):
         if patients is not None:
             raise ValueError("patients must be left out where labels are films, which know theirs, got some")
-        return _evaluated(labels.of_views(views), _by_film(scores, "scores"), split, name, draws, seed, [])
+        return _evaluated(labels.of_views(views), _by_film(scores, "scores"), split, name, bootstrap_samples, seed, [])
     table, frame = _tables(scores, labels, findings)
     alone = isinstance(patients, str) and patients == "film"
     frame["patient"] = _patients(patients, frame, labels, alone=alone)
@@ -417,18 +417,20 @@ def evaluate(
     frame = frame.assign(path=[f"{row}" for row in range(len(frame))], split="test")
     films = Films.from_frame(frame, root=".", findings=findings or chosen, check_files=False)
     notes = ["Each film counts as a patient's only one: if patients have several, the intervals are too narrow."]
-    return _evaluated(films.of_views(views), table, "test", name, draws, seed, notes if alone else [])
+    return _evaluated(films.of_views(views), table, "test", name, bootstrap_samples, seed, notes if alone else [])
 
 
 _NO_FINDINGS = ("film", "path", "source", "patient", "study", "view", "age", "sex", "split")
 
 
 def _evaluated(
-    films: "Films", scores: "pd.DataFrame", split: str, name: str, draws: int, seed: int, notes: list[str]
+    films: "Films", scores: "pd.DataFrame", split: str, name: str, bootstrap_samples: int, seed: int, notes: list[str]
 ) -> "Report":
     from hilum.evaluation.evaluate import evaluate_scores
 
-    report = evaluate_scores(films, scores, split=split, draws=draws, seed=seed, system=name, views=films.views)
+    report = evaluate_scores(
+        films, scores, split=split, bootstrap_samples=bootstrap_samples, seed=seed, system=name, views=films.views
+    )
     report.content["notes"] += notes
     return report
 

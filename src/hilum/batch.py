@@ -345,7 +345,7 @@ def _logged(job: Job, engine: Engine, log: IO[bytes]) -> Iterator[LoggedFilm]:
 
 def _table(job: Job) -> tuple[Table, Counts]:
     """The rows of a run that is done, and how many there are of each kind."""
-    bad, noted, unfit, gated = 0, 0, 0, description_of(job.asked.run).gate is not None
+    bad, noted, unfit, gated = 0, 0, 0, description_of(job.asked.run).quality_check is not None
     for row, scored in _rows(job):
         is_unfit = not scored and not is_fit(row.fit)
         unfit += is_unfit

@@ -241,7 +241,7 @@ FILMS, OUT = "{films}", "{out}"
         (["predict", "{run}", "{m}/notes.txt", "--precision", "fp8"], "precision must be fp32, bf16, int8, got 'fp8'"),
         (["evaluate", "{run}", "--films", "{m}/unsplit.parquet", "--out", OUT], "films must be split"),
         (["evaluate", "{run}", "--films", FILMS, "--out", OUT, "--split", "exam"], "split must be one of"),
-        (["evaluate", "{run}", "--films", FILMS, "--out", OUT, "--draws", 1], "'--draws'"),
+        (["evaluate", "{run}", "--films", FILMS, "--out", OUT, "--draws", 1], "--bootstrap-samples"),
         (["evaluate", "{m}/missing.csv", "--films", FILMS, "--out", OUT], "missing.csv"),
         (["evaluate", "{m}/notes.txt", "--films", FILMS, "--out", OUT], "notes.txt"),
         (["phantom", "{m}/full"], "folder must be new or empty"),

@@ -20,7 +20,7 @@ def reports(phantom_films: Films, tmp_path_factory: pytest.TempPathFactory) -> l
         scores = pd.DataFrame(numbers, columns=list(phantom_films.findings))
         scores.insert(0, "film", phantom_films.table["film"])
         scores.to_csv(folder / f"{name}.csv", index=False)
-        evaluate_to_folder(folder / f"{name}.csv", phantom_films, folder / name, draws=100)
+        evaluate_to_folder(folder / f"{name}.csv", phantom_films, folder / name, bootstrap_samples=100)
         made.append(folder / name)
     return made
 
@@ -56,7 +56,9 @@ def test_differences_as_json_as_tables_and_as_a_folder(hilum: Hilum, reports: li
 def test_reports_that_do_not_compare_are_refused_in_one_line(
     hilum: Hilum, reports: list[Path], phantom_films: Films, tmp_path: Path
 ) -> None:
-    evaluate_to_folder(reports[0].with_suffix(".csv"), phantom_films, tmp_path / "val", split="val", draws=100)
+    evaluate_to_folder(
+        reports[0].with_suffix(".csv"), phantom_films, tmp_path / "val", split="val", bootstrap_samples=100
+    )
     for arguments, says in (
         ([reports[0]], "reports must be at least two, got 1"),
         ([reports[0], tmp_path / "val"], "reports must have one split, got test in"),

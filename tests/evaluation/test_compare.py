@@ -45,7 +45,7 @@ def report(folder: Path, scores: pd.DataFrame, *, films: Films = FILMS, **option
     folder.parent.mkdir(parents=True, exist_ok=True)
     path = folder.with_suffix(".csv")
     scores.to_csv(path, index=False)
-    evaluate_to_folder(path, films, folder, draws=100, **options)
+    evaluate_to_folder(path, films, folder, bootstrap_samples=100, **options)
     return folder
 
 

@@ -54,7 +54,7 @@ TEST = FILMS.table["split"] == "test"
 
 
 def test_values_equal_scikit_learn() -> None:
-    report = evaluate_scores(FILMS, SCORES, draws=50)
+    report = evaluate_scores(FILMS, SCORES, bootstrap_samples=50)
     for finding in CHESTXRAY14:
         labels, numbers = FILMS.table[finding][TEST], SCORES[finding][TEST]
         ours = report.findings[finding]
@@ -69,12 +69,14 @@ def test_values_equal_scikit_learn() -> None:
 
 
 def test_report_is_plain_json_and_the_same_for_the_same_seed() -> None:
-    report = evaluate_scores(FILMS, SCORES, draws=30, seed=4, system="AM_DenseNet").to_dict()
+    report = evaluate_scores(FILMS, SCORES, bootstrap_samples=30, seed=4, system="AM_DenseNet").to_dict()
     again = evaluate_scores(
-        FILMS, SCORES.sample(frac=1, random_state=0), draws=30, seed=4, system="AM_DenseNet"
+        FILMS, SCORES.sample(frac=1, random_state=0), bootstrap_samples=30, seed=4, system="AM_DenseNet"
     ).to_dict()
     assert json.loads(json.dumps(report, allow_nan=False)) == report == again
-    assert evaluate_scores(FILMS, SCORES, draws=40, seed=5).to_dict()["mean"] == report["mean"]  # nothing is drawn
+    assert (
+        evaluate_scores(FILMS, SCORES, bootstrap_samples=40, seed=5).to_dict()["mean"] == report["mean"]
+    )  # nothing is drawn
     assert set(report["mean"]["auroc"]) == {"value", "low", "high", "undefined"}
     assert (report["protocol"], report["split"], report["draws"], report["seed"]) == ("patient", "test", 30, 4)
     assert report["films_fingerprint"] == FILMS.fingerprint()
@@ -113,7 +115,7 @@ def test_undefined_findings_are_named_and_not_averaged(tmp_path: Path) -> None:
     films = some_films()
     films.table["Hernia"] = np.float32(0)
     films.table["Edema"] = np.float32("nan")
-    report = evaluate_scores(films, SCORES, draws=20)
+    report = evaluate_scores(films, SCORES, bootstrap_samples=20)
     assert report.content["undefined_findings"] == ["Edema", "Hernia"]
     defined = [
         report.findings[name].auroc.value for name in CHESTXRAY14 if name not in report.content["undefined_findings"]
@@ -136,7 +138,7 @@ def test_unknown_labels_are_left_out_of_that_finding_only() -> None:
     films = some_films()
     unknown = films.table.index[TEST][:10]
     films.table.loc[unknown, "Mass"] = np.float32("nan")
-    report = evaluate_scores(films, SCORES, draws=20)
+    report = evaluate_scores(films, SCORES, bootstrap_samples=20)
     assert report.findings["Mass"].films == TEST.sum() - 10
     assert report.findings["Nodule"].films == TEST.sum()
 
@@ -144,7 +146,7 @@ def test_unknown_labels_are_left_out_of_that_finding_only() -> None:
 def test_image_split_counts_patient_leakage() -> None:
     films = some_films(protocol="image")
     films.table["split"] = np.where(np.arange(len(films)) % 3 == 0, "test", "train")
-    report = evaluate_scores(films, SCORES, draws=5)
+    report = evaluate_scores(films, SCORES, bootstrap_samples=5)
     training = set(films.table["patient"][films.table["split"] == "train"])
     test = films.table[films.table["split"] == "test"]
     assert report.content["films_with_siblings_in_training"] == test["patient"].isin(training).sum() > 0
@@ -159,7 +161,7 @@ def image_split(number: int = 200) -> Films:
 
 def test_controls_stand_in_reports_of_splits_that_leak_and_in_no_other() -> None:
     films = image_split()
-    report = evaluate_scores(films, SCORES, draws=40, seed=2)
+    report = evaluate_scores(films, SCORES, bootstrap_samples=40, seed=2)
     content = report.to_dict()
     assert set(content["controls"]) == {"identity", "view_age_sex"}
     assert json.loads(json.dumps(content, allow_nan=False)) == content
@@ -169,9 +171,9 @@ def test_controls_stand_in_reports_of_splits_that_leak_and_in_no_other() -> None
     assert difference["value"] == pytest.approx(expected)
     assert difference["low"] < expected < difference["high"]
     undeclared = replace(films, notes={"protocol": None})
-    assert evaluate_scores(undeclared, SCORES, draws=5).content["controls"]  # the films tell that it leaks
-    assert evaluate_scores(FILMS, SCORES, draws=5).to_dict()["controls"] == {}
-    assert evaluate_scores(films, SCORES, draws=5, split="train").content["controls"] == {}
+    assert evaluate_scores(undeclared, SCORES, bootstrap_samples=5).content["controls"]  # the films tell that it leaks
+    assert evaluate_scores(FILMS, SCORES, bootstrap_samples=5).to_dict()["controls"] == {}
+    assert evaluate_scores(films, SCORES, bootstrap_samples=5, split="train").content["controls"] == {}
 
 
 def test_a_finding_that_no_control_can_learn_is_undefined_and_counted() -> None:
@@ -181,7 +183,7 @@ def test_a_finding_that_no_control_can_learn_is_undefined_and_counted() -> None:
     films.table.loc[0:9, ["Mass", "Edema"]] = np.float32(1)
     films.table.loc[10:, ["Mass", "Edema"]] = np.float32(0)
     films.table.loc[films.table["split"] == "train", "Mass"] = np.float32("nan")
-    report = evaluate_scores(films, SCORES[:20].assign(film=films.table["film"]), draws=12)
+    report = evaluate_scores(films, SCORES[:20].assign(film=films.table["film"]), bootstrap_samples=12)
     for control in report.to_dict()["controls"].values():
         assert control["findings"]["Mass"]["auroc"] == {"value": None, "low": None, "high": None, "undefined": 0}
         assert "Mass" in control["undefined_findings"]
@@ -190,17 +192,17 @@ def test_a_finding_that_no_control_can_learn_is_undefined_and_counted() -> None:
 
 
 def test_published_values_stand_beside_the_same_protocol_only() -> None:
-    content = evaluate_scores(FILMS, SCORES, draws=5).to_dict()
+    content = evaluate_scores(FILMS, SCORES, bootstrap_samples=5).to_dict()
     assert [system["system"] for system in content["published"]] == ["DNetLoc"]
     assert content["published"][0]["mean"] == 0.841
     assert len(content["published"][0]["findings"]) == 14
     assert "112,120 films" in content["published_incomparable"]  # 200 films are not ChestX-ray14
     assert {system["protocol"] for system in content["published_elsewhere"]} == {"official", "image"}
-    assert evaluate_scores(some_films(protocol=None), SCORES, draws=5).to_dict()["published"] == []
+    assert evaluate_scores(some_films(protocol=None), SCORES, bootstrap_samples=5).to_dict()["published"] == []
 
 
 def test_findings_without_scores_are_not_judged() -> None:
-    report = evaluate_scores(FILMS, SCORES.drop(columns=["Mass", "Hernia"]), draws=5)
+    report = evaluate_scores(FILMS, SCORES.drop(columns=["Mass", "Hernia"]), bootstrap_samples=5)
     assert report.content["not_judged"] == ["Mass", "Hernia"]
     assert "Mass" not in report.findings
 
@@ -208,7 +210,7 @@ def test_findings_without_scores_are_not_judged() -> None:
 def test_one_patient_has_no_interval() -> None:
     films = some_films()
     films.table["patient"] = "the only one"
-    report = evaluate_scores(films, SCORES, draws=5)
+    report = evaluate_scores(films, SCORES, bootstrap_samples=5)
     assert report.mean_auroc.value > 0.5
     assert np.isnan([report.mean_auroc.low, report.mean_auroc.high]).all()
     assert report.mean_auroc.why == "too few patients with any finding: 1"
@@ -225,12 +227,12 @@ def test_one_patient_has_no_interval() -> None:
     ],
 )
 def test_unusual_scores_are_noted(change: Any, note: str) -> None:
-    report = evaluate_scores(FILMS, change(SCORES.copy()), draws=50)
+    report = evaluate_scores(FILMS, change(SCORES.copy()), bootstrap_samples=50)
     assert any(re.search(note, sentence) for sentence in report.notes), report.notes
 
 
 def test_other_splits_say_so() -> None:
-    assert "flatter" in evaluate_scores(FILMS, SCORES, split="train", draws=5).notes[0]
+    assert "flatter" in evaluate_scores(FILMS, SCORES, split="train", bootstrap_samples=5).notes[0]
 
 
 def test_films_without_scores_are_refused_or_counted() -> None:
@@ -238,7 +240,7 @@ def test_films_without_scores_are_refused_or_counted() -> None:
     scores = SCORES[SCORES["film"] != first]
     with pytest.raises(PredictionsError, match=f"got none for 1 of {TEST.sum()}, the first of which is '{first}'"):
         evaluate_scores(FILMS, scores)
-    report = evaluate_scores(FILMS, scores, draws=5, allow_missing=True)
+    report = evaluate_scores(FILMS, scores, bootstrap_samples=5, allow_missing=True)
     assert report.content["missing_films"] == [first]
     assert report.content["films"] == TEST.sum() - 1
     with pytest.raises(PredictionsError, match="Check the column 'film'"):
@@ -249,7 +251,7 @@ def test_unknown_films_are_refused_or_counted() -> None:
     extra = pd.concat([SCORES, SCORES.iloc[:1].assign(film="stranger.png")], ignore_index=True)
     with pytest.raises(PredictionsError, match=r"got 'stranger\.png' in the table of scores, row 200, column 'film'"):
         evaluate_scores(FILMS, extra)
-    report = evaluate_scores(FILMS, extra, draws=5, allow_unknown=True)
+    report = evaluate_scores(FILMS, extra, bootstrap_samples=5, allow_unknown=True)
     assert "1 films are not in the manifest and were left out, the first is stranger.png." in report.notes
 
 
@@ -306,7 +308,7 @@ def test_other_peoples_files_give_the_same_values(tmp_path: Path, form: str) -> 
             encoding="utf-8-sig" if form == "bom" else "utf-8",
         )
     read = read_predictions(path, CHESTXRAY14)
-    report = evaluate_scores(FILMS, read, draws=2)
+    report = evaluate_scores(FILMS, read, bootstrap_samples=2)
     assert set(read.columns) == {"film", *CHESTXRAY14}
     for finding in CHESTXRAY14:
         expected = roc_auc_score(FILMS.table[finding][TEST], SCORES[finding][TEST])
@@ -346,7 +348,7 @@ def test_a_wide_file_of_the_real_films_is_judged_as_scikit_learn_does(real_data:
     films.table["split"] = "test"
     scores = some_scores(films)
     scores.add_prefix("prob_").rename(columns={"prob_film": "path"}).to_csv(tmp_path / "wide.csv", index=False)
-    report = evaluate_scores(films, read_predictions(tmp_path / "wide.csv", CHESTXRAY14), draws=20)
+    report = evaluate_scores(films, read_predictions(tmp_path / "wide.csv", CHESTXRAY14), bootstrap_samples=20)
     for finding in CHESTXRAY14:
         expected = roc_auc_score(films.table[finding], scores[finding])
         assert report.findings[finding].auroc.value == pytest.approx(expected, abs=1e-12)

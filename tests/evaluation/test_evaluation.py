@@ -18,7 +18,7 @@ from hilum.findings import SIMULATED
 
 
 def test_a_bundle_becomes_a_report(tiny_run: Path, phantom_films: Films, tmp_path: Path) -> None:
-    report = evaluate_to_folder(tiny_run, phantom_films, tmp_path / "report", draws=100)
+    report = evaluate_to_folder(tiny_run, phantom_films, tmp_path / "report", bootstrap_samples=100)
     assert json.loads((tmp_path / "report" / "report.json").read_text()) == report
     written = {path.name for path in (tmp_path / "report").iterdir()}
     assert {"report.json", "report.html", "roc.png", "predictions.csv"} <= written
@@ -39,7 +39,7 @@ def test_a_bundle_becomes_a_report(tiny_run: Path, phantom_films: Films, tmp_pat
 def test_simulated_films_stand_beside_nothing_published(tiny_run: Path, phantom_films: Films, tmp_path: Path) -> None:
     """The phantom is in NIH's layout and split as others are; its report speaks of no patients and no literature."""
     assert set(phantom_films.table["source"]) == {SIMULATED}
-    report = evaluate_to_folder(tiny_run, phantom_films, tmp_path / "report", draws=20)
+    report = evaluate_to_folder(tiny_run, phantom_films, tmp_path / "report", bootstrap_samples=20)
     assert report["simulated"]
     assert report["learned_from"].startswith("trained on simulated films only")
     assert report["published"] == report["published_elsewhere"] == []
@@ -51,15 +51,17 @@ def test_simulated_films_stand_beside_nothing_published(tiny_run: Path, phantom_
     assert "simulated films, of nobody" in page
     assert not [system for system in ("DNetLoc", "Wang 2017", "ChestNet") if system in page]
     real = replace(phantom_films, table=phantom_films.table.assign(source="nih"))
-    report = evaluate_to_folder(tiny_run, real, tmp_path / "other", draws=20)
+    report = evaluate_to_folder(tiny_run, real, tmp_path / "other", bootstrap_samples=20)
     assert not report["simulated"]
     assert report["published"] == []  # of a model that learned from simulated films
     assert "films of patients: share" in (tmp_path / "other" / "report.html").read_text()
 
 
 def test_its_own_predictions_give_the_same_report(tiny_run: Path, phantom_films: Films, tmp_path: Path) -> None:
-    report = evaluate_to_folder(tiny_run, phantom_films, tmp_path / "one", draws=100)
-    again = evaluate_to_folder(tmp_path / "one" / "predictions.csv", phantom_films, tmp_path / "two", draws=100)
+    report = evaluate_to_folder(tiny_run, phantom_films, tmp_path / "one", bootstrap_samples=100)
+    again = evaluate_to_folder(
+        tmp_path / "one" / "predictions.csv", phantom_films, tmp_path / "two", bootstrap_samples=100
+    )
     assert again["findings"] == report["findings"]
     assert again["mean"] == report["mean"]
     assert again["unfit_films"] is None  # nor pixels
@@ -69,7 +71,7 @@ def test_its_own_predictions_give_the_same_report(tiny_run: Path, phantom_films:
 
 def test_another_split_than_the_trainings_is_said(tiny_run: Path, phantom_films: Films, tmp_path: Path) -> None:
     films = phantom_films.split("patient", seed=9)
-    report = evaluate_to_folder(tiny_run, films, tmp_path / "report", draws=100)
+    report = evaluate_to_folder(tiny_run, films, tmp_path / "report", bootstrap_samples=100)
     assert any("another manifest or split" in note for note in report["notes"])
 
 
@@ -82,7 +84,7 @@ def test_films_that_do_not_fit_the_model_are_judged_and_counted(
     upright = films.select("test")
     path = upright.path(0)
     Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
-    report = evaluate_to_folder(tiny_run, films, tmp_path / "report", draws=100)
+    report = evaluate_to_folder(tiny_run, films, tmp_path / "report", bootstrap_samples=100)
     film = upright.table["film"].iloc[0]
     assert report["unfit_films"][film].startswith("inverted: ")
     assert report["films"] == len(upright)
@@ -91,7 +93,7 @@ def test_films_that_do_not_fit_the_model_are_judged_and_counted(
 
 
 def test_other_splits_can_be_judged(tiny_run: Path, phantom_films: Films, tmp_path: Path) -> None:
-    report = evaluate_to_folder(tiny_run, phantom_films, tmp_path / "report", split="val", draws=100)
+    report = evaluate_to_folder(tiny_run, phantom_films, tmp_path / "report", split="val", bootstrap_samples=100)
     assert (report["split"], report["films"]) == ("val", len(phantom_films.select("val")))
 
 
@@ -109,7 +111,7 @@ def test_what_cannot_be_judged_leaves_nothing(tiny_run: Path, phantom_films: Fil
     with pytest.raises(PredictionsError, match=tested[0]):
         evaluate_to_folder(tmp_path / "some.csv", phantom_films, out)
     assert not out.exists()
-    report = evaluate_to_folder(tmp_path / "some.csv", phantom_films, out, allow_missing=True, draws=100)
+    report = evaluate_to_folder(tmp_path / "some.csv", phantom_films, out, allow_missing=True, bootstrap_samples=100)
     assert report["films"] == len(tested) - 1
 
 

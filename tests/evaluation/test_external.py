@@ -38,7 +38,10 @@ def hospital(
     table[list(FINDINGS)] = labels
     pd.DataFrame(scores, columns=list(FINDINGS)).assign(film=films).to_csv(folder / f"{name}.csv", index=False)
     evaluate_to_folder(
-        folder / f"{name}.csv", Films(table, Path(), FINDINGS, {"protocol": "patient"}), folder / name, draws=200
+        folder / f"{name}.csv",
+        Films(table, Path(), FINDINGS, {"protocol": "patient"}),
+        folder / name,
+        bootstrap_samples=200,
     )
     return read_report(folder / name)
 

@@ -11,10 +11,10 @@ from hilum.data.films import Films
 from hilum.data.images import Preprocessing
 from hilum.evaluation.gallery import LONGER_SIDE, SHOWN, gallery_section
 from hilum.evaluation.localization import Boxed
-from hilum.model.metadata import Description
+from hilum.model.metadata import ModelDescription
 
 FINDINGS = ("Mass", "Nodule")
-DESCRIPTION = Description(FINDINGS, Preprocessing(size=64), dict.fromkeys(FINDINGS, (0.0, 1.0)), None, None, None)
+DESCRIPTION = ModelDescription(FINDINGS, Preprocessing(size=64), dict.fromkeys(FINDINGS, (0.0, 1.0)), None, None, None)
 BOX = np.array([[0.0, 0.0, 0.25, 0.25]])
 
 

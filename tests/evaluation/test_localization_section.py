@@ -39,7 +39,7 @@ def some_cases() -> list[Boxed]:
 
 
 def test_shares_counts_and_controls_by_hand() -> None:
-    section = localization_section(some_cases(), CHESTXRAY14, draws=200, seed=0)
+    section = localization_section(some_cases(), CHESTXRAY14, bootstrap_samples=200, seed=0)
     assert json.loads(json.dumps(section, allow_nan=False)) == section
     assert (section["films_with_findings"], section["patients"], section["flat_maps"]) == (4, 3, 1)
     mass, nodule = section["findings"]["Mass"], section["findings"]["Nodule"]
@@ -61,7 +61,7 @@ def test_shares_counts_and_controls_by_hand() -> None:
 
 def test_a_share_of_all_or_none_has_an_interval_that_says_how_few_patients_there_were() -> None:
     cases = [case("Mass", str(patient), peak(0, 0), UPPER_LEFT) for patient in range(4)]
-    section = localization_section(cases, CHESTXRAY14, draws=50, seed=0)
+    section = localization_section(cases, CHESTXRAY14, bootstrap_samples=50, seed=0)
     found = section["findings"]["Mass"]["model"]["pointing"]
     assert (found["value"], found["high"]) == (1, 1)
     assert found["low"] == pytest.approx(0.025**0.25)
@@ -69,7 +69,7 @@ def test_a_share_of_all_or_none_has_an_interval_that_says_how_few_patients_there
 
 
 def test_without_a_box_there_is_no_section() -> None:
-    assert localization_section([], CHESTXRAY14, draws=50, seed=0) == {}
+    assert localization_section([], CHESTXRAY14, bootstrap_samples=50, seed=0) == {}
 
 
 def test_the_phantom_s_own_maps_find_its_boxes(tiny_run: Path, phantom_films: Films) -> None:
@@ -78,7 +78,7 @@ def test_the_phantom_s_own_maps_find_its_boxes(tiny_run: Path, phantom_films: Fi
     listed = [box for box in films.notes["boxes"] if box["film"] in set(films.table["film"])]
     assert sum(len(one.truths) for one in boxed) == len(listed) > 5
     perfect = [one._replace(class_map=_drawn(one)) for one in boxed]
-    mean = localization_section(perfect, CHESTXRAY14, draws=50, seed=0)["mean"]
+    mean = localization_section(perfect, CHESTXRAY14, bootstrap_samples=50, seed=0)["mean"]
     assert mean["model"]["pointing"]["value"] == 1
     assert mean["model"]["iou_0.5"]["value"] > mean["centre"]["iou_0.5"]["value"]
     assert mean["model_minus_random"]["pointing"]["low"] > 0
@@ -95,7 +95,9 @@ def _drawn(one: Boxed) -> np.ndarray:
 
 
 def test_the_page_says_what_the_heatmaps_are_worth() -> None:
-    view = shown(localization, {"localization": localization_section(some_cases(), CHESTXRAY14, draws=200, seed=0)})
+    view = shown(
+        localization, {"localization": localization_section(some_cases(), CHESTXRAY14, bootstrap_samples=200, seed=0)}
+    )
     text = " ".join(view.sentences)
     assert "Localized no better than by always pointing at the image centre: Nodule." in text
     assert "1 map had one value everywhere" in text
@@ -107,5 +109,5 @@ def test_the_page_says_what_the_heatmaps_are_worth() -> None:
 
 def test_heatmaps_that_point_worse_than_the_film_s_centre_are_named() -> None:
     cases = [case("Mass", str(patient), peak(0, 0), [0.4, 0.4, 0.2, 0.2]) for patient in range(30)]
-    view = shown(localization, {"localization": localization_section(cases, CHESTXRAY14, draws=50, seed=0)})
+    view = shown(localization, {"localization": localization_section(cases, CHESTXRAY14, bootstrap_samples=50, seed=0)})
     assert "do not use these heatmaps for location" in " ".join(view.sentences)

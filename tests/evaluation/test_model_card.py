@@ -111,9 +111,9 @@ def test_a_number_that_the_report_lacks_is_found() -> None:
 
 def test_evaluate_renews_the_bundle_s_card_from_its_report(own_run: Path, phantom_films: Films, tmp_path: Path) -> None:
     before = (own_run / "MODEL_CARD.md").read_text()
-    evaluate_to_folder(own_run, phantom_films, tmp_path / "val", split="val", draws=100, gallery=False)
+    evaluate_to_folder(own_run, phantom_films, tmp_path / "val", split="val", bootstrap_samples=100, gallery=False)
     assert (own_run / "MODEL_CARD.md").read_text() == before  # choices were made on these films
-    evaluate_to_folder(own_run, phantom_films, tmp_path / "report", draws=100)
+    evaluate_to_folder(own_run, phantom_films, tmp_path / "report", bootstrap_samples=100)
     card = (own_run / "MODEL_CARD.md").read_text()
     report = json.loads((tmp_path / "report" / "report.json").read_text())
     assert card == model_card(report)

@@ -38,7 +38,7 @@ def test_a_new_section_needs_its_line_only(
 ) -> None:
     monkeypatch.setattr(sections, "SECTIONS", (*SECTIONS, Dummy()))
     scores = phantom_films.table[["film"]].assign(Mass=np.linspace(0, 1, len(phantom_films)))
-    report = evaluate.evaluate_scores(phantom_films, scores, draws=10)
+    report = evaluate.evaluate_scores(phantom_films, scores, bootstrap_samples=10)
     assert report.to_dict()["dummy"] == {"films": len(phantom_films.select("test"))}
     assert "A dummy was here." in report.notes
     report.save(tmp_path / "report")
@@ -83,7 +83,7 @@ def test_one_engine_scores_each_film_once(
             return super().run(grey)
 
     monkeypatch.setattr(engines, "TorchEngine", Counting)
-    report = evaluate_to_folder(tiny_run, phantom_films, tmp_path / "report", draws=100)
+    report = evaluate_to_folder(tiny_run, phantom_films, tmp_path / "report", bootstrap_samples=100)
     assert report["localization"]["films_with_findings"] > 0
     assert report["gallery"]
     assert [engine.films for engine in opened] == [len(phantom_films.select("test"))]

@@ -27,12 +27,12 @@ def redrawn_auroc(
     scores: Sequence[float],
     labels: Sequence[float],
     patients: Sequence[int],
-    draws: int,
+    bootstrap_samples: int,
     generator: np.random.Generator,
 ) -> float:
     """The spread of AUROC over resamples of the patients, one after the other."""
     names, found = sorted(set(patients)), []
-    for _ in range(draws):
+    for _ in range(bootstrap_samples):
         films = [i for name in generator.choice(names, len(names)) for i, one in enumerate(patients) if one == name]
         found.append(pairs_auroc([scores[i] for i in films], [labels[i] for i in films]))
     return float(np.nanstd(found))

@@ -8,9 +8,9 @@ from hilum.metrics.bootstrap import patient_counts, quotient, resampled_sums, sh
 def test_sums_are_those_of_the_films_that_were_drawn() -> None:
     generator = np.random.default_rng(0)
     per_film, patients = generator.random((50, 3)), generator.integers(0, 12, 50)
-    sums = resampled_sums(per_film, patients, draws=300, seed=4)
+    sums = resampled_sums(per_film, patients, bootstrap_samples=300, seed=4)
     names = np.unique(patients)
-    counts = np.hstack(list(patient_counts(len(names), draws=300, seed=4)))
+    counts = np.hstack(list(patient_counts(len(names), bootstrap_samples=300, seed=4)))
     for draw in (0, 17, 299):
         drawn = [film for film in range(50) for _ in range(int(counts[list(names).index(patients[film]), draw]))]
         assert sums[draw] == pytest.approx(per_film[drawn].sum(axis=0))
@@ -20,11 +20,11 @@ def test_the_order_of_films_does_not_matter_and_one_patient_tells_nothing() -> N
     per_film = np.arange(8.0).reshape(4, 2)
     patients = np.array(["b", "a", "b", "c"])
     order = np.array([3, 1, 0, 2])
-    sums = resampled_sums(per_film, patients, draws=20, seed=0)
-    assert np.array_equal(sums, resampled_sums(per_film[order], patients[order], draws=20, seed=0))
-    assert np.isnan(resampled_sums(per_film, np.full(4, "a"), draws=20, seed=0)).all()
+    sums = resampled_sums(per_film, patients, bootstrap_samples=20, seed=0)
+    assert np.array_equal(sums, resampled_sums(per_film[order], patients[order], bootstrap_samples=20, seed=0))
+    assert np.isnan(resampled_sums(per_film, np.full(4, "a"), bootstrap_samples=20, seed=0)).all()
     with pytest.raises(ValueError, match="one length"):
-        resampled_sums(per_film, patients[:3], draws=20, seed=0)
+        resampled_sums(per_film, patients[:3], bootstrap_samples=20, seed=0)
 
 
 def test_a_share_of_none_or_all_has_the_exact_interval_of_its_patients() -> None:

@@ -17,7 +17,7 @@ import hilum
 from hilum.errors import BundleError, HilumError
 from hilum.metrics.thresholds import Threshold
 from hilum.model.bundle import Bundle, CalibrationSet, binding_of, load_bundle, save_bundle
-from hilum.model.metadata import Description, read_description
+from hilum.model.metadata import ModelDescription, read_description
 from hilum.model.thresholds import OperatingPoints
 from hilum.nn.build import build
 from hilum.recipe import load_recipe
@@ -185,7 +185,7 @@ def test_what_it_learned_from_is_kept_and_said(
     assert (description.sources, description.simulated) == (sources, simulated)
     assert description.learned_from.startswith(words)
     assert (words or "films of unknown source") in (tmp_path / "MODEL_CARD.md").read_text()
-    assert Description.from_dict(json.loads(json.dumps(description.to_dict()))) == description
+    assert ModelDescription.from_dict(json.loads(json.dumps(description.to_dict()))) == description
 
 
 def test_a_bundle_of_before_sources_is_still_read(own: Path) -> None:

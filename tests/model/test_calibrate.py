@@ -17,7 +17,7 @@ from hilum.metrics.calibration import logit, measured_calibration
 from hilum.model.bundle import Bundle, load_bundle, save_bundle
 from hilum.model.calibrate import LEAST_BOXED, calibrate, calibration_method
 from hilum.model.engines import TorchEngine
-from hilum.model.metadata import Description
+from hilum.model.metadata import ModelDescription
 from hilum.predict.scoring import score_files, score_films
 
 
@@ -130,7 +130,9 @@ def test_the_level_of_regions_is_chosen_on_true_boxes(bundle: Bundle, phantom_fi
     assert chosen is not None
     assert (chosen.boxed, 0 < chosen.level < 1, 0 <= chosen.iou <= 1) == (2 * LEAST_BOXED, True, True)
     assert (
-        Description.from_dict(json.loads(json.dumps(replace(bundle, regions=chosen).description.to_dict()))).regions
+        ModelDescription.from_dict(
+            json.loads(json.dumps(replace(bundle, regions=chosen).description.to_dict()))
+        ).regions
         == chosen
     )
 

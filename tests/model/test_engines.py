@@ -11,7 +11,7 @@ from hilum.data.images import Preprocessing
 from hilum.errors import BundleError, HilumError
 from hilum.model.bundle import load_bundle
 from hilum.model.engines import TorchEngine, open_engine
-from hilum.model.metadata import Description, read_description
+from hilum.model.metadata import ModelDescription, read_description
 
 
 def grey_films(run: Path, count: int) -> np.ndarray:
@@ -50,7 +50,7 @@ def test_bf16_is_near_fp32(tiny_run: Path) -> None:
 
 
 def test_scores_of_extreme_logits_are_finite() -> None:
-    description = Description(("Mass",), Preprocessing(64), {"Mass": (0.0, 1.0)}, None, None)
+    description = ModelDescription(("Mass",), Preprocessing(64), {"Mass": (0.0, 1.0)}, None, None)
     logits = np.array([[-1e4], [-20.0], [0.0], [20.0], [1e4]], dtype=np.float32)
     np.testing.assert_allclose(description.scores(logits)[:, 0], [0, 2.0611537e-9, 0.5, 1, 1], rtol=1e-6)
 

@@ -389,7 +389,7 @@ def test_an_imported_model_goes_the_whole_way_untrained(phantom_films: "Films", 
     assert calibrated.heatmap_logits != bundle.heatmap_logits
     assert calibrated.thresholds is not None
     assert calibrated.thresholds.points["youden"]["Tuberculosis"] is None
-    report = evaluate_to_folder(run, phantom_films, tmp_path / "report", draws=50)
+    report = evaluate_to_folder(run, phantom_films, tmp_path / "report", bootstrap_samples=50)
     assert set(report["findings"]) == {"Infiltration", "Effusion"}
     assert report["model"]["loss"] == "not by this recipe: see its origin"
     assert "timm-test_convnext, w.pth" in (tmp_path / "report" / "report.html").read_text()

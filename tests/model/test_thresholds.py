@@ -20,7 +20,7 @@ from hilum.metrics.operating_points import OPERATING_POINTS
 from hilum.metrics.thresholds import Threshold, choose
 from hilum.model.bundle import load_bundle, save_bundle
 from hilum.model.engines import TorchEngine
-from hilum.model.metadata import Description, read_description
+from hilum.model.metadata import ModelDescription, read_description
 from hilum.model.thresholds import OperatingPoints, call, choose_points, stated_prevalence
 from hilum.predict.scoring import score_films
 
@@ -119,4 +119,6 @@ def test_calls_without_thresholds_are_refused_with_the_remedy(
 def test_a_description_comes_back_from_json_with_its_thresholds(tiny_run: Path) -> None:
     description = read_description(tiny_run)
     assert description.thresholds is not None
-    assert Description.from_dict(json.loads(json.dumps(description.to_dict()))).thresholds == description.thresholds
+    assert (
+        ModelDescription.from_dict(json.loads(json.dumps(description.to_dict()))).thresholds == description.thresholds
+    )

@@ -241,12 +241,14 @@ def test_evaluating_predictions_equals_evaluating_the_bundle(
 ) -> None:
     tested = phantom_films.select("test")
     inputs = tuple(str(tested.path(row)) for row in range(len(tested)))
-    whole = evaluate_to_folder(tiny_run, phantom_films, tmp_path / "bundle", draws=100)
+    whole = evaluate_to_folder(tiny_run, phantom_films, tmp_path / "bundle", bootstrap_samples=100)
     assert whole["mean"]["auroc"]["value"] is not None
     exact = {name: finding.pop("curve") for name, finding in whole["findings"].items()}
     for suffix in (".csv", ".parquet"):
         predict_to_file(Asked(tiny_run, inputs[::-1], engine="torch"), tmp_path / f"predictions{suffix}")
-        again = evaluate_to_folder(tmp_path / f"predictions{suffix}", phantom_films, tmp_path / suffix, draws=100)
+        again = evaluate_to_folder(
+            tmp_path / f"predictions{suffix}", phantom_films, tmp_path / suffix, bootstrap_samples=100
+        )
         assert again["mean"] == whole["mean"]
         for name, finding in again["findings"].items():
             curve = finding.pop("curve")

@@ -6,15 +6,15 @@ import pytest
 
 from hilum.errors import HilumError
 from hilum.recipe import Recipe, load_recipe
-from hilum.reproduction.plan import RESERVE, RUN_S, Cost, Work, probe, run_s, scale, scaled
+from hilum.reproduction.plan import RESERVE, RUN_S, TrainingCost, Work, probe, run_s, scale, scaled
 
 WORK = Work(train=80, val=10, test=20)
 
 
-def by_area(recipe: Recipe) -> Cost:
+def by_area(recipe: Recipe) -> TrainingCost:
     """A second per step and a tenth per film at 128 px, more as the area grows."""
     part = (recipe.preprocessing.size / 128) ** 2
-    return Cost(part, part / 10)
+    return TrainingCost(part, part / 10)
 
 
 def minutes(seconds: float) -> float:
@@ -24,7 +24,7 @@ def minutes(seconds: float) -> float:
 def test_a_run_takes_its_steps_its_validation_its_judging_and_the_rest() -> None:
     recipe = load_recipe("densenet")
     assert recipe.training.batch == 8
-    assert run_s(Cost(2.0, 0.5), recipe, WORK, 3) == 3 * (10 * 2.0 + 10 * 0.5) + 30 * 0.5 + RUN_S
+    assert run_s(TrainingCost(2.0, 0.5), recipe, WORK, 3) == 3 * (10 * 2.0 + 10 * 0.5) + 30 * 0.5 + RUN_S
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_seeds_protocols_and_systems_share_the_time() -> None:
 def test_a_size_is_measured_once_and_none_beyond_the_first_that_does_not_fit() -> None:
     asked: list[tuple[str, int]] = []
 
-    def measure(recipe: Recipe) -> Cost:
+    def measure(recipe: Recipe) -> TrainingCost:
         asked.append((recipe.name, recipe.preprocessing.size))
         return by_area(recipe)
 

@@ -12,9 +12,9 @@ from hilum.files import write_whole
 from hilum.recipe import load_recipe
 from hilum.reproduction.plan import (
     SYSTEMS,
-    Cost,
     Plan,
     Scale,
+    TrainingCost,
     chosen_recipes,
     departures_of,
     make_plan,
@@ -23,7 +23,7 @@ from hilum.reproduction.plan import (
     what_was_asked,
 )
 
-SMALL = Scale(128, 6, 600.0, {"densenet": Cost(1.0, 0.1)})
+SMALL = Scale(128, 6, 600.0, {"densenet": TrainingCost(1.0, 0.1)})
 
 
 def plan_of(films: Films, *systems: str, changes: tuple[str, ...] = (), **asked: Any) -> Plan:

@@ -18,7 +18,7 @@ from hilum.evaluation.published import VALUES
 from hilum.evaluation.views import interval
 from hilum.files import write_whole
 from hilum.reproduction import run as reproduce
-from hilum.reproduction.plan import Cost, Run
+from hilum.reproduction.plan import Run, TrainingCost
 from hilum.reproduction.run import Suite
 from hilum.training.train import train
 
@@ -94,8 +94,8 @@ def test_protocols_are_dealt_anew_from_one_seed(run_suite: Reproduce, untrained:
 def test_a_budget_is_planned_before_anything_is_trained(
     run_suite: Reproduce, untrained: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def measured(recipe: object, findings: int) -> Cost:
-        return Cost(1.0, 0.1)
+    def measured(recipe: object, findings: int) -> TrainingCost:
+        return TrainingCost(1.0, 0.1)
 
     monkeypatch.setattr(reproduce, "probe", measured)
     changes = [change for change in TINY if "epochs" not in change]

@@ -27,15 +27,15 @@ def calling_run(untrained_run: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="session")
 def gated_run(calling_run: Path, phantom_films: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same, with a gate that knows phantom films."""
+    """The same, with a quality check that knows phantom films."""
     from hilum.data.images import Preprocessing
     from hilum.data.quality import fit_quality_check
     from hilum.model.bundle import load_bundle, save_bundle
 
     read = Preprocessing(64)
-    gate = fit_quality_check(lambda row: read.read(phantom_films.path(row))[0], len(phantom_films), seed=0)
+    quality_check = fit_quality_check(lambda row: read.read(phantom_films.path(row))[0], len(phantom_films), seed=0)
     out = tmp_path_factory.mktemp("gated") / "run"
-    save_bundle(replace(load_bundle(calling_run), gate=gate), out)
+    save_bundle(replace(load_bundle(calling_run), quality_check=quality_check), out)
     return out
 
 

@@ -17,7 +17,7 @@ from hilum.data.images import Preprocessing
 from hilum.findings import CHESTXRAY14
 from hilum.metrics.thresholds import Threshold
 from hilum.model.engines import EngineName, Outputs, Precision
-from hilum.model.metadata import Description
+from hilum.model.metadata import ModelDescription
 from hilum.model.thresholds import OperatingPoints
 from hilum.pacs.config import NodeConfig, load_config
 from hilum.pacs.results import ResultModel
@@ -34,7 +34,7 @@ class SameScores:
     batch = 1
     parallel = 1
     note = ""
-    description = Description(FINDINGS, Preprocessing(32), dict.fromkeys(FINDINGS, (0.0, 1.0)), None, None)
+    description = ModelDescription(FINDINGS, Preprocessing(32), dict.fromkeys(FINDINGS, (0.0, 1.0)), None, None)
 
     def run(self, grey: Any) -> Outputs:
         films = len(grey)
@@ -49,7 +49,7 @@ def model_with_calls() -> ResultModel:
     """A model of all 14 findings whose thresholds are 0.5 [0.4, 0.6), but for Hernia, which has none."""
     thresholds = {name: None if name == "Hernia" else Threshold(0.5, 0.4, 0.6) for name in CHESTXRAY14}
     points = OperatingPoints("bound", {"youden": thresholds})
-    description = Description(CHESTXRAY14, Preprocessing(64), dict.fromkeys(CHESTXRAY14, (0.0, 1.0)), points, None)
+    description = ModelDescription(CHESTXRAY14, Preprocessing(64), dict.fromkeys(CHESTXRAY14, (0.0, 1.0)), points, None)
     return ResultModel("Hilum test", "ab" * 32, description, "youden")
 
 

@@ -32,8 +32,14 @@ def evaluate(
     films: FilmsFile,
     out: Annotated[Path, typer.Option(help="Folder for report.json, report.html and roc.png.")] = Path("report"),
     split: Annotated[str, typer.Option(help="Which films to evaluate.")] = "test",
-    draws: Annotated[
-        int, typer.Option(min=100, help="Patient-clustered bootstrap samples for localization; the rest needs none.")
+    bootstrap_samples: Annotated[
+        int,
+        typer.Option(
+            "--bootstrap-samples",
+            "--draws",
+            min=100,
+            help="Patient-clustered bootstrap samples for localization; the rest needs none.",
+        ),
     ] = 1000,
     seed: Seed = 0,
     allow_missing: Annotated[
@@ -89,7 +95,7 @@ def evaluate(
         manifest,
         out,
         split=split,
-        draws=draws,
+        bootstrap_samples=bootstrap_samples,
         seed=seed,
         allow_missing=allow_missing,
         allow_unknown=allow_unknown,

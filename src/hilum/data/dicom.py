@@ -117,7 +117,7 @@ def _unreadable(error: Exception) -> FaultError:
 
 
 def _shown_film(
-    dataset: "Dataset", pixels: "Stored", stored: "Description", held: "Description", bits: int | None
+    dataset: "Dataset", pixels: "Stored", stored: "PixelDescription", held: "PixelDescription", bits: int | None
 ) -> Film:
     """A grey film as its header shows it, and whether its values leave bits unused that the header claims."""
     if dataset.PhotometricInterpretation == _PALETTE:
@@ -150,7 +150,7 @@ def _shown_film(
     return film._replace(doubt=unused_bits(held.bits, used, reason=reason, windowed=windowed))
 
 
-def _ends(dataset: "Dataset", unsigned: "Stored", held: "Description") -> tuple[int, int]:
+def _ends(dataset: "Dataset", unsigned: "Stored", held: "PixelDescription") -> tuple[int, int]:
     """The lowest and the highest stored value of a film without its padding."""
     if not held.signed and dataset.get("PixelPaddingValue") is None:
         return int(unsigned.min()), int(unsigned.max())
@@ -302,7 +302,7 @@ _ASK_ENCODER = "Ask whoever wrote the file to compress it anew, or decompress it
 _NOISE = 1 << 16  # bytes by which a stream may be longer than twice the pixels
 
 
-class Description(NamedTuple):
+class PixelDescription(NamedTuple):
     """What a header says of its pixels. `bits` are those in use; `samples` is 1, or 3 for colour."""
 
     height: int
@@ -313,7 +313,7 @@ class Description(NamedTuple):
     signed: bool
 
 
-def described(dataset: "Dataset") -> Description:
+def described(dataset: "Dataset") -> PixelDescription:
     """Read and check what a header says of its pixels.
 
     Raises:
@@ -339,10 +339,10 @@ def described(dataset: "Dataset") -> Description:
         raise FaultError(f"have 8 unsigned bits if it is in colour, got {bits}", SAVE_AGAIN)
     if kind == _PALETTE and signed:
         raise FaultError("have unsigned values if it has a palette, got signed ones", SAVE_AGAIN)
-    return Description(height, width, samples, bits, allocated, bool(signed))
+    return PixelDescription(height, width, samples, bits, allocated, bool(signed))
 
 
-def decode(dataset: "Dataset", stored: Description) -> tuple[Stored, Description]:
+def decode(dataset: "Dataset", stored: PixelDescription) -> tuple[Stored, PixelDescription]:
     """The pixels as unsigned numbers, of which only the held bits count; height x width, or x 3 as RGB.
 
     What is held is what the stream says where it and the header differ and only one reading is possible: a stream of 12
@@ -386,7 +386,7 @@ def decode(dataset: "Dataset", stored: Description) -> tuple[Stored, Description
     return pixels, held
 
 
-def _decoded(dataset: "Dataset", held: Description, options: dict[str, Any]) -> Stored:
+def _decoded(dataset: "Dataset", held: PixelDescription, options: dict[str, Any]) -> Stored:
     """The pixels by the decoder that the options name."""
     from pydicom.pixels.decoders.base import get_decoder
 
@@ -409,7 +409,7 @@ def _decoded(dataset: "Dataset", held: Description, options: dict[str, Any]) -> 
     return unsigned
 
 
-def _held(stored: Description, stream: StreamHeader, syntax: str) -> Description:
+def _held(stored: PixelDescription, stream: StreamHeader, syntax: str) -> PixelDescription:
     """What the pixels of a stream are, from its own words and the header's.
 
     The stream's precision counts where the header only claims more: PS3.5 A.4 wants both alike, and no stream holds
@@ -459,7 +459,7 @@ def _check_colours(kind: str, stream: StreamHeader) -> None:
         raise FaultError(f"have one colour model, got {kind} and a stream that {how}", _ASK_ENCODER)
 
 
-def _extended(stream: bytes, held: Description) -> Stored:
+def _extended(stream: bytes, held: PixelDescription) -> Stored:
     """The pixels of a JPEG of 12 bits, by gdcm itself: pydicom asks none of its decoders for them."""
     import gdcm
 
@@ -485,7 +485,7 @@ def _extended(stream: bytes, held: Description) -> Stored:
     return np.frombuffer(content, "<u2").reshape(held.height, held.width)
 
 
-def _check_native(dataset: "Dataset", stored: Description) -> None:
+def _check_native(dataset: "Dataset", stored: PixelDescription) -> None:
     """Refuse pixels that are too few, or so many that they are of something else.
 
     Bytes after the last pixel are padding (PS3.5, 8.1.1), unless they may be a row or a column that the header forgot.
@@ -505,7 +505,7 @@ def _check_native(dataset: "Dataset", stored: Description) -> None:
         )
 
 
-def _stream(encapsulated: bytes, stored: Description) -> bytes:
+def _stream(encapsulated: bytes, stored: PixelDescription) -> bytes:
     """The stream of the one frame, which is no longer than a film's can be."""
     from pydicom.encaps import get_frame
 
@@ -519,7 +519,7 @@ def _stream(encapsulated: bytes, stored: Description) -> bytes:
     return stream
 
 
-def _check_runs(stream: bytes, stored: Description) -> None:
+def _check_runs(stream: bytes, stored: PixelDescription) -> None:
     """Refuse a run-length stream that unpacks to more than the film; two bytes can stand for 128.
 
     Source: DICOM PS3.5, annex G. https://dicom.nema.org/medical/dicom/current/output/html/part05.html
@@ -538,7 +538,7 @@ def _check_runs(stream: bytes, stored: Description) -> None:
             raise FaultError("have run-length segments as long as the film, got others", GET_AGAIN)
 
 
-def _check_range(pixels: Stored, held: Description) -> None:
+def _check_range(pixels: Stored, held: PixelDescription) -> None:
     """Refuse decoded values that the stored bits cannot hold: cutting the rest off would turn white into black.
 
     Signed ones may be there with their sign in all higher bits, or with none of these set.

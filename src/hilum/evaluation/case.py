@@ -90,7 +90,7 @@ class Case:
         split: which of its films are evaluated.
         evaluated: the evaluation set.
         unfit: films that the input quality check refuses, and why; None without such a check.
-        draws: number of patient-clustered bootstrap samples, for the intervals of localization.
+        bootstrap_samples: number of patient-clustered bootstrap samples, for the intervals of localization.
         seed: of these, and of the noise of calibration.
         model: None for a table of scores.
         class_maps: of the evaluated films with true boxes, by film; empty for a table of scores.
@@ -111,7 +111,7 @@ class Case:
     split: str
     evaluated: EvaluationSet
     ranking: Ranking
-    draws: int
+    bootstrap_samples: int
     seed: int
     unfit: dict[str, str] | None = None
     model: Model | None = None
@@ -155,7 +155,7 @@ def prepare(
     scores: pd.DataFrame,
     *,
     split: str,
-    draws: int,
+    bootstrap_samples: int,
     seed: int,
     allow_missing: bool = False,
     allow_unknown: bool = False,
@@ -198,7 +198,7 @@ def prepare(
         split=split,
         evaluated=evaluated,
         ranking=ranking,
-        draws=draws,
+        bootstrap_samples=bootstrap_samples,
         seed=seed,
         unfit=unfit,
         model=model,

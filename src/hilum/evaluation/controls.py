@@ -46,8 +46,8 @@ def measure(case: Case) -> dict[str, Any]:
     if not leaks and case.films.notes.get("protocol") != "image":
         return {}
     findings = case.evaluated.findings
-    learned_from, judged = (_records(films, findings) for films in (training, case.evaluated.truth))
-    found = run_controls(learned_from, judged, case.evaluated.numbers)
+    learned_from, measured_on = (_records(films, findings) for films in (training, case.evaluated.truth))
+    found = run_controls(learned_from, measured_on, case.evaluated.numbers)
     return {name: _control_json(control, findings) for name, control in found.items()}
 
 

@@ -91,7 +91,7 @@ def evaluate_scores(
     *,
     split: str = "test",
     seed: int = 0,
-    draws: int = 1000,
+    bootstrap_samples: int = 1000,
     system: str = "",
     allow_missing: bool = False,
     allow_unknown: bool = False,
@@ -105,7 +105,7 @@ def evaluate_scores(
         scores: a column `film`, then a column per finding; any finite numbers that rise with the finding.
         split: which films are evaluated; scores of other films of the manifest are not looked at.
         seed: of the noise from which the interval of the calibration error comes.
-        draws: number of patient-clustered bootstrap samples, which only localization needs.
+        bootstrap_samples: number of patient-clustered bootstrap samples, which only localization needs.
         system: what gave the scores, for the heading.
         allow_missing: evaluate the films that have scores, and name the others, where some have none.
         allow_unknown: leave out scores of films that the manifest does not hold.
@@ -119,7 +119,7 @@ def evaluate_scores(
         films.of_views(views),
         scores,
         split=split,
-        draws=draws,
+        bootstrap_samples=bootstrap_samples,
         seed=seed,
         allow_missing=allow_missing,
         allow_unknown=allow_unknown,
@@ -133,7 +133,7 @@ def evaluate_to_folder(
     out: Path,
     *,
     split: str = "test",
-    draws: int = 1000,
+    bootstrap_samples: int = 1000,
     seed: int = 0,
     allow_missing: bool = False,
     allow_unknown: bool = False,
@@ -176,7 +176,7 @@ def evaluate_to_folder(
             models,
             films,
             split=split,
-            draws=draws,
+            bootstrap_samples=bootstrap_samples,
             seed=seed,
             allow_missing=allow_missing,
             allow_unknown=allow_unknown,
@@ -216,7 +216,7 @@ def evaluate_to_folder(
         films,
         scored.scores,
         split=split,
-        draws=draws,
+        bootstrap_samples=bootstrap_samples,
         seed=seed,
         allow_missing=allow_missing,
         allow_unknown=allow_unknown,
@@ -323,7 +323,7 @@ def _heading(case: Case, system: str) -> dict[str, Any]:
         "films": len(truth),
         "patients": len(patients),
         "seed": case.seed,
-        "draws": case.draws,
+        "draws": case.bootstrap_samples,
         "films_fingerprint": films.fingerprint(),
         "manifest_films": len(films),
         "views": list(films.views),

@@ -15,7 +15,7 @@ from hilum.evaluation.case import Case
 from hilum.evaluation.localization import Boxed, boxed_films
 from hilum.evaluation.views import Block, View, words
 from hilum.metrics.localization import MEASURES, hits, mark
-from hilum.model.metadata import Description, strength
+from hilum.model.metadata import ModelDescription, strength
 from hilum.predict.heatmaps import heat_over
 
 key = "gallery"
@@ -38,7 +38,7 @@ def measure(case: Case) -> list[dict[str, Any]]:
 
 
 def gallery_section(
-    boxed: Sequence[Boxed], films: Films, scores: pd.DataFrame, description: Description, *, seed: int
+    boxed: Sequence[Boxed], films: Films, scores: pd.DataFrame, description: ModelDescription, *, seed: int
 ) -> list[dict[str, Any]]:
     """Some hits and misses with film, heat, point and boxes; empty without a box.
 
@@ -82,7 +82,7 @@ def _in_turn(cases: Sequence[Boxed]) -> list[Boxed]:
     return [case for _, _, case in sorted(ranked, key=lambda one: one[:2])[:SHOWN]]
 
 
-def _picture(films: Films, row: int, case: Boxed, description: Description) -> dict[str, Any]:
+def _picture(films: Films, row: int, case: Boxed, description: ModelDescription) -> dict[str, Any]:
     pixels = read_grey(films.path(row), bits=description.preprocessing.bits)
     grey = Image.fromarray(pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max))
     grey.thumbnail((LONGER_SIDE, LONGER_SIDE), Image.Resampling.BOX)

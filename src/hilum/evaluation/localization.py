@@ -47,7 +47,9 @@ class Boxed(NamedTuple):
 
 def measure(case: Case) -> dict[str, Any]:
     """What `localization_section` finds on the evaluated films with true boxes; empty without class maps."""
-    section = localization_section(boxed_films(case), case.films.findings, draws=case.draws, seed=case.seed)
+    section = localization_section(
+        boxed_films(case), case.films.findings, bootstrap_samples=case.bootstrap_samples, seed=case.seed
+    )
     return section if case.has_peers or not section else section | {"published": None}
 
 
@@ -85,7 +87,9 @@ def boxed_findings(films: Films, findings: Sequence[str], class_maps: Mapping[st
     ]
 
 
-def localization_section(boxed: Iterable[Boxed], findings: Sequence[str], *, draws: int, seed: int) -> dict[str, Any]:
+def localization_section(
+    boxed: Iterable[Boxed], findings: Sequence[str], *, bootstrap_samples: int, seed: int
+) -> dict[str, Any]:
     """Each measure per finding and their mean, for the model and both controls; empty without a box.
 
     The unit is a finding on a film. Intervals come from patient-clustered bootstrap samples; differences are paired.
@@ -103,10 +107,13 @@ def localization_section(boxed: Iterable[Boxed], findings: Sequence[str], *, dra
     own = np.array([[case.finding == name for name in findings] for case in cases], dtype=np.float64)
     parts = np.einsum("cf,csm->csmf", own, right)
     sums = resampled_sums(
-        np.concatenate([own, parts.reshape(len(cases), -1)], axis=1), patients, draws=draws, seed=seed
+        np.concatenate([own, parts.reshape(len(cases), -1)], axis=1),
+        patients,
+        bootstrap_samples=bootstrap_samples,
+        seed=seed,
     )
     whole, part = own.sum(axis=0), parts.sum(axis=0)
-    whole_drawn, part_drawn = sums[:, : len(findings)], sums[:, len(findings) :].reshape(draws, *part.shape)
+    whole_drawn, part_drawn = sums[:, : len(findings)], sums[:, len(findings) :].reshape(bootstrap_samples, *part.shape)
     values = part / whole
     drawn = np.divide(
         part_drawn,
@@ -117,7 +124,7 @@ def localization_section(boxed: Iterable[Boxed], findings: Sequence[str], *, dra
     people = [len(set(patients[own[:, f] == 1])) for f in range(len(findings))]
 
     def means(system: int) -> dict[str, Any]:
-        each, everyone = np.full(draws, float(len(findings))), len(set(patients))
+        each, everyone = np.full(bootstrap_samples, float(len(findings))), len(set(patients))
         return {
             k: estimate_json(
                 share(

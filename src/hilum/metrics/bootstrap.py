@@ -12,11 +12,11 @@ from scipy import sparse
 
 from hilum.metrics.ranking import Table
 
-Counts = Float[np.ndarray, "patients draws"]  # whole numbers
-PerDraw = Float64[np.ndarray, " draws"]
+Counts = Float[np.ndarray, "patients samples"]  # whole numbers
+PerDraw = Float64[np.ndarray, " samples"]
 
 MEMORY_BYTES = 96 * 2**20
-"""What the arrays of one chunk of draws may take together."""
+"""What the arrays of one chunk of bootstrap samples may take together."""
 
 
 EXACT_FILMS = 2**24
@@ -36,12 +36,17 @@ class Estimate(NamedTuple):
 class Draws(NamedTuple):
     """Each measure in each resample: a row per draw, a column per finding, NaN where it does not exist."""
 
-    auroc: Float64[np.ndarray, "draws findings"]
-    average_precision: Float64[np.ndarray, "draws findings"]
+    auroc: Float64[np.ndarray, "samples findings"]
+    average_precision: Float64[np.ndarray, "samples findings"]
 
 
 def bootstrap(
-    scores: Table, labels: Table, patients: Shaped[np.ndarray, " _"], *, draws: int, seed: int | np.random.Generator
+    scores: Table,
+    labels: Table,
+    patients: Shaped[np.ndarray, " _"],
+    *,
+    bootstrap_samples: int,
+    seed: int | np.random.Generator,
 ) -> Draws:
     """AUROC and average precision in resamples of the patients, all findings in the same resamples.
 
@@ -51,18 +56,18 @@ def bootstrap(
     Args:
         scores: finite; higher means more likely present.
         labels: 1 present, 0 absent, NaN unknown (left out for that finding).
-        patients: whose film each row is, as text or numbers. The order of the rows does not change the draws.
-        draws: number of resamples.
+        patients: whose film each row is, as text or numbers. The order of the rows does not change the samples.
+        bootstrap_samples: number of resamples.
         seed: a number, or a generator, which is then advanced.
 
     Raises:
-        ValueError: if shapes differ, draws is below 1, there is no film, a score is not finite, a label not 0, 1, NaN.
+        ValueError: if shapes differ, there is no sample or no film, a score is not finite, a label is not 0, 1 or NaN.
     """
     if scores.shape != labels.shape or len(patients) != len(scores):
         shapes = f"{scores.shape}, {labels.shape} and {patients.shape}"
         raise ValueError(f"scores, labels and patients must have the same films, got shapes {shapes}")
-    if draws < 1:
-        raise ValueError(f"draws must be at least 1, got {draws}")
+    if bootstrap_samples < 1:
+        raise ValueError(f"bootstrap_samples must be at least 1, got {bootstrap_samples}")
     if not len(scores):
         raise ValueError("scores must have at least one film, got none")
     if not np.isfinite(scores).all():
@@ -74,9 +79,9 @@ def bootstrap(
     rankings = [_ranking(scores[:, i], labels[:, i], codes, len(names)) for i in range(scores.shape[1])]
     rows = len(names) + max((ranking.rows for ranking in rankings), default=0)
     chunk = int(np.clip(MEMORY_BYTES // (4 * rows), 8, 512))
-    result = Draws(np.empty((draws, len(rankings))), np.empty((draws, len(rankings))))
+    result = Draws(np.empty((bootstrap_samples, len(rankings))), np.empty((bootstrap_samples, len(rankings))))
     done = 0
-    for counts in patient_counts(len(names), draws=draws, seed=seed, chunk=chunk):
+    for counts in patient_counts(len(names), bootstrap_samples=bootstrap_samples, seed=seed, chunk=chunk):
         here = slice(done, done + counts.shape[1])
         exact = counts if most_films <= EXACT_FILMS else counts.astype(np.float64)
         for finding, ranking in enumerate(rankings):
@@ -85,14 +90,16 @@ def bootstrap(
     return result
 
 
-def patient_counts(patients: int, *, draws: int, seed: int | np.random.Generator, chunk: int = 256) -> Iterator[Counts]:
-    """How often each patient occurs in each resample with replacement, some draws at a time.
+def patient_counts(
+    patients: int, *, bootstrap_samples: int, seed: int | np.random.Generator, chunk: int = 256
+) -> Iterator[Counts]:
+    """How often each patient occurs in each resample with replacement, some at a time.
 
-    The draws do not depend on the size of a chunk.
+    The samples do not depend on the size of a chunk.
     """
     generator = np.random.default_rng(seed)
-    for start in range(0, draws, chunk):
-        size = min(chunk, draws - start)
+    for start in range(0, bootstrap_samples, chunk):
+        size = min(chunk, bootstrap_samples - start)
         counts = np.empty((patients, size), dtype=np.float32)
         for draw in range(size):
             counts[:, draw] = np.bincount(generator.integers(0, patients, size=patients), minlength=patients)
@@ -100,7 +107,7 @@ def patient_counts(patients: int, *, draws: int, seed: int | np.random.Generator
 
 
 def estimate(value: float, per_draw: PerDraw, *, level: float = 0.95) -> Estimate:
-    """The value with the interval between the outer quantiles of the draws that define it.
+    """The value with the interval between the outer quantiles of the samples that define it.
 
     Args:
         value: the measure on all films.
@@ -121,7 +128,7 @@ def estimate(value: float, per_draw: PerDraw, *, level: float = 0.95) -> Estimat
 
 
 def macro_mean(
-    values: Float64[np.ndarray, " findings"], per_draw: Float64[np.ndarray, "draws findings"]
+    values: Float64[np.ndarray, " findings"], per_draw: Float64[np.ndarray, "samples findings"]
 ) -> tuple[float, PerDraw]:
     """The mean over the findings that are defined on all films, and the same mean in each resample.
 
@@ -149,7 +156,7 @@ class _Ranking:
 
     @property
     def rows(self) -> int:
-        """Rows of draws that `measure` holds at once, with its intermediates."""
+        """Rows of samples that `measure` holds at once, with its intermediates."""
         return 4 * self.steps + 2 * len(self.tied_steps) + 1
 
     def measure(self, counts: Counts) -> tuple[PerDraw, PerDraw]:
@@ -172,7 +179,7 @@ class _Ranking:
         return auroc, np.einsum("sd,sd->d", present, precision) / np.where(one_class, np.nan, all_present)
 
 
-def _accumulate(rows: Float[np.ndarray, "steps draws"]) -> None:
+def _accumulate(rows: Float[np.ndarray, "steps samples"]) -> None:
     """Running sum down the rows, in place: `numpy.cumsum` along this axis takes five times as long."""
     for above, row in pairwise(rows):
         np.add(row, above, out=row)
@@ -208,10 +215,12 @@ def _number_of(
     return sparse.csr_matrix((np.ones(len(row), dtype=np.float32), (row, patient)), shape=shape)  # sums duplicates
 
 
-SumsPerDraw = Float64[np.ndarray, "draws columns"]
+SumsPerDraw = Float64[np.ndarray, "samples columns"]
 
 
-def resampled_sums(per_film: Table, patients: Shaped[np.ndarray, " _"], *, draws: int, seed: int) -> SumsPerDraw:
+def resampled_sums(
+    per_film: Table, patients: Shaped[np.ndarray, " _"], *, bootstrap_samples: int, seed: int
+) -> SumsPerDraw:
     """The sum of each column over the films of each resample; the resamples are those of `bootstrap`.
 
     All NaN for a single patient: resampling one patient gives that patient, which is no news and not certainty.
@@ -219,7 +228,7 @@ def resampled_sums(per_film: Table, patients: Shaped[np.ndarray, " _"], *, draws
     Args:
         per_film: films x columns, finite.
         patients: whose film each row is.
-        draws: number of resamples.
+        bootstrap_samples: number of resamples.
 
     Raises:
         ValueError: if the two differ in length or there is no film.
@@ -228,12 +237,12 @@ def resampled_sums(per_film: Table, patients: Shaped[np.ndarray, " _"], *, draws
         raise ValueError(f"per_film and patients must be of one length, not 0, got {len(per_film)} and {len(patients)}")
     names, codes = np.unique(patients, return_inverse=True)
     if len(names) < 2:
-        return np.full((draws, per_film.shape[1]), np.nan)
+        return np.full((bootstrap_samples, per_film.shape[1]), np.nan)
     films = np.arange(len(codes))
     per_patient = sparse.csr_matrix((np.ones(len(codes)), (codes, films)), shape=(len(names), len(codes))) @ per_film
-    result = np.empty((draws, per_film.shape[1]))
+    result = np.empty((bootstrap_samples, per_film.shape[1]))
     done = 0
-    for counts in patient_counts(len(names), draws=draws, seed=seed):
+    for counts in patient_counts(len(names), bootstrap_samples=bootstrap_samples, seed=seed):
         here = slice(done, done + counts.shape[1])
         result[here] = counts.T @ per_patient
         done = here.stop

@@ -327,14 +327,14 @@ def equal_bins(scores: Shaped[np.ndarray, " films"], bins: int) -> Int[np.ndarra
 
 
 def _by_chance(
-    films: Float64[np.ndarray, " bins"], scores: Float64[np.ndarray, " bins"], draws: int, seed: int
+    films: Float64[np.ndarray, " bins"], scores: Float64[np.ndarray, " bins"], samples: int, seed: int
 ) -> PerDraw:
     """Calibration errors of labels that are drawn from the bins' mean scores."""
     if not len(films):
-        return np.full(draws, np.nan)
+        return np.full(samples, np.nan)
     rates = np.clip(scores / films, 0, 1)  # a mean of ones may exceed 1 by a rounding
     generator = np.random.default_rng(seed)
-    present = generator.binomial(films.astype(np.int64), rates, size=(draws, len(films)))
+    present = generator.binomial(films.astype(np.int64), rates, size=(samples, len(films)))
     errors: PerDraw = np.abs(present - scores).sum(axis=1) / films.sum()
     return errors
 

@@ -38,22 +38,25 @@ class Control(NamedTuple):
     ahead: tuple[Measured, ...]
 
 
-def run_controls(training: Records, judged: Records, system: Table) -> dict[str, Control]:
-    """Both controls, learned from the training films and measured on the judged ones.
+def run_controls(training: Records, evaluated: Records, system: Table) -> dict[str, Control]:
+    """Both controls, learned from the training films and measured on the evaluated ones.
 
     A finding that a control cannot learn is NaN.
 
     Args:
-        system: scores of the judged films, which the controls are set against.
+        system: scores of the evaluated films, which the controls are set against.
     """
-    scores = {"identity": identity_scores(training, judged), "view_age_sex": view_age_sex_scores(training, judged)}
-    return {name: _measure(table, judged, system) for name, table in scores.items()}
+    scores = {
+        "identity": identity_scores(training, evaluated),
+        "view_age_sex": view_age_sex_scores(training, evaluated),
+    }
+    return {name: _measure(table, evaluated, system) for name, table in scores.items()}
 
 
 def identity_scores(
-    training: Records, judged: Records, *, pseudo_films: float = PSEUDO_FILMS
+    training: Records, evaluated: Records, *, pseudo_films: float = PSEUDO_FILMS
 ) -> Float64[np.ndarray, "films findings"]:
-    """For each judged film the mean label of the same patient's training films, drawn towards the prevalence.
+    """For each evaluated film the mean label of the same patient's training films, drawn towards the prevalence.
 
     A patient without training films gets the prevalence. NaN for findings of which no training label is known.
 
@@ -68,8 +71,8 @@ def identity_scores(
     of_patient = np.zeros((2, len(names) + 1, len(films)))  # the last row is of patients without training films
     np.add.at(of_patient[0], codes, present)
     np.add.at(of_patient[1], codes, known)
-    place = np.searchsorted(names, judged.patients)
-    found = np.append(names, names[:1])[place] == judged.patients if len(names) else np.zeros(len(place), dtype=bool)
+    place = np.searchsorted(names, evaluated.patients)
+    found = np.append(names, names[:1])[place] == evaluated.patients if len(names) else np.zeros(len(place), dtype=bool)
     own_positives, own_films = of_patient[:, np.where(found, place, len(names))]
     scores: Float64[np.ndarray, "films findings"] = (own_positives + pseudo_films * prevalence) / (
         own_films + pseudo_films
@@ -77,7 +80,7 @@ def identity_scores(
     return scores
 
 
-def view_age_sex_scores(training: Records, judged: Records) -> Float64[np.ndarray, "films findings"]:
+def view_age_sex_scores(training: Records, evaluated: Records) -> Float64[np.ndarray, "films findings"]:
     """Logits of a logistic regression on view, sex and age, fitted to the training films of each finding.
 
     It has an L2 penalty, scikit-learn's (C = 1), so that an age without a positive film gets no infinite slope.
@@ -86,7 +89,7 @@ def view_age_sex_scores(training: Records, judged: Records) -> Float64[np.ndarra
     training labels are of one class.
     """
     rows, codes = _distinct(_design(training))
-    asked = _design(judged)
+    asked = _design(evaluated)
     scores = np.full((len(asked), training.labels.shape[1]), np.nan)
     for finding, labels in enumerate(training.labels.T):
         weights = np.concatenate([np.bincount(codes[labels == value], minlength=len(rows)) for value in (0, 1)])
@@ -144,10 +147,10 @@ def _distinct(
     return rows, codes.reshape(-1)
 
 
-def _measure(scores: Float64[np.ndarray, "films findings"], judged: Records, system: Table) -> Control:
-    codes, people = patient_codes(judged.patients)
+def _measure(scores: Float64[np.ndarray, "films findings"], evaluated: Records, system: Table) -> Control:
+    codes, people = patient_codes(evaluated.patients)
     auroc, ahead = [], []
-    for k, labels in enumerate(np.asarray(judged.labels, dtype=np.float64).T):
+    for k, labels in enumerate(np.asarray(evaluated.labels, dtype=np.float64).T):
         own = scores[:, k]
         if np.isnan(own).any():
             auroc.append(nothing(people))

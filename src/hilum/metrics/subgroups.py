@@ -161,9 +161,9 @@ def _undiagnosed(films: _Films, side: Members) -> Measured:
     """Of the films with any finding that has a threshold, the share in which none is called."""
     if films.called is None:
         return nothing(films.patients)
-    judged = ~np.isnan(films.called).any(axis=0)
-    ill = (films.labels[:, judged] == 1).any(axis=1)
-    return _missed(films, side & ill, ~(films.called[:, judged] == 1).any(axis=1))
+    evaluated = ~np.isnan(films.called).any(axis=0)
+    ill = (films.labels[:, evaluated] == 1).any(axis=1)
+    return _missed(films, side & ill, ~(films.called[:, evaluated] == 1).any(axis=1))
 
 
 def _missed(films: _Films, here: Members, missed: Members) -> Measured:

@@ -25,7 +25,7 @@ from hilum.model.metadata import (
     FINDINGS_SHA256,
     FORMAT,
     WEIGHTS,
-    Description,
+    ModelDescription,
     RegionLevel,
     check_order,
     read_bundle_json,
@@ -105,7 +105,7 @@ class Bundle:
             validation. They hold for these weights, this preprocessing and this calibration alone.
         calibration: per finding, the slope and intercept of its logits; None until fitted on validation.
         calibration_set: the films that it was fitted on; None until then.
-        gate: the input quality check; None if it saw too few films to tell.
+        quality_check: the input quality check; None if it saw too few films to tell.
         sources: of the films that it learned from, in order; empty if not known.
         regions: the level of outlined regions; None until chosen on validation films with true boxes.
         training: what happened: epochs, validation figures, minutes.
@@ -121,7 +121,7 @@ class Bundle:
     thresholds: OperatingPoints | None = None
     calibration: dict[str, tuple[float, float]] | None = None
     calibration_set: CalibrationSet | None = None
-    gate: QualityCheck | None = None
+    quality_check: QualityCheck | None = None
     sources: tuple[str, ...] = ()
     regions: RegionLevel | None = None
     training: dict[str, Any] = field(default_factory=dict)
@@ -133,15 +133,15 @@ class Bundle:
         return self.recipe.preprocessing
 
     @property
-    def description(self) -> Description:
+    def description(self) -> ModelDescription:
         """What must be known to use the model, whatever computes it."""
-        return Description(
+        return ModelDescription(
             self.findings,
             self.preprocessing,
             self.heatmap_logits,
             self.thresholds,
             self.calibration,
-            self.gate,
+            self.quality_check,
             self.sources,
             self.regions,
         )
@@ -210,7 +210,7 @@ def save_bundle(bundle: Bundle, folder: Path) -> None:
         "thresholds": bundle.thresholds and bundle.thresholds.to_dict(),
         "calibration": bundle.calibration,
         "calibration_set": bundle.calibration_set and asdict(bundle.calibration_set),
-        "gate": bundle.gate and bundle.gate.to_dict(),
+        "gate": bundle.quality_check and bundle.quality_check.to_dict(),
         "sources": bundle.sources,
         "regions": bundle.regions and asdict(bundle.regions),
         "training": bundle.training,
@@ -242,7 +242,7 @@ def load_bundle(folder: Path) -> Bundle:
     description = read_bundle_json(folder)
     try:
         recipe = recipe_from_dict(description["recipe"], where=str(path))
-        used = Description.from_dict(description)
+        used = ModelDescription.from_dict(description)
         calibrated_on = description.get("calibration_set")  # absent from bundles that are older than calibration
         if used.preprocessing != recipe.preprocessing:
             raise BundleError(f"preprocessing must be the recipe's, but differs from it in {path}")
@@ -260,7 +260,7 @@ def load_bundle(folder: Path) -> Bundle:
             thresholds=used.thresholds,
             calibration=used.calibration,
             calibration_set=None if calibrated_on is None else CalibrationSet.from_dict(calibrated_on, used.findings),
-            gate=used.gate,
+            quality_check=used.quality_check,
             sources=used.sources,
             regions=used.regions,
             training=dict(description["training"]),

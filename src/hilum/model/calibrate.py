@@ -132,11 +132,11 @@ def _made_at_home(bundle: Bundle, films: Films, packs: Path) -> Bundle:
     """An imported model with the scale of its heatmaps, and its input quality check, measured on these films."""
     pack = open_pack(films, bundle.preprocessing, packs)
     scale = heatmap_logits(bundle.model, FilmDataset(films, pack.read, Augmentation()), bundle.findings)
-    gate = bundle.gate
+    quality_check = bundle.quality_check
     if len(films) >= LEAST_FILMS:
         laterals = lateral_views(seed=0)
-        gate = fit_quality_check(lambda row: pack.read(row)[0], len(films), laterals=laterals, seed=0)
-    return replace(bundle, heatmap_logits=scale, gate=gate)
+        quality_check = fit_quality_check(lambda row: pack.read(row)[0], len(films), laterals=laterals, seed=0)
+    return replace(bundle, heatmap_logits=scale, quality_check=quality_check)
 
 
 def _stated_points(bundle: Bundle, calibrated: Bundle) -> dict[str, dict[str, Threshold | None]]:

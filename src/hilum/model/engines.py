@@ -23,7 +23,7 @@ from hilum.files import write_whole
 from hilum.model.devices import Device, device_of
 from hilum.model.metadata import (
     BUNDLE_JSON,
-    Description,
+    ModelDescription,
     check_order,
     read_bundle_json,
     read_description,
@@ -76,7 +76,7 @@ class Engine(Protocol):
 
     name: EngineName
     precision: Precision
-    description: Description
+    description: ModelDescription
     batch: int
     parallel: int
     note: str
@@ -332,7 +332,7 @@ class Exported:
     folder: Path
     engine: EngineName
     precision: Precision
-    description: Description
+    description: ModelDescription
     bundle_sha256: str
     accuracy: dict[str, Any] | None
     digests: dict[str, str]
@@ -394,7 +394,7 @@ def state_bits(engine: Engine, bits: int | None) -> Engine:
     return engine
 
 
-def description_of(run: Path) -> Description:
+def description_of(run: Path) -> ModelDescription:
     """What must be known to use a bundle, or an exported model alone.
 
     Raises:
@@ -440,7 +440,7 @@ def _from_dict(folder: Path, fields: Mapping[str, Any]) -> Exported:
         folder=folder,
         engine=cast(EngineName, engine),
         precision=cast(Precision, precision),
-        description=Description.from_dict(fields),
+        description=ModelDescription.from_dict(fields),
         bundle_sha256=str(fields["bundle_sha256"]),
         accuracy=accuracy,
         digests={name: str(fields["files"][name]) for name in FILES[cast(EngineName, engine)]},

@@ -90,7 +90,7 @@ def combine(runs: Sequence[Path], *, average: Average = "logits", tta: bool = Fa
         recipe=recipe,
         films=films.pop() if len(films) == 1 else "",
         heatmap_logits={name: _scale(name, number, rows, bundles, model) for number, name in enumerate(findings)},
-        gate=largest.gate,
+        quality_check=largest.quality_check,
         sources=tuple(sorted({source for bundle in bundles for source in bundle.sources})),
         training={"members": ", ".join(f"{bundle.recipe.name} ({run.name})" for bundle, run in _pairs(bundles, runs))},
         origin=Origin(

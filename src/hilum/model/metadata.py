@@ -45,7 +45,7 @@ class RegionLevel:
 
 
 @dataclass(frozen=True)
-class Description:
+class ModelDescription:
     """From a film to the network's input, and from its outputs to what they mean. See Bundle for the fields."""
 
     findings: tuple[str, ...]
@@ -53,7 +53,7 @@ class Description:
     heatmap_logits: dict[str, tuple[float, float]]
     thresholds: OperatingPoints | None
     calibration: dict[str, tuple[float, float]] | None
-    gate: QualityCheck | None = None
+    quality_check: QualityCheck | None = None
     sources: tuple[str, ...] = ()
     regions: RegionLevel | None = None
 
@@ -77,18 +77,23 @@ class Description:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON."""
-        own = {name: part and part.to_dict() for name, part in (("thresholds", self.thresholds), ("gate", self.gate))}
-        return {**asdict(replace(self, thresholds=None, gate=None)), **own}
+        fields = asdict(replace(self, thresholds=None, quality_check=None))
+        del fields["quality_check"]  # bundles have called it gate since their first format
+        own = {
+            name: part and part.to_dict()
+            for name, part in (("thresholds", self.thresholds), ("gate", self.quality_check))
+        }
+        return {**fields, **own}
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> "Description":
+    def from_dict(cls, fields: Mapping[str, Any]) -> "ModelDescription":
         """The reverse of `to_dict`; other keys are not looked at.
 
         Raises:
             KeyError, TypeError, ValueError: if a field is missing or is not what it must be.
         """
         findings = _findings(fields["findings"])
-        gate = fields.get("gate")  # absent from bundles that are older than it
+        quality_check = fields.get("gate")  # absent from bundles that are older than it
         ranges, thresholds, calibration = (fields[name] for name in ("heatmap_logits", "thresholds", "calibration"))
         for name, of in (("heatmap_logits", ranges), ("calibration", calibration)):
             if of is not None:
@@ -99,7 +104,7 @@ class Description:
             heatmap_logits={name: _range(ranges[name]) for name in findings},
             thresholds=None if thresholds is None else OperatingPoints.from_dict(thresholds, findings),
             calibration=None if calibration is None else {name: _two_numbers(calibration[name]) for name in findings},
-            gate=None if gate is None else QualityCheck.from_dict(gate),
+            quality_check=None if quality_check is None else QualityCheck.from_dict(quality_check),
             sources=_sources(fields.get("sources", [])),  # absent from bundles that are older than it
             regions=_regions(fields.get("regions")),  # likewise
         )
@@ -181,7 +186,7 @@ def check_order(fields: Mapping[str, Any], findings: Sequence[str], *, where: Pa
         )
 
 
-def read_description(run: Path) -> Description:
+def read_description(run: Path) -> ModelDescription:
     """The description of a bundle, without its network.
 
     Raises:
@@ -190,7 +195,7 @@ def read_description(run: Path) -> Description:
     path = run / BUNDLE_JSON
     fields = read_bundle_json(run)
     try:
-        description = Description.from_dict(fields)
+        description = ModelDescription.from_dict(fields)
         check_order(fields, description.findings, where=path)
         films = (fields.get("calibration_set") or {}).get("fingerprint", "")
         description.check_thresholds(fields["weights_sha256"], films, where=run)

@@ -355,7 +355,7 @@ class _Known:
             return None
         if not scores and not fit:
             return None
-        checked = OK if self._model.description.gate else ""
+        checked = OK if self._model.description.quality_check else ""
         return _row(film, scores or [float("nan")] * len(findings), self._model, error="", fit=fit or checked)
 
     def _report(self, instance: str) -> str | None:

@@ -32,7 +32,7 @@ from hilum.findings import PRIVATE, Code, codes_of, drawn
 from hilum.messages import quiet_dicom
 from hilum.metrics.thresholds import Threshold
 from hilum.model.engines import Engine, file_sha256, is_export, read_exported
-from hilum.model.metadata import BUNDLE_JSON, Description, read_bundle_json, read_description
+from hilum.model.metadata import BUNDLE_JSON, ModelDescription, read_bundle_json, read_description
 from hilum.model.thresholds import ABSENT, INDETERMINATE, NO_THRESHOLD, PRESENT, call
 from hilum.predict.heatmaps import marked, place_of
 from hilum.predict.scoring import Scored
@@ -231,7 +231,7 @@ class ResultModel:
 
     name: str
     bundle_sha256: str
-    description: Description
+    description: ModelDescription
     point: str | None
     bits: int | None = None
     engine: str = ""

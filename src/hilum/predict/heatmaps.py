@@ -17,7 +17,7 @@ from hilum.files import unfinished
 from hilum.findings import drawn
 from hilum.metrics.operating_points import DEFAULT_POINT
 from hilum.metrics.thresholds import Threshold
-from hilum.model.metadata import Description, strength
+from hilum.model.metadata import ModelDescription, strength
 from hilum.predict.scoring import Scored
 
 Strength = Float32[np.ndarray, "height width"]
@@ -83,7 +83,7 @@ def is_marked(score: float, threshold: Threshold | None) -> bool:
 
 def region_of(
     class_map: Float32[np.ndarray, "rows columns"],
-    description: Description,
+    description: ModelDescription,
     finding: str,
     score: float,
     threshold: Threshold | None,
@@ -115,7 +115,7 @@ def region(heat: Strength, level: float) -> Region | None:
     return Region(field, float(inside.mean()), side, zone)
 
 
-def default_threshold(description: Description, finding: str, point: str | None = None) -> Threshold | None:
+def default_threshold(description: ModelDescription, finding: str, point: str | None = None) -> Threshold | None:
     """The threshold that decides about a region: of the named operating point, else of youden, else none."""
     points = description.thresholds
     if points is None:
@@ -125,7 +125,7 @@ def default_threshold(description: Description, finding: str, point: str | None 
 
 
 def write_heatmaps(
-    description: Description, scored: Scored, folder: Path, *, film: str, top: int = 3, point: str | None = None
+    description: ModelDescription, scored: Scored, folder: Path, *, film: str, top: int = 3, point: str | None = None
 ) -> list[Path]:
     """Write pictures of a film for the findings with the highest scores, as FILM.FINDING.png; return their paths.
 
@@ -155,7 +155,7 @@ def write_heatmaps(
 def marked(
     grey: Float[np.ndarray, "height width"],
     class_map: Float32[np.ndarray, "rows columns"],
-    description: Description,
+    description: ModelDescription,
     finding: str,
     score: float,
     *,

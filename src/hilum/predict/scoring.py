@@ -19,7 +19,7 @@ from hilum.data.quality import BLANK, OK
 from hilum.errors import ImageError
 from hilum.messages import track
 from hilum.model.engines import Engine
-from hilum.model.metadata import Description
+from hilum.model.metadata import ModelDescription
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -165,13 +165,13 @@ def score_films(engine: Engine, films: "Films", *, each: Callable[[int, Scored],
         rows.append(scored.scores)
     table = pd.DataFrame(np.stack(rows), columns=list(engine.description.findings))
     table.insert(0, "film", films.table["film"].to_numpy())
-    if engine.description.gate or unfit:
+    if engine.description.quality_check or unfit:
         table.attrs["unfit"] = unfit
     return table
 
 
 def _read(
-    description: Description,
+    description: ModelDescription,
     film: Path | InMemory,
     read: Callable[[Preprocessing, Path | InMemory], Grey] | None,
     force: bool,
@@ -192,7 +192,7 @@ def _read(
     return Scored(path, "", image, fit=fit, instance=instance, forced=force and not is_fit(fit), seen=seen)
 
 
-def fit_of(description: Description, image: Grey, film: Film | None) -> str:
+def fit_of(description: ModelDescription, image: Grey, film: Film | None) -> str:
     """Whether a film fits the model: `ok` or what is wrong and why. The one place where that is decided.
 
     What its header says comes first, then what its reader doubts, which names a remedy, then the input quality check.
@@ -203,7 +203,7 @@ def fit_of(description: Description, image: Grey, film: Film | None) -> str:
     """
     if film is not None and film.objections:
         return str(film.objections[0])
-    verdict = description.gate.check(image) if description.gate else None
+    verdict = description.quality_check.check(image) if description.quality_check else None
     if film is not None and film.doubt and (verdict is None or verdict.reason != BLANK):
         return film.doubt
     return str(verdict) if verdict else ""

@@ -37,7 +37,7 @@ RULE = (
 """The rule of `scale`, in words for the page."""
 
 
-class Cost(NamedTuple):
+class TrainingCost(NamedTuple):
     """What a system takes on this machine, in seconds: a training step of one batch, and scoring one film."""
 
     step_s: float
@@ -59,7 +59,7 @@ class Scale:
     size: int
     epochs: int
     expected_s: float
-    costs: dict[str, Cost]
+    costs: dict[str, TrainingCost]
 
     def to_dict(self) -> dict[str, Any]:
         """The same as JSON."""
@@ -73,7 +73,7 @@ def scale(
     *,
     seeds: int,
     minutes: float,
-    measure: Callable[[Recipe], Cost],
+    measure: Callable[[Recipe], TrainingCost],
 ) -> Scale:
     """The largest size, and then the most epochs, with which all trainings fit into the minutes: see RULE.
 
@@ -89,14 +89,14 @@ def scale(
     wanted = min(recipe.training.epochs for recipe in recipes.values())
     largest = max(recipe.preprocessing.size for recipe in recipes.values())
     allowed = 60 * minutes * (1 - RESERVE)
-    measured: dict[tuple[str, int], Cost] = {}
+    measured: dict[tuple[str, int], TrainingCost] = {}
     fitting: list[Scale] = []
 
-    def seconds(costs: Mapping[str, Cost], epochs: int) -> float:
+    def seconds(costs: Mapping[str, TrainingCost], epochs: int) -> float:
         return seeds * sum(run_s(cost, recipes[name], work, epochs) for name, cost in costs.items() for work in works)
 
     for size in SIZES:
-        costs: dict[str, Cost] = {}
+        costs: dict[str, TrainingCost] = {}
         for name, recipe in recipes.items():
             small = scaled(recipe, size, wanted)
             key = name, small.preprocessing.size
@@ -116,7 +116,7 @@ def scale(
     return fitting[-1]
 
 
-def run_s(cost: Cost, recipe: Recipe, work: Work, epochs: int) -> float:
+def run_s(cost: TrainingCost, recipe: Recipe, work: Work, epochs: int) -> float:
     """Seconds that one training and its evaluation should take."""
     each_epoch = work.train // recipe.training.batch * cost.step_s + work.val * cost.film_s
     return epochs * each_epoch + (work.test + work.val) * cost.film_s + RUN_S
@@ -136,7 +136,7 @@ def scaled(recipe: Recipe, size: int, epochs: int) -> Recipe:
     return recipe_from_dict(fields, where=recipe.name)
 
 
-def probe(recipe: Recipe, findings: int) -> Cost:
+def probe(recipe: Recipe, findings: int) -> TrainingCost:
     """Train a new network for a few steps on noise, and score some: what it takes on this machine."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     bf16 = computes_in_bf16(recipe.training.precision)
@@ -165,7 +165,7 @@ def probe(recipe: Recipe, findings: int) -> Cost:
                 learner(images).cpu()
 
         learner.eval()
-        return Cost(step_s, _seconds_of(score) / batch)
+        return TrainingCost(step_s, _seconds_of(score) / batch)
 
 
 def _seconds_of(work: Callable[[], None]) -> float:

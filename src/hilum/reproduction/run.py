@@ -21,9 +21,9 @@ from hilum.nn.build import build
 from hilum.recipe import Recipe
 from hilum.reproduction.plan import (
     SYSTEMS,
-    Cost,
     Plan,
     Run,
+    TrainingCost,
     Work,
     chosen_recipes,
     make_plan,
@@ -179,7 +179,7 @@ def _work(films: Films) -> Work:
     return Work(*(int((films.table["split"] == split).sum()) for split in SPLITS))
 
 
-def _measured(films: Films, recipe: Recipe) -> Cost:
+def _measured(films: Films, recipe: Recipe) -> TrainingCost:
     cost = probe(recipe, len(films.findings))
     size, batch = recipe.preprocessing.size, recipe.training.batch
     messages().print(f"{recipe.name} at {size} px: {cost.step_s:.3f} s for a step of {batch} films")

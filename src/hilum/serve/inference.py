@@ -357,7 +357,7 @@ class Room:
             engine=f"{self.engine.name} {self.engine.precision}",
             size=description.preprocessing.size,
             calibrated=description.calibration is not None,
-            gated=description.gate is not None,
+            gated=description.quality_check is not None,
             learned_from=description.learned_from,
             simulated=description.simulated,
             points=self.points,

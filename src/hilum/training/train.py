@@ -276,7 +276,7 @@ def _finished(
         recipe=recipe,
         films=films.fingerprint(),
         heatmap_logits=heatmap_logits(model, shown, films.findings, device=device),
-        gate=_quality_check(recipe, seen, packs),
+        quality_check=_quality_check(recipe, seen, packs),
         sources=tuple(sorted(set(seen.table["source"]))),
         training=_what_happened(trainer, films, seen, kept, minutes=minutes),
     )
