@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hilum.data.dataset import open_pack
 from hilum.data.images import Preprocessing
+from hilum.data.pack import open_pack
 from hilum.data.sources.nih import index_nih
 from hilum.phantom.dataset import write_phantom
 

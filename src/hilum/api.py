@@ -347,8 +347,8 @@ def train(
     """
     with extras_named():
         from hilum.data.films import Films
+        from hilum.data.pack import PACKS
         from hilum.recipe import Recipe, load_recipe
-        from hilum.training.train import PACKS
         from hilum.training.train import train as train_model
     named = recipe if isinstance(recipe, Recipe) else os.fspath(recipe)
     chosen = load_recipe(named, [f"{key}={_setting(value)}" for key, value in (changes or {}).items()])

@@ -10,6 +10,7 @@ import pandas as pd
 from hilum import DISCLAIMER
 from hilum.batch import Asked, predict_to_file
 from hilum.data.films import FRONTAL, Films, write_films
+from hilum.data.pack import PACKS
 from hilum.data.sources.nih import index_nih
 from hilum.errors import FilmsError, HilumError
 from hilum.evaluation.evaluate import evaluate_to_folder
@@ -17,7 +18,7 @@ from hilum.files import write_whole
 from hilum.messages import messages
 from hilum.phantom.dataset import write_phantom
 from hilum.recipe import load_recipe
-from hilum.training.train import PACKS, train
+from hilum.training.train import train
 
 PHANTOM_FILMS = 1000
 FILMS_SHOWN = 3

@@ -1,4 +1,5 @@
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from hilum.data.dataset import open_pack
+from hilum.data import pack as packing
 from hilum.data.films import Films
 from hilum.data.images import Preprocessing
+from hilum.data.pack import open_pack, stored, verify_pack
 from hilum.errors import HilumError, ImageError
 
 HALF_A_LEVEL = 0.5 / 65535
@@ -33,7 +35,10 @@ def some_films(folder: Path, number: int = 4, dtype: Any = np.uint8) -> Films:
 
 
 def packs(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.exists() else []
+    """The shards, and nothing half written beside them."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert all(path.suffix in (".npy", ".index") for path in files)
+    return sorted(path for path in files if path.suffix == ".npy")
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -89,7 +94,7 @@ def test_another_preprocessing_is_another_pack(tmp_path: Path) -> None:
     assert len(packs(tmp_path / "packs")) == 3
 
 
-def test_it_is_made_anew_when_a_file_changes(tmp_path: Path) -> None:
+def test_a_film_is_packed_anew_when_its_file_changes(tmp_path: Path) -> None:
     films = some_films(tmp_path)
     open_pack(films, NEAREST, tmp_path / "packs")
     write_film(films.path(2), seed=99)
@@ -99,6 +104,7 @@ def test_it_is_made_anew_when_a_file_changes(tmp_path: Path) -> None:
     os.utime(films.path(1), ns=(status.st_atime_ns, status.st_mtime_ns + 1))  # of the same size, but of another date
     open_pack(films, NEAREST, tmp_path / "packs")
     assert len(packs(tmp_path / "packs")) == 3
+    assert stored(NEAREST, tmp_path / "packs").films == 6
 
 
 @pytest.mark.parametrize("part", [0, 50, 500])
@@ -111,12 +117,94 @@ def test_a_damaged_pack_is_refused(tmp_path: Path, part: int) -> None:
         open_pack(films, AREA, tmp_path / "packs")
 
 
-def test_a_pack_is_read_from_disk_and_cannot_be_written_to(tmp_path: Path) -> None:
+def test_what_is_read_is_the_callers_own(tmp_path: Path) -> None:
     pack = open_pack(some_films(tmp_path), AREA, tmp_path / "packs")
-    assert isinstance(pack.pixels, np.memmap)
-    assert not pack.pixels.flags.writeable
-    pack.read(0)[:] = 0  # a copy, the caller's own
+    pack.read(0)[:] = 0
     assert pack.read(0).any()
+
+
+def test_a_pack_goes_to_another_process_without_its_films(tmp_path: Path) -> None:
+    pack = open_pack(some_films(tmp_path), AREA, tmp_path / "packs")
+    sent = pickle.dumps(pack)
+    assert len(sent) < 4 * 24 * 24 * 2
+    assert np.array_equal(pickle.loads(sent).read(2), pack.read(2))
+
+
+def test_splits_share_a_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    films = some_films(tmp_path, number=9)
+    halves = [Films(films.table.iloc[rows].reset_index(drop=True), tmp_path, (), {}) for rows in ([0, 3, 5], [5, 1, 3])]
+    opened: list[str] = []
+    real = Preprocessing.read
+
+    def read(self: Preprocessing, path: Path) -> Any:
+        opened.append(path.name)
+        return real(self, path)
+
+    monkeypatch.setattr(Preprocessing, "read", read)
+    first, second = (open_pack(half, AREA, tmp_path / "packs") for half in halves)
+    assert sorted(opened) == ["0.png", "1.png", "3.png", "5.png"]  # no film twice, and none that was not asked for
+    assert np.array_equal(first.read(2), second.read(0))
+    whole = open_pack(films, AREA, tmp_path / "packs")
+    assert len(opened) == len(whole) == 9
+    for row in range(9):
+        assert np.abs(whole.read(row) - real(AREA, films.path(row))).max() <= HALF_A_LEVEL * 1.01
+
+
+def test_8_bits_are_taken_where_they_lose_nothing(tmp_path: Path) -> None:
+    films = some_films(tmp_path)
+    write_film(films.path(1), dtype=np.uint16)
+    pack = open_pack(films, NEAREST, tmp_path / "packs")
+    assert [pack.levels(row).dtype for row in range(4)] == [np.uint8, np.uint16, np.uint8, np.uint8]
+    assert all(np.array_equal(pack.read(row), NEAREST.read(films.path(row))) for row in range(4))
+    told = stored(NEAREST, tmp_path / "packs")
+    assert (told.films, told.eight_bit, told.shards) == (4, 3, 2)
+    assert told.bytes == sum(path.stat().st_size for path in packs(tmp_path / "packs"))
+
+
+def test_a_killed_build_goes_on_after_its_last_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    films = some_films(tmp_path, number=7)
+    monkeypatch.setattr(packing, "_SHARD_BYTES", 2 * 24 * 24)  # two films of 8 bits
+    real, read = Preprocessing.read, list[str]()
+
+    def killed(self: Preprocessing, path: Path) -> Any:
+        if path.name == "5.png":
+            raise KeyboardInterrupt
+        return real(self, path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Preprocessing, "read", killed)
+        with pytest.raises(KeyboardInterrupt):
+            open_pack(films, NEAREST, tmp_path / "packs")
+    assert len(packs(tmp_path / "packs")) == 2
+
+    def noted(self: Preprocessing, path: Path) -> Any:
+        read.append(path.name)
+        return real(self, path)
+
+    monkeypatch.setattr(Preprocessing, "read", noted)
+    pack = open_pack(films, NEAREST, tmp_path / "packs")
+    assert sorted(read) == ["4.png", "5.png", "6.png"]
+    assert all(np.array_equal(pack.read(row), real(NEAREST, films.path(row))) for row in range(7))
+
+
+def test_a_shard_is_verified_by_its_hash(tmp_path: Path) -> None:
+    films = some_films(tmp_path)
+    open_pack(films, NEAREST, tmp_path / "packs")
+    assert verify_pack(NEAREST, tmp_path / "packs") == 4
+    (path,) = packs(tmp_path / "packs")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(HilumError, match="pack must be whole, got a damaged"):
+        verify_pack(NEAREST, tmp_path / "packs")
+
+
+def test_a_shard_that_shrinks_while_it_is_read_is_named(tmp_path: Path) -> None:
+    pack = open_pack(some_films(tmp_path), AREA, tmp_path / "packs")
+    (path,) = packs(tmp_path / "packs")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(HilumError, match="pack must be whole"):
+        pack.read(3)
 
 
 @pytest.mark.parametrize("fault", ["missing", "truncated", "text"])
@@ -131,4 +219,4 @@ def test_a_film_that_cannot_be_read_is_named_and_leaves_nothing(tmp_path: Path, 
         open_pack(films, AREA, tmp_path / "packs")
     assert packs(tmp_path / "packs") == []
     write_film(path)
-    assert len(open_pack(films, AREA, tmp_path / "packs").pixels) == 4
+    assert len(open_pack(films, AREA, tmp_path / "packs")) == 4

@@ -38,6 +38,7 @@ for command in (
     data.audit,
     data.merge,
     data.split,
+    data.pack,
     model.train,
     model.calibrate,
     model.predict,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from hilum.cli.console import FilmsArgument, Json, Seed, print_json, print_table, say
+from hilum.cli.console import Changes, FilmsArgument, Json, Seed, check_choice, print_json, print_table, say
 from hilum.data.sources import AUTO, SOURCES, read_source
 from hilum.errors import HilumError
 
@@ -210,3 +210,55 @@ def split(
         say(f"{shared[('train', 'test')]:,} patients are in train and test.")
     else:
         say("No patient is in two splits.")
+
+
+def pack(
+    films: FilmsArgument,
+    recipe: Annotated[str, typer.Option(help="Whose size and interpolation: a shipped recipe's name or a TOML file.")],
+    splits: Annotated[
+        list[str] | None, typer.Option("--split", help="train, val or test; repeatable. train and val if not given.")
+    ] = None,
+    changes: Changes = None,
+    packs: Annotated[Path | None, typer.Option(help="Folder for packed films; beside FILMS if not given.")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Compare all that is packed with its SHA-256.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Decode films once for all trainings of this preprocessing. A build that is killed goes on where it was.
+
+    `hilum train` packs what it needs by itself; this is for a machine with many cores and no GPU.
+
+    Example: hilum pack films.parquet --recipe nih-small
+    """
+    import time
+    from dataclasses import replace
+
+    from hilum.data.films import read_films
+    from hilum.data.pack import PACKS, open_pack, stored, verify_pack
+    from hilum.recipe import load_recipe
+
+    chosen, manifest = splits or ["train", "val"], read_films(films)
+    for name in chosen:
+        check_choice("split", name, ("train", "val", "test"))
+    preprocessing, folder = load_recipe(recipe, changes or []).preprocessing, packs or films.parent / PACKS
+    table = manifest.table[manifest.table["split"].isin(chosen)].reset_index(drop=True)
+    if table.empty:
+        raise HilumError(f"films must have some in {', '.join(chosen)}, got none. Split them: hilum split {films}")
+    before, start = stored(preprocessing, folder).films, time.perf_counter()
+    open_pack(replace(manifest, table=table), preprocessing, folder)
+    seconds, told = time.perf_counter() - start, stored(preprocessing, folder)
+    facts = {
+        "folder": str(told.folder),
+        "films": told.films,
+        "films_of_8_bits": told.eight_bit,
+        "shards": told.shards,
+        "bytes": told.bytes,
+        "packed_now": told.films - before,
+        "packed_films_per_second": round((told.films - before) / seconds, 1),
+        "verified": verify_pack(preprocessing, folder) if verify else None,
+    }
+    if as_json:
+        print_json(facts)
+        return
+    cells = {name: f"{value:,}" if isinstance(value, int) else str(value) for name, value in facts.items()}
+    rows = [[name.replace("_", " "), cell] for name, cell in cells.items() if cell != "None"]
+    print_table("Pack", ["", ""], rows)

@@ -333,10 +333,10 @@ def reproduce(
     Example: hilum reproduce --films films.parquet --out reproduction --budget 180 --weights none
     """
     from hilum.data.films import read_films
+    from hilum.data.pack import PACKS
     from hilum.reproduction.plan import SYSTEMS
     from hilum.reproduction.run import reproduce as reproduce_paper
     from hilum.reproduction.tables import summary_rows
-    from hilum.training.train import PACKS
 
     content = reproduce_paper(
         read_films(films),

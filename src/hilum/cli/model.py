@@ -82,9 +82,9 @@ def train(
     Example: hilum train nih-small --films films.parquet --out runs/nih-small --devices 2
     """
     from hilum.data.films import read_films
+    from hilum.data.pack import PACKS
     from hilum.recipe import load_recipe
     from hilum.training.processes import check_processes, devices_here, find_processes, launch
-    from hilum.training.train import PACKS
     from hilum.training.train import train as train_model
 
     chosen = load_recipe(recipe, changes or [])
@@ -146,12 +146,12 @@ def calibrate(
     from typing import get_args
 
     from hilum.data.films import read_films
+    from hilum.data.pack import PACKS
     from hilum.model.bundle import load_bundle, region_fact, save_bundle
     from hilum.model.calibrate import calibrate as calibrate_bundle
     from hilum.model.calibrate import calibration_method
     from hilum.model.devices import Device, device_of
     from hilum.model.info import describe
-    from hilum.training.train import PACKS
 
     check_choice("device", device, get_args(Device))
     trained = load_bundle(run)
@@ -343,11 +343,11 @@ def ensemble(
     from typing import get_args
 
     from hilum.data.films import read_films
+    from hilum.data.pack import PACKS
     from hilum.model.bundle import save_bundle
     from hilum.model.calibrate import calibrate as calibrate_bundle
     from hilum.model.ensemble import combine
     from hilum.nn.ensemble import Average
-    from hilum.training.train import PACKS
 
     check_choice("average", average, get_args(Average))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

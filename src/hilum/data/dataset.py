@@ -1,19 +1,14 @@
-"""Films as a torch data set: augmentation, resumable shuffling, and packs of films that are decoded once."""
+"""Films as a torch data set: augmentation, and resumable shuffling that several processes share."""
 
-import hashlib
-import json
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int64, UInt16
+from jaxtyping import Float, Float32, Int64
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
@@ -21,10 +16,6 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional
 
 from hilum.data.films import Films
-from hilum.data.images import Preprocessing
-from hilum.errors import HilumError
-from hilum.files import in_turn, unfinished
-from hilum.messages import track
 
 Image = Float[Tensor, "channels height width"]
 Regions = Float[Tensor, "regions height width"]
@@ -328,70 +319,3 @@ class ShuffledBatches(Sampler[list[Draw]]):
 def part_of_batch(rows: np.ndarray, rank: int, ranks: int) -> np.ndarray:
     """One process's films of a batch: the only place where a batch is split. Parts differ by one film at most."""
     return np.array_split(rows, ranks)[rank]
-
-
-_LEVELS = np.float32(65535)
-
-
-@dataclass(frozen=True)
-class Pack:
-    """Preprocessed films in one memory-mapped file of 16-bit greys: 8-bit films survive nearest resizing exactly."""
-
-    pixels: UInt16[np.ndarray, "films size size"]
-    channels: int
-
-    def read(self, row: int) -> Float32[np.ndarray, "channels size size"]:
-        """The network's input for one film, to half a 16-bit grey level of what Preprocessing gives."""
-        grey = self.pixels[row].astype(np.float32) / _LEVELS
-        return np.repeat(grey[np.newaxis], self.channels, axis=0)
-
-
-def open_pack(films: Films, preprocessing: Preprocessing, folder: Path) -> Pack:
-    """The pack of these films, made now if it is not there yet.
-
-    Its name says which files, of which size and date, went through which preprocessing: when any of these changes,
-    another pack is made.
-
-    Raises:
-        ImageError: naming the first film that cannot be read.
-        HilumError: if the pack that is there is damaged.
-    """
-    path = folder / f"{_key(films, preprocessing)}.npy"
-    if not path.is_file():
-        with in_turn(folder):  # another process may be packing the same films
-            if not path.is_file():
-                _write(path, films, preprocessing)
-    try:
-        pixels = np.load(path, mmap_mode="r")
-    except (ValueError, EOFError):
-        raise HilumError(f"pack must be whole, got a damaged {path}. Delete it, and it is made anew") from None
-    return Pack(pixels, preprocessing.channels)
-
-
-def _key(films: Films, preprocessing: Preprocessing) -> str:
-    rows: list[object] = [preprocessing.size, preprocessing.interpolation]
-    if preprocessing.bits is not None:
-        rows.append(preprocessing.bits)
-    if preprocessing.crop is not None or preprocessing.shorter is not None:
-        rows.append([preprocessing.crop, preprocessing.shorter])
-    for row in range(len(films)):
-        path = films.path(row)
-        status = path.stat() if path.is_file() else None
-        rows.append((str(path.resolve()), status and status.st_size, status and status.st_mtime_ns))
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
-
-
-def _write(path: Path, films: Films, preprocessing: Preprocessing) -> None:
-    grey = replace(preprocessing, channels=1)
-
-    def levels(row: int) -> UInt16[np.ndarray, "size size"]:
-        film: UInt16[np.ndarray, "size size"] = np.round(grey.read(films.path(row))[0] * _LEVELS).astype(np.uint16)
-        return film
-
-    with unfinished(path) as beside:
-        shape = (len(films), grey.size, grey.size)
-        header = {"descr": np.dtype(np.uint16).str, "fortran_order": False, "shape": shape}
-        with ThreadPoolExecutor(os.cpu_count()) as threads, beside.open("wb") as file:
-            np.lib.format.write_array_header_1_0(file, header)  # not through a map: a full disk would kill the process
-            for film in track(threads.map(levels, range(len(films))), "packing films", total=len(films)):
-                file.write(film.tobytes())

@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float64
 from torch.utils.data import DataLoader, Subset
 
-from hilum.data.dataset import Augmentation, FilmDataset, open_pack
+from hilum.data.dataset import Augmentation, FilmDataset
 from hilum.data.films import Films
+from hilum.data.pack import open_pack
 from hilum.data.quality import LEAST_FILMS, fit_quality_check
 from hilum.errors import HilumError
 from hilum.findings import resolve

@@ -19,9 +19,10 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.strategies import DDPStrategy
 from torch.utils.data import DataLoader, Subset
 
-from hilum.data.dataset import Augmentation, FilmDataset, SeededFilms, ShuffledBatches, boxes_by_row, open_pack
+from hilum.data.dataset import Augmentation, FilmDataset, SeededFilms, ShuffledBatches, boxes_by_row
 from hilum.data.films import Films, read_films, write_films
 from hilum.data.merge import groups_of
+from hilum.data.pack import open_pack
 from hilum.data.quality import LEAST_FILMS, QualityCheck, fit_quality_check
 from hilum.data.sources.nih import index_nih
 from hilum.data.splits import constant_labels
@@ -112,10 +113,6 @@ def _phantom_films(recipe: Recipe, folder: Path) -> Films:
 
     together(draw)
     return read_films(manifest)
-
-
-PACKS = ".hilum-packs"
-"""The folder beside a manifest in which its packed films are kept; it may be deleted at any time."""
 
 
 def train(
