@@ -187,7 +187,7 @@ def _index_file(shard: Path) -> Path:
     return shard.with_suffix(".index")
 
 
-def _index(place: Path, size: int) -> tuple[list[Shard], Identities]:
+def _index(place: Path, size: int) -> tuple[list[Shard], UInt64[np.ndarray, " packed"]]:
     """The whole shards, and the identities of their films, one shard's after another's."""
     shards: list[Shard] = []
     known = [np.empty(0, dtype=_IDENTITY)]
@@ -215,7 +215,7 @@ def _damaged(path: Path) -> HilumError:
     return HilumError(f"pack must be whole, got a damaged {path}. Delete it and its .index, and it is made anew")
 
 
-def _located(wanted: Identities, shards: list[Shard], known: Identities, channels: int) -> Pack:
+def _located(wanted: Identities, shards: list[Shard], known: UInt64[np.ndarray, " packed"], channels: int) -> Pack:
     """Where each film is."""
     order = np.argsort(known, kind="stable")
     found = order[np.searchsorted(known, wanted, sorter=order)] if len(wanted) else np.empty(0, dtype=np.int64)
