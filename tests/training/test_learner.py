@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from hilum.errors import BundleError, RecipeError
+from hilum.errors import BundleError, HilumError, RecipeError
 from hilum.messages import quiet_lightning
 from hilum.nn.build import build
 from hilum.recipe import Loss, load_recipe
@@ -323,3 +323,36 @@ def test_boxes_pull_the_maps_into_their_regions(tiny: Path) -> None:
         one.train()
         inside.append(region_loss(one.model.class_maps(images)[1].detach(), regions).exp().reciprocal().item())
     assert inside[1] > 2 * inside[0]
+
+
+def test_losses_are_read_after_some_steps_and_divergence_is_named_with_its_own(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, whose losses are not waited for after each step."""
+    read: list[int] = []
+
+    class Late(Learner):
+        device = torch.device("meta")  # type: ignore[assignment]
+
+        def _read_losses(self) -> None:
+            read.append(len(self._unread))
+            super()._read_losses()
+
+        def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+            return batch
+
+    monkeypatch.setattr("hilum.training.learner.READ_EVERY", 4)
+    recipe = load_recipe(tiny, [*SIMPLE])
+    late, plain = Late(build(recipe.architecture, findings=3, channels=1), recipe, steps=10), learner(tiny)
+    late.load_state_dict(plain.state_dict())
+    fit(late, [batch()] * 10)
+    fit(plain, [batch()] * 10)
+    assert read == [4, 4, 2]
+    assert all(torch.equal(a, b) for a, b in zip(late.parameters(), plain.parameters(), strict=True))
+    diverging = batch()
+    diverging[0][0] = float("nan")
+    with pytest.raises(HilumError, match="diverged after 2 steps"):
+        fit(
+            Late(build(recipe.architecture, findings=3, channels=1), recipe, steps=10),
+            [batch(), batch(), diverging, batch()],
+        )

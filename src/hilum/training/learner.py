@@ -29,6 +29,10 @@ Batch = list[Tensor]
 """Images, labels and, in training, each film's seed and, where the recipe learns from boxes, regions of findings."""
 
 
+READ_EVERY = 25
+"""Steps after which a GPU's losses are read and checked; on a CPU after each, where it costs nothing."""
+
+
 class Learner(pl.LightningModule):
     """A network that learns as a recipe says.
 
@@ -61,6 +65,7 @@ class Learner(pl.LightningModule):
         self._scores: list[np.ndarray] = []
         self._labels: list[np.ndarray] = []
         self._losses: list[float] = []
+        self._unread: list[tuple[int, Tensor]] = []  # the step, and its loss in this process
         self._drops = drops(model)
         self._plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
         self._plateau_state: dict[str, Any] | None = None
@@ -96,17 +101,37 @@ class Learner(pl.LightningModule):
                 number = (regions.flatten(2).sum(2) > 0).sum().float()
                 boxed = summed(number) if processes > 1 else number
                 part = part + self.recipe.loss.boxes * region_loss(maps, regions, whole=boxed)
-        loss = summed(part.detach().clone())
-        if not loss.isfinite():
-            raise _diverged("loss", self.global_step)
-        self.log("train_loss", loss, on_step=True, on_epoch=False, prog_bar=True)
-        self._losses.append(loss.item())
+        self._unread.append((self.global_step, part.detach()))
+        if self.device.type == "cpu" or len(self._unread) >= READ_EVERY:
+            self._read_losses()
+            self.log("train_loss", self._losses[-1], on_step=True, on_epoch=False, prog_bar=True)
         return part * processes
 
     def _with_maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and class maps in fp32."""
         logits, maps = self.model.class_maps(images.contiguous(memory_format=torch.channels_last))
         return logits.float(), maps.float()
+
+    def _read_losses(self) -> None:
+        """Bring the losses of the last steps, summed over processes, into the host's memory, which a GPU must wait for.
+
+        Raises:
+            HilumError: naming the first step whose loss is not finite.
+        """
+        if not self._unread:
+            return
+        steps, parts = zip(*self._unread, strict=True)
+        self._unread = []
+        losses = summed(torch.stack(parts)).tolist()
+        for step, loss in zip(steps, losses, strict=True):
+            if not math.isfinite(loss):
+                raise _diverged("loss", step)
+        self._losses += losses
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Read what is left at an epoch's end, in all processes, before anyone asks for its mean."""
+        if self.trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            self._read_losses()
 
     def _dropout(self, seeds: list[Tensor], films: int, step_seed: int) -> AbstractContextManager[object]:
         """Dropout by the films' seeds; for films without any, by the step and their places in the batch."""
@@ -208,6 +233,7 @@ class Learner(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what Lightning does not know of: the plateau's memory, the losses of an epoch under way, the figures."""
+        self._read_losses()  # nothing is saved of a training that has diverged
         checkpoint["figures"] = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
         checkpoint["losses"] = list(self._losses)
         checkpoint["plateau"] = self._plateau and self._plateau.state_dict()

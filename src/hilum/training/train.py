@@ -40,6 +40,7 @@ from hilum.recipe import Recipe, load_recipe, recipe_from_dict
 from hilum.training.batch_norm import plain_batch_norm, share_batch_norm
 from hilum.training.freezing import FreezeBody
 from hilum.training.learner import (
+    READ_EVERY,
     Learner,
     MovingAverage,
     SaveBeforeStopping,
@@ -241,14 +242,15 @@ def _loaders(
     """This process's part of every batch, and of the validation films every n-th one."""
     # On a CPU the network uses every core itself; elsewhere workers keep it fed. Neither changes the result.
     workers = 0 if not torch.cuda.is_available() else min(8, (os.cpu_count() or 1) // here.local_count or 1)
+    feeding: dict[str, Any] = {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": workers > 0}
     boxes = boxes_by_row(seen) if recipe.loss.boxes else None
     learned = SeededFilms(_dataset(recipe, seen, packs, targets=targets), boxes)
-    loader: DataLoader[Any] = DataLoader(learned, batch_sampler=cast(Any, batches), num_workers=workers)
+    loader: DataLoader[Any] = DataLoader(learned, batch_sampler=cast(Any, batches), **feeding)
     if unseen is None:
         return loader, None
     own = Subset(_dataset(recipe, unseen, packs, augmented=False), range(here.rank, len(unseen), here.count))
     per_step = -(-recipe.training.batch // here.count)
-    return loader, DataLoader(own, batch_size=per_step, num_workers=workers)
+    return loader, DataLoader(own, batch_size=per_step, **feeding)
 
 
 def _pack(recipe: Recipe, seen: Films, unseen: Films | None, packs: Path) -> None:
@@ -441,7 +443,9 @@ def _trainer(recipe: Recipe, out: Path, here: Processes, *, validated: bool, bar
         callbacks.append(StopEarly(wanted.stop_patience))
     if bar:
         seen = messages().is_terminal
-        callbacks.append(RichProgressBar(console_kwargs={"stderr": True}) if seen else _SayEpochs())
+        # A GPU would have to wait for each figure that the bar shows.
+        rate = READ_EVERY if torch.cuda.is_available() else 1
+        callbacks.append(RichProgressBar(rate, console_kwargs={"stderr": True}) if seen else _SayEpochs())
     callbacks.append(SaveBeforeStopping(folder / "last.ckpt"))
     if validated:
         callbacks.append(ModelCheckpoint(folder, "best", monitor="val_auroc", mode="max", enable_version_counter=False))
