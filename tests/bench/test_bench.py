@@ -8,6 +8,7 @@ import pytest
 
 from hilum.bench import engines as table
 from hilum.bench.engines import BASELINE, EngineSpeed, measure
+from hilum.bench.feeding import measure_feeding
 from hilum.bench.measure import films_per_second, peak_memory_bytes
 from hilum.bench.training import PLAIN, PLAIN_BF16, measure_training
 from hilum.errors import HilumError
@@ -66,3 +67,9 @@ def test_training_loops_are_measured_against_the_plain_one() -> None:
     assert [loop.loop for loop in loops] == [PLAIN, PLAIN_BF16, "hilum DenseNet-121", "hilum AM_DenseNet"]
     assert loops[0].ratio == 1
     assert all(loop.films_per_second > 0 for loop in loops)
+
+
+def test_feeding_is_measured_with_augmentation_and_without() -> None:
+    (line,) = measure_feeding([32], seconds=0.05, films=8)
+    assert line.size == 32
+    assert line.films_per_second > line.augmented_films_per_second > 0

@@ -332,7 +332,7 @@ def test_losses_are_read_after_some_steps_and_divergence_is_named_with_its_own(
     read: list[int] = []
 
     class Late(Learner):
-        device = torch.device("meta")  # type: ignore[assignment]
+        device = torch.device("meta")
 
         def _read_losses(self) -> None:
             read.append(len(self._unread))

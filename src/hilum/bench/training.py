@@ -40,26 +40,28 @@ class LoopSpeed(NamedTuple):
 
 
 def measure_training(
-    sizes: Sequence[int], *, compiled: bool = True, steps: int = 6, rounds: int = 2
+    sizes: Sequence[int], *, compiled: bool = True, steps: int = 6, rounds: int = 2, device: str = "cpu"
 ) -> list[LoopSpeed]:
     """Measure the loops at each size; of several rounds, in which they take turns, the best counts.
 
     Args:
         compiled: also with torch.compile, which takes minutes before its first step.
         steps: counted in each round.
+        device: cpu, cuda or mps.
     """
     lines = []
     for size in sizes:
         batch = min(16, max(2, _BATCH_PIXELS // size**2))
         loops: dict[str, Step] = {
-            PLAIN: plain_step(batch, size),
-            PLAIN_BF16: plain_step(batch, size, bf16=True),
-            "hilum DenseNet-121": HilumStep(_recipe("densenet", size), batch),
-            "hilum AM_DenseNet": HilumStep(_recipe("am-densenet", size), batch),
+            PLAIN: plain_step(batch, size, device=device),
+            PLAIN_BF16: plain_step(batch, size, bf16=True, device=device),
+            "hilum DenseNet-121": HilumStep(_recipe("densenet", size), batch, device=device),
+            "hilum AM_DenseNet": HilumStep(_recipe("am-densenet", size), batch, device=device),
         }
         if compiled:
-            loops["hilum DenseNet-121, compiled"] = HilumStep(_recipe("densenet", size), batch, compiled=True)
-            loops["hilum AM_DenseNet, compiled"] = HilumStep(_recipe("am-densenet", size), batch, compiled=True)
+            for name, network in (("DenseNet-121", "densenet"), ("AM_DenseNet", "am-densenet")):
+                step = HilumStep(_recipe(network, size), batch, compiled=True, device=device)
+                loops[f"hilum {name}, compiled"] = step
         best = dict.fromkeys(loops, 0.0)
         turns = [name for _ in range(rounds) for name in loops]
         for name in track(turns, f"training at {size} px", total=len(turns)):
@@ -77,19 +79,21 @@ def films_per_second(step: Step, batch: int, steps: int) -> float:
     return batch * steps / (time.perf_counter() - start)
 
 
-def plain_step(batch: int, size: int, *, bf16: bool = False) -> Step:
+def plain_step(batch: int, size: int, *, bf16: bool = False, device: str = "cpu") -> Step:
     """What a script of the field does: torchvision's network, RGB, Adam, with autocast or without."""
-    model = densenet121(num_classes=14).train()
+    model = densenet121(num_classes=14).train().to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
-    images, labels = torch.rand(batch, 3, size, size), torch.zeros(batch, 14)
+    images, labels = torch.rand(batch, 3, size, size, device=device), torch.zeros(batch, 14, device=device)
 
     def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with torch.autocast(device, torch.bfloat16, enabled=bf16):
             logits = model(images)
         loss = functional.binary_cross_entropy_with_logits(logits.float(), labels)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
 
     return step
 

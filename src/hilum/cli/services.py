@@ -10,6 +10,7 @@ from hilum.cli.console import (
     ENGINES,
     Bits,
     Changes,
+    DeviceChoice,
     EngineChoice,
     Force,
     Json,
@@ -155,10 +156,13 @@ def bench(
     ] = None,
     images: Annotated[Path | None, typer.Option(help="PNG films; 32 phantom films of 1024 px if not given.")] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="For how long each rate is counted.")] = 4.0,
-    training: Annotated[bool, typer.Option("--training", help="Training loops, at 224 and 512 px.")] = False,
+    training: Annotated[
+        bool, typer.Option("--training", help="Training loops, at 224 and 512 px, and how fast films are fed.")
+    ] = False,
     runs: Annotated[
         list[Path] | None, typer.Option("--run", help="A bundle instead, and the exports in its folder; repeatable.")
     ] = None,
+    device: DeviceChoice = "auto",
     as_json: Json = False,
 ) -> None:
     """Measure this machine: films per second of every engine. Latency too; against torchxrayvision's network.
@@ -169,16 +173,21 @@ def bench(
     """
     from typing import get_args
 
+    from hilum.model.devices import Device, device_of
     from hilum.model.engines import EngineName
 
+    check_choice("device", device, get_args(Device))
     chosen = engines or list(get_args(EngineName))
     for engine in chosen:
         check_choice("engine", engine, get_args(EngineName))
     lines: list[Any]
     if training:
+        from hilum.bench.feeding import measure_feeding
         from hilum.bench.training import measure_training
 
-        lines = measure_training(sizes or [224, 512])
+        where = device_of(device)  # type: ignore[arg-type]
+        fed = [line._asdict() for line in measure_feeding(sizes or [224, 512])]
+        lines = measure_training(sizes or [224, 512], device=where)
     elif runs:
         from hilum.bench.engines import measure_runs
 
@@ -189,8 +198,10 @@ def bench(
         lines = measure(sizes or [224, 512], chosen, images=images, seconds=seconds)
     rows = [line._asdict() for line in lines]
     if as_json:
-        print_json({"rows": rows})
+        print_json({"rows": rows, **({"device": where, "feeding": fed} if training else {})})
         return
+    if training:
+        print_table("Films fed by one core", [name.replace("_", " ") for name in fed[0]], [_cells(row) for row in fed])
     print_table("This machine", [name.replace("_", " ") for name in rows[0]], [_cells(row) for row in rows])
     if runs:
         say("Ratios are to the first line.")

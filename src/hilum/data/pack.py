@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8, UInt16, UInt64
@@ -87,7 +87,8 @@ class Pack:
         """The network's input for one film, to half a 16-bit grey level of what Preprocessing gives."""
         levels = self.levels(row)
         grey = np.divide(levels, _LEVELS[levels.dtype], dtype=np.float32)
-        return np.repeat(grey[np.newaxis], self.channels, axis=0)
+        one: Float32[np.ndarray, "1 size size"] = grey[np.newaxis]
+        return one if self.channels == 1 else np.repeat(one, self.channels, axis=0)
 
 
 def open_pack(films: Films, preprocessing: Preprocessing, folder: Path) -> Pack:
@@ -328,7 +329,7 @@ def _open_file(path: Path, process: int) -> _OpenFile:
 
 def _read_at(path: Path, into: Levels, position: int) -> None:
     """Fill an array from a place in a file; many threads and processes may."""
-    view = memoryview(into).cast("B")
+    view = memoryview(cast(Any, into)).cast("B")
     try:
         if hasattr(os, "preadv"):
             descriptor = _open_file(path, os.getpid())
