@@ -81,7 +81,7 @@ class Pack:
 
     def levels(self, row: int) -> Levels:
         """One film's greys as they are stored: 255 or 65535 is white."""
-        return self.shards[self.shard[row]].read(int(self.place[row]))
+        return self.shards[int(self.shard[row])].read(int(self.place[row]))
 
     def read(self, row: int) -> Float32[np.ndarray, "channels size size"]:
         """The network's input for one film, to half a 16-bit grey level of what Preprocessing gives."""
