@@ -102,7 +102,7 @@ class Learner(pl.LightningModule):
                 boxed = summed(number) if processes > 1 else number
                 part = part + self.recipe.loss.boxes * region_loss(maps, regions, whole=boxed)
         self._unread.append((self.global_step, part.detach()))
-        if self.device.type == "cpu" or len(self._unread) >= READ_EVERY:
+        if len(self._unread) >= self._read_every():
             self._read_losses()
             self.log("train_loss", self._losses[-1], on_step=True, on_epoch=False, prog_bar=True)
         return part * processes
@@ -111,6 +111,9 @@ class Learner(pl.LightningModule):
         """Logits and class maps in fp32."""
         logits, maps = self.model.class_maps(images.contiguous(memory_format=torch.channels_last))
         return logits.float(), maps.float()
+
+    def _read_every(self) -> int:
+        return 1 if self.device.type == "cpu" else READ_EVERY
 
     def _read_losses(self) -> None:
         """Bring the losses of the last steps, summed over processes, into the host's memory, which a GPU must wait for.
