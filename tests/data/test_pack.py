@@ -1,5 +1,6 @@
 import os
 import pickle
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,27 @@ def test_another_preprocessing_is_another_pack(tmp_path: Path) -> None:
     for preprocessing in (AREA, NEAREST, Preprocessing(size=25)):
         open_pack(films, preprocessing, tmp_path / "packs")
     assert len(packs(tmp_path / "packs")) == 3
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"size": 16}, {"interpolation": "bilinear"}, {"bits": 12}, {"crop": "square"}, {"shorter": 30}],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_whatever_changes_greys_is_another_pack(tmp_path: Path, changed: dict[str, Any]) -> None:
+    films = some_films(tmp_path, dtype=np.uint16)
+    for row in range(len(films)):
+        darker = np.asarray(Image.open(films.path(row))) >> 4
+        Image.fromarray(darker).save(films.path(row), format="PNG")  # as of 12 bits
+    open_pack(films, AREA, tmp_path / "packs")
+    other = replace(AREA, **changed)
+    pack = open_pack(films, other, tmp_path / "packs")
+    assert len(packs(tmp_path / "packs")) == 2
+    assert np.abs(pack.read(1) - other.read(films.path(1))).max() <= HALF_A_LEVEL * 1.01
+    assert {field.name for field in fields(Preprocessing)} == {
+        *("size", "interpolation", "bits", "crop", "shorter"),
+        "channels",  # equal copies, which share a pack
+    }
 
 
 def test_a_film_is_packed_anew_when_its_file_changes(tmp_path: Path) -> None:
