@@ -65,6 +65,15 @@ export async function dicom(file, point, force) {
   return (await ask("/v1/dicom", { method: "POST", body: form })).blob();
 }
 
+export async function reading(file, said, reader, point) {
+  const form = new FormData();
+  form.append("film", file);
+  form.append("reading", JSON.stringify(said));
+  form.append("reader", reader);
+  if (point) form.append("point", point);
+  return (await ask("/v1/reading", { method: "POST", body: form })).blob();
+}
+
 export async function example(number) {
   const answer = await ask(`/v1/examples/${number}`);
   return new File([await answer.blob()], `phantom-${number + 1}.png`, { type: "image/png" });

@@ -1,7 +1,7 @@
-// Films out of a zip file, one by one, so that each is scored and shown like any other.
+// Films out of a zip file, one by one, so that each is scored and shown like any other; and reports into one.
 import { words } from "./words.js";
 import { isJunk } from "./worklist.js";
-import { BlobReader, Uint8ArrayWriter, ZipReader, configure } from "@zip.js/zip.js/lib/zip-core-external.js";
+import { BlobReader, BlobWriter, Uint8ArrayWriter, ZipReader, ZipWriter, configure } from "@zip.js/zip.js/lib/zip-core-external.js";
 
 const MOST_FILMS = 2000;
 const MOST_BYTES = 2 ** 30;
@@ -34,4 +34,16 @@ async function member(entry) {
   } catch (error) {
     return { name, why: words.memberFault(error.message) };
   }
+}
+
+/** @param {{name: string, content: Blob}[]} files  two of one name are numbered  @returns {Promise<Blob>} a zip file of them */
+export async function pack(files) {
+  const archive = new ZipWriter(new BlobWriter("application/zip"), { level: 0 });
+  const names = new Map();
+  for (const { name, content } of files) {
+    const before = names.get(name) ?? 0;
+    names.set(name, before + 1);
+    await archive.add(before ? `${before + 1}-${name}` : name, new BlobReader(content));
+  }
+  return archive.close();
 }

@@ -8,7 +8,7 @@ import { allow, forgetList, isKept, keepList, keptList } from "./kept.js";
 import { listen } from "./keys.js";
 import { listed, partner } from "./order.js";
 import { drawRows } from "./rows.js";
-import { saveCsv, saveDicom, savePng, saveReadings } from "./saving.js";
+import { saveCsv, saveDicom, savePng, saveReadings, saveSigned, signable } from "./saving.js";
 import { labels } from "./scale.js";
 import { switchTheme } from "./theme.js";
 import "./tips.js";
@@ -31,6 +31,7 @@ let drawing = 0;
 let keptFilms = 0;
 let visible = []; // the films of the worklist as they are listed
 const RETRY_MS = 3000;
+const SIGNER = "hilum-reader"; // in this tab
 
 const work = new Worklist(() => {
   if (work.films.length !== keptFilms) keepList(work.films);
@@ -62,13 +63,15 @@ function drawWorklist() {
   document.body.classList.toggle("empty", !work.films.length);
   const counts = { queued: 0, running: 0, done: 0, refused: 0 };
   for (const film of work.films) counts[film.state] += 1;
+  $("save-signed").disabled = !model?.dicom || !signable(work.films).length;
+  $("save-signed").setAttribute("aria-label", $("save-signed").disabled ? words.notSigned : words.saveSigned);
   say($("tally"), words.tally(counts));
   say($("away"), work.lost ? words.away : "");
   const shown = panes.filter((_, k) => k === 0 || comparing).map((pane) => pane.film);
   const asked = { text: $("filter").value, show: $("show").value, of: $("of").value, order: $("order").value };
   visible = listed([...work.films], asked);
   $("none").hidden = Boolean(visible.length) || !work.films.length;
-  drawRows($("films"), visible, { calls: Boolean(model?.points.length), shown, grouped: asked.order === "patient", open: (film) => open(film) });
+  drawRows($("films"), visible, { calls: Boolean(model?.points.length), shown, byPatient: asked.order === "patient", open: (film) => open(film) });
 }
 
 function drawFindings() {
@@ -223,7 +226,8 @@ async function open(film, to = active) {
     pane.shown = film;
     if (!comparing) pane.chosen = view?.chosen ?? null;
     drawWindow(pane.viewer);
-    film.dicom ??= (await film.file.slice(128, 132).text()) === "DICM";
+    film.dicom ??= await isDicom(film);
+    if (pane.film !== film) return undefined;
     pane.place.setAttribute("aria-label", words.shown(film.name, pixels.columns, pixels.rows));
     drawTools();
     drawFindings();
@@ -351,7 +355,23 @@ function beside(film, by) {
 
 function fetchAhead() {
   const { film, shown } = panes[active];
-  if (film && film === shown && visible.length > 1) for (const by of [1, -1]) ahead(beside(film, by));
+  if (!film || film !== shown || visible.length < 2) return;
+  for (const by of [1, -1]) prepare(beside(film, by));
+}
+
+const isDicom = async (film) => (await film.file.slice(128, 132).text()) === "DICM";
+
+/** All that showing a film asks of server and disk, before it is opened. */
+async function prepare(film) {
+  if (film.state !== "done") return;
+  ahead(film);
+  if (film.dicom !== undefined) return;
+  try {
+    film.dicom = await isDicom(film);
+    await recall(film);
+  } catch {
+    film.dicom = undefined; // the file is gone or locked: said when the film is opened
+  }
 }
 
 function step(by) {
@@ -375,6 +395,21 @@ async function dicom() {
   }
 }
 
+function sign() {
+  $("signer").value = sessionStorage.getItem(SIGNER) ?? "";
+  $("signing-text").textContent = words.signText(signable(work.films).length);
+  $("signing").showModal();
+}
+
+async function signed() {
+  sessionStorage.setItem(SIGNER, $("signer").value.trim());
+  try {
+    await saveSigned(work.films, $("signer").value.trim(), work.point);
+  } catch (error) {
+    say($("away"), error.message);
+  }
+}
+
 function clear() {
   $("clearing").returnValue = "";
   if (work.films.length) $("clearing").showModal();
@@ -386,6 +421,7 @@ function forget() {
   panes.forEach(close);
   forgetGreys();
   forgetViews();
+  sessionStorage.removeItem(SIGNER);
   forgetList();
   work.next();
   if (model) drawFindings();
@@ -452,7 +488,7 @@ const clicks = {
   choose: () => $("files").click(), more: () => $("files").click(), "choose-folder": () => $("folder").click(),
   "help-open": () => $("help").showModal(), theme: switchTheme,
   "fold-worklist": KEYS.l, "fold-findings": KEYS.d,
-  "save-csv": () => saveCsv(work.films, model, work.point), "save-reading": () => saveReadings(work.films, model),
+  "save-csv": () => saveCsv(work.films, model, work.point), "save-reading": () => saveReadings(work.films, model), "save-signed": sign,
 };
 for (const [id, action] of Object.entries(clicks)) $(id).addEventListener("click", action);
 for (const id of ["files", "folder"]) {
@@ -461,6 +497,7 @@ for (const id of ["files", "folder"]) {
     $(id).value = "";
   });
 }
+$("signing").addEventListener("close", () => $("signing").returnValue === "yes" && signed());
 $("clearing").addEventListener("close", () => $("clearing").returnValue === "yes" && forget());
 $("keep").checked = isKept();
 $("keep").addEventListener("change", () => allow($("keep").checked, work.films));

@@ -52,15 +52,26 @@ export function listed(films, { text, show, of, order }) {
   return some;
 }
 
-/** The heading that stands before a film: its patient, where the film before is another's. */
-export function heading(films, k) {
-  const patient = header(films[k])?.patient;
-  if (!patient || header(films[k - 1])?.patient === patient) return null;
-  return { patient, films: films.filter((film) => header(film)?.patient === patient).length };
+/**
+ * For each film, in one pass however many there are: the heading that stands before it, which is its patient where the film
+ * before is another's, and whether it is of an earlier study than another of its patient.
+ */
+export function grouped(films) {
+  const patients = new Map();
+  for (const film of films) {
+    const patient = header(film)?.patient;
+    if (!patient) continue;
+    const known = patients.get(patient) ?? { patient, films: 0, latest: "" };
+    known.films += 1;
+    if (date(film) > known.latest) known.latest = date(film);
+    patients.set(patient, known);
+  }
+  return films.map((film, k) => {
+    const of = patients.get(header(film)?.patient);
+    const first = Boolean(of) && header(films[k - 1])?.patient !== of.patient;
+    return { heading: first ? of : null, prior: Boolean(of && date(film)) && date(film) < of.latest };
+  });
 }
-
-/** Whether a film is of an earlier study than another of its patient. */
-export const isPrior = (film, films) => Boolean(date(film)) && films.some((one) => header(one)?.patient && header(one).patient === header(film).patient && date(one) > date(film));
 
 /** The film to compare one with: its patient's next earlier study, else another film of the patient, else the one after. */
 export function partner(film, films) {

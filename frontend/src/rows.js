@@ -1,5 +1,5 @@
 // The worklist as rows that are buttons, under their patients' headings.
-import { heading, isLateral, isPrior } from "./order.js";
+import { grouped, isLateral } from "./order.js";
 import { words } from "./words.js";
 import { kind, misfit } from "./worklist.js";
 
@@ -24,10 +24,10 @@ function note(film, calls) {
   return top.length ? words.rowTop(top) : words.rowNone;
 }
 
-function state(film, films) {
+function state(film, prior) {
   const said = [];
   if (film.result?.header?.date) said.push(film.result.header.date);
-  if (isPrior(film, films)) said.push(words.prior);
+  if (prior) said.push(words.prior);
   if (Object.keys(film.reading).length) said.push(words.showRead);
   return said.length ? said.join(" · ") : misfit(film) && !film.result.forced ? words.showNot : words.states[film.state];
 }
@@ -37,15 +37,16 @@ function set(node, text) {
 }
 
 /** Bring the rows to what the films are; `calls` is whether the model has thresholds, `shown` which films are open. */
-export function drawRows(list, films, { calls, shown, grouped, open }) {
+export function drawRows(list, films, { calls, shown, byPatient, open }) {
+  const places = grouped(films);
   const rows = new Map([...list.children].map((row) => [row.dataset.id, row]));
   films.forEach((film, k) => {
     const row = rows.get(film.id) ?? made(film, open);
     rows.delete(film.id);
     if (list.children[k] !== row) list.insertBefore(row, list.children[k] ?? null);
     const [group, button] = row.children;
-    const over = grouped ? heading(films, k) : null;
-    group.hidden = !over;
+    const over = byPatient ? places[k].heading : null;
+    if (group.hidden === Boolean(over)) group.hidden = !over;
     if (over) set(group, words.group(over.patient, over.films));
     const [name, said, top] = button.children;
     const style = `${film.state}${misfit(film) ? " misfit" : ""}`;
@@ -56,7 +57,7 @@ export function drawRows(list, films, { calls, shown, grouped, open }) {
       else button.removeAttribute("aria-current");
     }
     set(name, film.name);
-    set(said, state(film, films));
+    set(said, state(film, places[k].prior));
     set(top, note(film, calls));
     const title = [film.name, film.state === "refused" ? film.why : misfit(film)].filter(Boolean).join(": ");
     if (button.title !== title) button.title = title;

@@ -112,6 +112,7 @@ export class Viewer {
       this.changed();
     });
     this.place.addEventListener("dblclick", () => this.film && this.fit());
+    this.place.addEventListener(tools.Enums.Events.TOUCH_PRESS, ({ detail }) => this.film && this.magnifyAt(detail));
     this.sizes = new ResizeObserver(() => {
       if (!this.film || !this.seen) return;
       this.silently(() => engine.resize(true, true));
@@ -219,6 +220,7 @@ export class Viewer {
   }
 
   use(name) {
+    this.using = name;
     const getTextLines = (data) => {
       const line = this.ruler.lines.find((one) => one.data === data);
       return line && !data.calliper ? [this.ruler.length(line)] : [];
@@ -232,6 +234,20 @@ export class Viewer {
     const of = { pan: [{ mouseButton: Auxiliary }], zoom: [{ mouseButton: Secondary }, { mouseButton: Wheel }, { numTouchPoints: 2 }] };
     for (const tool of Object.keys(of)) bind(tool, ...of[tool], ...(tool === name ? [primary] : []));
     if (!of[name]) bind(name, primary);
+  }
+
+  /** A finger that rests on the film is a magnifier until it is lifted, whatever dragging does else. */
+  magnifyAt({ element, startPoints, lastPointsList }) {
+    if (lastPointsList.length > 1 || ["magnify", "ruler"].includes(this.using)) return;
+    const name = this.using;
+    this.use("magnify");
+    const glass = this.group.getToolInstance(TOOLS.magnify.toolName);
+    glass.preTouchStartCallback({ type: tools.Enums.Events.TOUCH_START, detail: { element, currentPoints: startPoints }, preventDefault() {} });
+    const lifted = () => {
+      for (const kind of ["touchend", "touchcancel"]) document.removeEventListener(kind, lifted);
+      this.use(name);
+    };
+    for (const kind of ["touchend", "touchcancel"]) document.addEventListener(kind, lifted);
   }
 
   /** Low and high end of the window, as shares of the full range. */

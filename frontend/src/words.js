@@ -49,7 +49,7 @@ export const words = {
   window: "Window: drag for brightness and contrast",
   pan: "Pan: drag the film",
   zoom: "Zoom: drag; the wheel and two fingers always do",
-  magnify: "Magnifier: hold",
+  magnify: "Magnifier: hold; so does a resting finger",
   ruler: "Ruler: drag",
   rulerPixels: "Ruler: drag; in pixels, as the file does not say how large they are",
   preset: "Window preset",
@@ -179,6 +179,13 @@ export const words = {
   readAs: (present) => (present ? "read as present" : "read as absent"),
   saveReading: "Save your readings, for hilum evaluate --reference",
 
+  saveSigned: "Save your readings as DICOM reports",
+  notSigned: "Save your readings as DICOM reports: once a DICOM film is read",
+  signTitle: "Your readings as DICOM reports",
+  signText: (films) => `A structured report in the study of ${films === 1 ? "the DICOM film" : `each of the ${films} DICOM films`} that you read: your opinion and comment beside the model's call. It is preliminary and not verified.`,
+  signer: "Your name (Family^Given), or nothing",
+  signYes: "Save",
+
   // the draft
   draft: "Draft report",
   draftTitle: "Draft report",
@@ -234,7 +241,7 @@ export const words = {
     ["0", "reset window, zoom and rotation"],
     ["F, T", "fit, 1:1; a double click fits"],
     ["I, O", "invert, rotate"],
-    ["+ and -", "zoom; so do the wheel and two fingers"],
+    ["+ and -", "zoom; so do the wheel and two fingers, which also move the film; a resting finger magnifies"],
     ["Arrows", "left and right contrast, up and down brightness; with Shift: move the film"],
     ["Enter", "on the film, with the ruler: sets one end, then the other; arrow keys move them, with Shift finely; Escape or Delete takes it away"],
     ["Q", "cardiothoracic ratio"],

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from browsing import DONE, axe_faults, open_films, sent
 from dicom_files import written
+from pydicom import dcmread
 from servers import png, wait_until
 
 from hilum.evaluation.inputs import read_reference
 from hilum.findings import CHESTXRAY14
+from hilum.pacs.reading import Opinion, reading_in
 
 pytestmark = pytest.mark.slow
 
@@ -108,6 +110,34 @@ def test_a_reader_s_labels_are_kept_and_exported(page: Any, tmp_path: Path) -> N
     assert "=a fold of skin, hxn" in drafted
     assert "operating point balanced (Youden)" in drafted.splitlines()[-1]
     assert "not for diagnosis" in drafted.splitlines()[-1]
+
+
+def test_a_reader_s_labels_are_saved_as_dicom_reports(page: Any, tmp_path: Path) -> None:
+    films = [dicom(tmp_path, f"{name}.dcm", seed, PatientID=name) for seed, name in enumerate("ab", 1)]
+    open_films(page, *films, sent("plain.png", png(200)))
+    page.locator(DONE).nth(2).wait_for(state="attached")
+    assert page.locator("#save-signed").is_disabled()
+    said = {}
+    for name in ("a.dcm", "b.dcm"):
+        page.locator("#films button").nth(names(page).index(name)).click()
+        page.wait_for_selector(f"#pane-a[aria-label^='Chest film {name}']")
+        page.locator(".finding.present").first.click()
+        page.keyboard.press("x")
+        page.locator("#comment").fill(f"a nipple, {name}")
+        said[name] = page.locator(".finding[aria-pressed=true]").get_attribute("data-finding")
+    page.locator("#save-signed").click()
+    assert "each of the 2 DICOM films" in page.locator("#signing-text").inner_text()
+    assert axe_faults(page) == []
+    page.locator("#signer").fill("Test^Reader")
+    with zipfile.ZipFile(saved(page, "#sign-yes")) as archive:
+        assert archive.namelist() == ["a.dcm.reading.sr.dcm", "b.dcm.reading.sr.dcm"]
+        reports = [dcmread(io.BytesIO(archive.read(name))) for name in archive.namelist()]
+    for report, film in zip(reports, films, strict=True):
+        finding = said[film["name"]]
+        assert reading_in(report) == {finding: Opinion(False, f"a nipple, {film['name']}", "present")}
+        source = dcmread(io.BytesIO(film["buffer"]))
+        assert (report.StudyInstanceUID, report.PatientID) == (source.StudyInstanceUID, source.PatientID)
+        assert "Test^Reader" in str(report)
 
 
 def test_rulers_say_what_they_measure(page: Any, tmp_path: Path) -> None:
@@ -240,6 +270,71 @@ def test_forced_colours_keep_bars_thresholds_and_selection(page: Any) -> None:
     chosen, bar, threshold, track, _ = colours
     assert len({bar, track}) == len({threshold, track}) == 2
     assert chosen != page.evaluate("() => getComputedStyle(document.querySelectorAll('.finding')[3]).backgroundColor")
+
+
+ADD_500 = """async (name) => {
+  const film = await (await fetch("/v1/examples/1")).blob();
+  const form = new FormData();
+  form.append("films", film, "film.png");
+  form.append("regions", "true");
+  const [answer] = (await (await fetch("/v1/predict", { method: "POST", body: form })).json()).films;
+  const ask = fetch;
+  let number = 0;
+  window.fetch = async (path, options) => {
+    if (path !== "/v1/predict") return ask(path, options);
+    const k = number++;
+    const header = { patient: `P-${k % 125}`, study: `1.2.${k}`, date: `2024-01-${10 + (k % 20)}`, view: "PA", sex: "F", age: "50 y", detector: true };
+    return new Response(JSON.stringify({ films: [{ ...answer, film: options.body.get("films").name, header }], point: null }));
+  };
+  const files = new DataTransfer();
+  for (let k = 0; k < 500; k++) files.items.add(new File([film], `${k}.png`));
+  document.getElementById("files").files = files.files;
+  document.getElementById("files").dispatchEvent(new Event("change"));
+}"""  # noqa: E501
+DRAWN = """() => [...document.querySelectorAll("#films .name")]
+  .filter((one) => one.checkVisibility({ contentVisibilityAuto: true })).length"""
+CHANGED_BY = """(key) => new Promise((done) => {
+  const pane = document.getElementById("pane-a"), before = pane.getAttribute("aria-label"), rows = new Set();
+  const watch = new MutationObserver((changes) => changes.forEach(({ target }) => rows.add((target.closest ? target : target.parentElement).closest("#films li"))));
+  watch.observe(document.getElementById("films"), { attributes: true, childList: true, characterData: true, subtree: true });
+  new MutationObserver((_, shown) => {
+    const label = pane.getAttribute("aria-label");
+    if (label === before || !label.startsWith("Chest film")) return;
+    shown.disconnect();
+    requestAnimationFrame(() => done(rows.size));
+  }).observe(pane, { attributes: true });
+  document.body.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+})"""  # noqa: E501
+FRAMES = """() => new Promise((done) => {
+  const list = document.getElementById("worklist"), times = [];
+  let last = performance.now();
+  const frame = (now) => {
+    times.push(now - last);
+    last = now;
+    list.scrollTop += 400;
+    if (times.length < 40) requestAnimationFrame(frame);
+    else done(times.sort((a, b) => a - b));
+  };
+  requestAnimationFrame(frame);
+})"""
+
+
+def test_five_hundred_films_are_a_list_that_moves_smoothly(page: Any) -> None:
+    """What is drawn and changed is counted; the time of a frame is printed, since it is the machine's."""
+    page.evaluate(ADD_500)
+    page.locator(DONE).nth(499).wait_for(state="attached")
+    page.wait_for_selector("#pane-a[aria-label^='Chest film']")
+    assert len(names(page)) == 500
+    assert page.locator("#films .group:not([hidden])").count() == 125
+    wait_until(lambda: bool(page.evaluate(DRAWN) < 60))
+    for key in ("n", "n", "b"):
+        assert page.evaluate(CHANGED_BY, key) == 2  # the row that was open, and the one that is
+    times = page.evaluate(FRAMES)
+    print(f"a frame of scrolling 500 rows: {times[20]:.0f} ms at the median, {times[37]:.0f} ms at the 95th percentile")
+    assert page.evaluate("() => document.getElementById('worklist').scrollTop") > 5000
+    wait_until(lambda: bool(page.evaluate(DRAWN) < 60))
+    page.locator("#filter").fill("p-77")
+    assert len(names(page)) == 4
 
 
 def test_twelve_films_are_read_by_keyboard_alone(page: Any) -> None:

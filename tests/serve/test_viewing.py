@@ -3,7 +3,7 @@
 import io
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -214,21 +214,35 @@ def test_two_films_have_one_window_from_either_side(page: Any) -> None:
     assert halves(page) == together
 
 
-def test_fingers_window_and_zoom(browser: Any, url: str) -> None:
-    page = opened_page(
-        browser, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, device_scale_factor=2
-    )
-    page.goto(url)
-    page.wait_for_selector("body[data-ready]")
-    open_films(page, sent("ramp.png", ramp()))
-    film = box(page, FILM)
-    x, y = film["x"] + film["width"] / 2, film["y"] + film["height"] / 2
+def touched(page: Any) -> Callable[..., None]:
+    """A function that puts fingers on the page, by kind and places."""
     client = page.context.new_cdp_session(page)
 
     def touch(kind: str, *points: tuple[float, float]) -> None:
         at = [{"x": across, "y": down, "id": k} for k, (across, down) in enumerate(points)]
         client.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": at})
 
+    return touch
+
+
+@pytest.fixture
+def phone(browser: Any, url: str) -> Iterator[Any]:
+    """The page on a phone, with a film."""
+    page = opened_page(
+        browser, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, device_scale_factor=2
+    )
+    page.goto(url)
+    page.wait_for_selector("body[data-ready]")
+    open_films(page, sent("ramp.png", ramp()))
+    yield page
+    assert page.complaints == []
+    page.close()
+
+
+def test_fingers_window_zoom_and_move(phone: Any) -> None:
+    page, touch = phone, touched(phone)
+    film = box(page, FILM)
+    x, y = film["x"] + film["width"] / 2, film["y"] + film["height"] / 2
     said = page.locator("#pane-a .window").inner_text
     window, zoom = said().split("·")
     touch("touchStart", (x, y))
@@ -242,8 +256,45 @@ def test_fingers_window_and_zoom(browser: Any, url: str) -> None:
         touch("touchMove", (x - 30 - 6 * k, y), (x + 30 + 6 * k, y))
     touch("touchEnd")
     wait_until(lambda: float(said().split()[-2]) > 1.2 * float(zoom.split()[-2]))
-    assert page.complaints == []
-    page.close()
+    page.locator("#fit").tap()
+    page.keyboard.press("2")
+    page.locator(".finding.located").first.evaluate("button => button.click()")
+    wait_until(lambda: regions_lie_on_film(page))
+    left = page.evaluate(WHERE)[2]
+    touch("touchStart", (x - 40, y))
+    touch("touchStart", (x - 40, y), (x, y))
+    for k in range(1, 9):
+        touch("touchMove", (x - 40 + 6 * k, y), (x + 6 * k, y))
+    touch("touchEnd")
+    becomes(lambda: page.evaluate(WHERE)[2], pytest.approx(left + 48, abs=8))
+
+
+def test_a_finger_that_rests_magnifies_and_asks_what_a_button_is(phone: Any) -> None:
+    page, touch = phone, touched(phone)
+    page.keyboard.press("2")
+    film = box(page, FILM)
+    x, y = film["x"] + film["width"] / 2, film["y"] + film["height"] / 2 + 60
+    glass = "#pane-a .magnifyTool canvas"
+    before = page.locator("#pane-a .window").inner_text()
+    for _ in range(2):
+        touch("touchStart", (x - 90, y))
+        page.wait_for_selector(glass)
+        becomes(lambda: int(np.median(canvas(page, glass))), pytest.approx(64, abs=2))
+        for k in range(1, 10):
+            touch("touchMove", (x - 90 + 20 * k, y))
+        becomes(lambda: int(np.median(canvas(page, glass))), pytest.approx(191, abs=2))
+        touch("touchEnd")
+        page.wait_for_selector(glass, state="detached")
+    assert page.locator("#pane-a .window").inner_text() == before
+    assert page.locator("[data-tool=window]").get_attribute("aria-checked") == "true"
+    invert = box(page, "#invert")
+    touch("touchStart", (invert["x"] + 15, invert["y"] + 15))
+    wait_until(lambda: page.locator("#tip").is_visible())
+    assert page.locator("#tip").inner_text() == "Invert (I)"
+    touch("touchEnd")
+    assert page.locator("#invert").get_attribute("aria-pressed") == "false"
+    page.locator("#invert").tap()
+    becomes(lambda: page.locator("#invert").get_attribute("aria-pressed"), "true")
 
 
 def test_a_film_is_shown_as_it_was_left_also_after_a_reload(page: Any, url: str) -> None:
@@ -287,14 +338,19 @@ def test_a_film_is_shown_as_it_was_left_also_after_a_reload(page: Any, url: str)
 
 SHOWN_IN = """() => new Promise((done) => {
   const pane = document.getElementById("pane-a"), before = pane.getAttribute("aria-label"), start = performance.now();
-  new MutationObserver((_, watch) => {
+  const shown = () => {
     const label = pane.getAttribute("aria-label");
     if (label === before || !label.startsWith("Chest film")) return;
+    pane.querySelector(".canvas").removeEventListener("CORNERSTONE_IMAGE_RENDERED", shown);
     watch.disconnect();
     done(performance.now() - start);
-  }).observe(pane, { attributes: true });
+  };
+  const watch = new MutationObserver(() => requestAnimationFrame(shown)); // drawn in the frame before
+  watch.observe(pane, { attributes: true });
+  pane.querySelector(".canvas").addEventListener("CORNERSTONE_IMAGE_RENDERED", shown);
   document.body.dispatchEvent(new KeyboardEvent("keydown", { key: "n", bubbles: true }));
 })"""
+MOST_MS = 50
 
 
 def test_the_next_film_was_fetched_before_it_is_asked_for(page: Any) -> None:
@@ -303,13 +359,32 @@ def test_the_next_film_was_fetched_before_it_is_asked_for(page: Any) -> None:
     asked: list[str] = []
     page.wait_for_load_state("networkidle")
     page.on("request", lambda request: asked.append(request.url))
-    milliseconds = page.evaluate(SHOWN_IN)
-    print(f"the next film was shown in {milliseconds:.0f} ms")
-    assert milliseconds < 1000  # of a busy machine; see docs/serving.md for what was measured on a quiet one
+    page.evaluate(SHOWN_IN)
     page.wait_for_load_state("networkidle")
     assert (
         len([one for one in asked if one.endswith("/v1/pixels")]) <= 1
     )  # that after the next, and no wait for the next
+
+
+def test_the_next_film_is_shown_at_once(page: Any) -> None:
+    """In less than 50 ms of the page's processor time, as others may use the processor; that on the wall is printed."""
+    open_films(page, *[sent(f"{k}.png", png(1024, seed=k)) for k in range(6)])
+    page.locator(DONE).nth(5).wait_for()
+    client = page.context.new_cdp_session(page)
+    client.send("Performance.enable", {"timeDomain": "threadTicks"})
+
+    def worked_s() -> float:
+        metrics = client.send("Performance.getMetrics")["metrics"]
+        return float(next(one["value"] for one in metrics if one["name"] == "TaskDuration"))
+
+    worked, waited = [], []
+    for _ in range(6):
+        page.wait_for_load_state("networkidle")
+        before = worked_s()
+        waited.append(page.evaluate(SHOWN_IN))
+        worked.append(1000 * (worked_s() - before))
+    print(f"the next film was shown in {sorted(worked)} ms of work, {sorted(waited)} ms on the wall")
+    assert min(worked) < MOST_MS
 
 
 def apart(one: np.ndarray, other: np.ndarray) -> float:

@@ -95,11 +95,15 @@ def running(folder: Path) -> Iterator[tuple[Node, int]]:
         gc.collect()  # pynetdicom forgets to close a socket where nobody listens
 
 
-def start_process(folder: Path, port: int, *, within: Sequence[str] = ()) -> "subprocess.Popen[bytes]":
-    """A node of its own process, that listens; the command stands after `within`."""
+def start_process(
+    folder: Path, port: int, *, within: Sequence[str] = (), clock: Path | None = None
+) -> "subprocess.Popen[bytes]":
+    """A node of its own process, that listens; the command stands after `within`, its clock is ahead as a file says."""
+    program = Path(__file__).resolve()
+    ahead = [] if clock is None else [str(program.with_name("set_clock.py")), str(clock)]
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(
-            [*within, sys.executable, str(Path(__file__).resolve()), str(folder / "node.toml")],
+            [*within, sys.executable, *ahead, str(program), str(folder / "node.toml")],
             stderr=log,
             stdout=log,
         )

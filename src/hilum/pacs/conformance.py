@@ -15,6 +15,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 
 import hilum
 from hilum.data.dicom import FILM_CLASSES
+from hilum.pacs.queue import LONGEST_WAIT_S
 from hilum.pacs.receive import (
     ASIDE_CLASSES,
     ASIDE_SYNTAXES,
@@ -24,7 +25,7 @@ from hilum.pacs.receive import (
     OUT_OF_RESOURCES,
     SUCCESS,
 )
-from hilum.pacs.send import LONGEST_WAIT_S, PICTURE_SYNTAXES, REPORT_CLASSES, TIMEOUT_S
+from hilum.pacs.send import PICTURE_SYNTAXES, REPORT_CLASSES, TIMEOUT_S
 
 _STATUSES = {
     SUCCESS: "the film is on the disk and in the queue, or was before; or the object is no film and was set aside",

@@ -125,6 +125,8 @@ DATABASE = "queue.sqlite"
 FIRST_TARGET = "pacs"
 MOST_TRIES = 10
 """After so many tries that ended the process, a film is given up: it would end every process."""
+LONGEST_WAIT_S = 600.0
+"""Nothing waits longer for its next try; what seems to, waits for a time before the clock was set back."""
 _MOST_REFUSALS = 10_000
 _CONTENT_DAYS = 5 * 366
 """For how long a film's first content is remembered, in a hundred bytes, to know another one by."""
@@ -497,7 +499,7 @@ class Queue:
             WAITING,
             target,
             now,
-            now + 3600,
+            now + LONGEST_WAIT_S,
             most,
         )
         return [WaitingResult(*row) for row in rows]

@@ -168,8 +168,11 @@ def _is_valid(element: DataElement) -> bool:
     return element.keyword != "TimezoneOffsetFromUTC" or re.fullmatch("[+-][0-9]{4}", str(element.value)) is not None
 
 
-def describe(result: Dataset, header: Dataset, model: "ResultModel", *, now: datetime) -> None:
-    """What both kinds of result say besides: their zone and number, the private codes' scheme, what made them.
+SCORED_FILM = "Automatic scores of a chest film; research, not for diagnostic use"
+
+
+def describe(result: Dataset, header: Dataset, model: "ResultModel", *, now: datetime, did: str = SCORED_FILM) -> None:
+    """What all kinds of result say besides: their zone and number, the private codes' scheme, what made them, and how.
 
     Source: DICOM PS3.3, C.12.1 (SOP Common). https://dicom.nema.org/medical/dicom/current/output/html/part03.html
     """
@@ -184,7 +187,7 @@ def describe(result: Dataset, header: Dataset, model: "ResultModel", *, now: dat
     device.Manufacturer, device.ManufacturerModelName = "Hilum", model.name
     device.SoftwareVersions, device.DeviceSerialNumber = [*model.software], model.bundle_sha256[:16]
     device.ContributionDateTime = now.strftime("%Y%m%d%H%M%S")
-    device.ContributionDescription = "Automatic scores of a chest film; research, not for diagnostic use"
+    device.ContributionDescription = did
     device.PurposeOfReferenceCodeSequence = [CodedConcept(*_DEVICE)]
     result.ContributingEquipmentSequence = [device]
 
@@ -305,16 +308,16 @@ def _name(run: Path) -> str:
 REPORT_SERIES_NUMBER = 9901
 REPORT_SERIES = "Hilum scores: research, not for diagnostic use"
 
-_CHEST = CodedConcept("399208008", "SCT", "Plain chest X-ray")
+CHEST = CodedConcept("399208008", "SCT", "Plain chest X-ray")
 _RADIOGRAPHY = CodedConcept("RG", "DCM", "Radiographic imaging")
 _NOT_ANALYSED = CodedConcept("NOT-ANALYSED", PRIVATE, "Reason for no analysis")
 _FIT = CodedConcept("INPUT-QUALITY", PRIVATE, "Input quality check")
-_PRESENCE = CodedConcept("121052", "DCM", "Presence of property")
+PRESENCE = CodedConcept("121052", "DCM", "Presence of property")
 _SCORE = CodedConcept("246262008", "SCT", "Score")
 _PROBABILITY = CodedConcept(*codes.DCM.Probability[:3])
 _DEVICE = codes.DCM.ProcessingEquipment[:3]
 _THRESHOLD = CodedConcept("122411", "DCM", "Threshold Value")
-_ANSWERS = {
+ANSWERS = {
     PRESENT: CodedConcept("52101004", "SCT", "Present"),
     ABSENT: CodedConcept("272519000", "SCT", "Absent"),
     INDETERMINATE: CodedConcept("82334004", "SCT", "Indeterminate"),
@@ -377,7 +380,7 @@ def structured_report(
         observation_context=sr.ObservationContext(
             observer_device_context=sr.ObserverContext(codes.DCM.Device, device),
         ),
-        procedure_reported=_CHEST if scored.fits else _RADIOGRAPHY,  # it may be a hand's
+        procedure_reported=CHEST if scored.fits else _RADIOGRAPHY,  # it may be a hand's
         imaging_measurements=groups,
         title=codes.DCM.ImagingMeasurementReport,
     )
@@ -385,18 +388,52 @@ def structured_report(
         body[0].ContentSequence.append(sr.TextContentItem(_FIT, scored.fit, RelationshipTypeValues.CONTAINS))
     for words in (*said, hilum.DISCLAIMER):
         body[0].ContentSequence.append(sr.TextContentItem(codes.DCM.Comment, words, RelationshipTypeValues.CONTAINS))
+    report = report_in_study(
+        header,
+        body[0],
+        model,
+        uid=uid,
+        series=derived_uid("sr series", str(header.StudyInstanceUID), model.identity),
+        number=REPORT_SERIES_NUMBER,
+        words=REPORT_SERIES,
+        now=now,
+    )
+    if earlier:
+        report.PredecessorDocumentsSequence = [_predecessor(*one, report.SOPClassUID) for one in earlier]
+    return report
+
+
+def report_in_study(
+    header: Dataset,
+    content: Dataset,
+    model: ResultModel,
+    *,
+    uid: str,
+    series: str,
+    number: int,
+    words: str,
+    now: datetime,
+    did: str = SCORED_FILM,
+) -> Dataset:
+    """A report's content as an object in the film's own study: partial, preliminary and not verified.
+
+    Args:
+        uid, series: identifiers of the report and of its series.
+        number, words: the series' number and description.
+        did: what Hilum contributed; see describe.
+    """
     report = sr.Comprehensive3DSR(
-        evidence=[film],
-        content=body[0],
-        series_instance_uid=derived_uid("sr series", str(header.StudyInstanceUID), model.identity),
-        series_number=REPORT_SERIES_NUMBER,
+        evidence=[blank_subject(header)],
+        content=content,
+        series_instance_uid=series,
+        series_number=number,
         sop_instance_uid=uid,
         instance_number=1,
         manufacturer="Hilum",
         is_complete=False,
         is_final=False,
         is_verified=False,
-        series_description=REPORT_SERIES,
+        series_description=words,
         manufacturer_model_name=model.name,
         software_versions=[*model.software],
         device_serial_number=model.bundle_sha256[:16],
@@ -406,11 +443,9 @@ def structured_report(
         series_time=now.time().replace(microsecond=0),
     )
     take_over(report, header)
-    describe(report, header, model, now=now)
+    describe(report, header, model, now=now, did=did)
     if requests := _requests(header):
         report.ReferencedRequestSequence = requests
-    if earlier:
-        report.PredecessorDocumentsSequence = [_predecessor(*one, report.SOPClassUID) for one in earlier]
     return report
 
 
@@ -493,17 +528,17 @@ def _group(
     )
     return sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(uid=derived_uid("finding", finding, *about), identifier=finding),
-        finding_type=_concept(finding, model.description.findings),
+        finding_type=concept_of(finding, model.description.findings),
         algorithm_id=sr.AlgorithmIdentification(model.name, model.version, parameters=model.parameters),
         measurements=[
             sr.Measurement(name, float(f"{number:.{_DIGITS}g}"), codes.UCUM.NoUnits) for name, number in numbers
         ],
-        qualitative_evaluations=[sr.QualitativeEvaluation(_PRESENCE, _ANSWERS[answer])] if answer else None,
+        qualitative_evaluations=[sr.QualitativeEvaluation(PRESENCE, ANSWERS[answer])] if answer else None,
         source_images=[sr.SourceImageForMeasurementGroup(film.SOPClassUID, film.SOPInstanceUID)],
     )
 
 
-def _concept(finding: str, findings: tuple[str, ...]) -> CodedConcept:
+def concept_of(finding: str, findings: tuple[str, ...]) -> CodedConcept:
     """A finding's code, and beside it that of RadLex: Equivalent Code Sequence, DICOM PS3.3, section 8.9."""
     code, *others = codes_of(findings)[finding]
     concept = CodedConcept(*code)
@@ -515,14 +550,14 @@ def _concept(finding: str, findings: tuple[str, ...]) -> CodedConcept:
 def _read_group(group: Dataset) -> tuple[str, tuple[float, float | None, str] | None]:
     numbers: dict[str, float] = {}
     finding, answer = "", ""
-    words = {code.value: word for word, code in _ANSWERS.items()}
+    words = {code.value: word for word, code in ANSWERS.items()}
     for item in group.ContentSequence:
         name = item.ConceptNameCodeSequence[0].CodeValue
         if item.ValueType == ValueTypeValues.NUM.value:
             numbers[name] = float(item.MeasuredValueSequence[0].NumericValue)
         elif name == codes.DCM.TrackingIdentifier.value:
             finding = str(item.TextValue)
-        elif name == _PRESENCE.value:
+        elif name == PRESENCE.value:
             answer = words[item.ConceptCodeSequence[0].CodeValue]
     score = numbers.get(_PROBABILITY.value, numbers.get(_SCORE.value))
     return finding, None if score is None else (score, numbers.get(_THRESHOLD.value), answer)
@@ -577,9 +612,9 @@ def secondary_capture(
     take_over(capture, header)
     describe(capture, header, model, now=now)
     capture["PatientOrientation"].value = None
-    if _BODY_PART in header:
+    if header.get(_BODY_PART):
         capture.BodyPartExamined = header.BodyPartExamined
-    else:
+    if header.get(_BODY_PART) != "CHEST":
         capture.Laterality = ""  # must be there, though empty, where the body part may be one of a pair
     capture.Modality = "OT"
     capture.ImageType = ["DERIVED", "SECONDARY"]

@@ -26,13 +26,13 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 from hilum.errors import HilumError
 from hilum.pacs.config import Dimse, Stow, password_of
 from hilum.pacs.dicomweb import PASSWORD, open_client, reason
-from hilum.pacs.queue import Places, Queue, WaitingResult
+from hilum.pacs.queue import LONGEST_WAIT_S, Places, Queue, WaitingResult
 from hilum.pacs.results import derived_uid
 from hilum.pacs.work import Loop
 
 _LOG = logging.getLogger("hilum.node")
 _AT_A_TIME = 32
-_FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 600.0
+_FIRST_WAIT_S = 1.0
 TIMEOUT_S = 30
 _STORED_ALREADY, _CLASS_NOT_SUPPORTED = 0x0111, 0x0122
 
@@ -292,7 +292,7 @@ class Sender(Loop):
 
     def _later(self, results: list[WaitingResult], error: NotSentError) -> None:
         if self.failing_since is None:
-            self.failing_since = self._clock()
+            self.failing_since = time.monotonic()
         self.failures[type(error).__name__.removesuffix("Error")] += 1
         longest = isinstance(error, NotTakenError)
         for result in results:

@@ -107,8 +107,9 @@ class Node:
     def health(self) -> Health:
         """How the node is: numbers, counts by reason, models, and what is wrong in words."""
         facts, now = self.facts(), time.time()
+        uptime = time.monotonic()  # a clock that is set makes no PACS seem away
         away = {
-            sender.target: now - sender.failing_since for sender in self._senders if sender.failing_since is not None
+            sender.target: uptime - sender.failing_since for sender in self._senders if sender.failing_since is not None
         }
         watch = self._config.watch
         wrong = problems(

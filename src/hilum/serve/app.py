@@ -14,15 +14,26 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from PIL import Image
+from pydantic import TypeAdapter, ValidationError
 from starlette.types import ASGIApp
 
 import hilum
-from hilum.errors import ImageError, MissingExtraError
+from hilum.errors import HilumError, ImageError, MissingExtraError
 from hilum.metrics.operating_points import DEFAULT_POINT
 from hilum.phantom.dataset import plan_films
 from hilum.phantom.film import render
 from hilum.serve.inference import FullError, Room, StoppedError
-from hilum.serve.schemas import Deleted, KeptResult, KeptResults, ModelFacts, Prediction, Refusal, State
+from hilum.serve.schemas import (
+    READING_EXAMPLE,
+    Deleted,
+    KeptResult,
+    KeptResults,
+    ModelFacts,
+    Prediction,
+    ReaderOpinion,
+    Refusal,
+    State,
+)
 from hilum.serve.security import Access, Guard
 from hilum.serve.uploads import RequestError, unpack
 
@@ -135,6 +146,27 @@ def _add_films(app: FastAPI, room: Room) -> None:
         except (ImageError, MissingExtraError) as error:
             raise RequestError(422, str(error)) from None
         return Response(content, media_type="application/zip")
+
+    @app.post(
+        "/v1/reading",
+        responses={**_FILMS, 200: {"content": {"application/dicom": {}}}},
+        response_class=Response,
+        summary="A reader's opinion on a DICOM film as a DICOM report",
+    )
+    async def reading(
+        film: Annotated[UploadFile, File(description="one DICOM file")],
+        reading: Annotated[str, Form(description=f"JSON: for each finding what the reader says. {READING_EXAMPLE}")],
+        reader: Annotated[str, Form(description="the reader's name, as DICOM writes names: Family^Given")] = "",
+        point: Annotated[str | None, at_point] = None,
+    ) -> Response:
+        """A structured report of a person in the film's own study: presence, the model's call, and comments."""
+        at, said = _point(room, point), read_opinions(reading)
+        upload = (await asyncio.to_thread(unpack, [(film.filename or "film", film.file)], room.limits))[0]
+        try:
+            content = await _held(room, 1, lambda: room.reading(upload, said, at, reader=reader))
+        except HilumError as error:
+            raise RequestError(422, str(error)) from None
+        return Response(content, media_type="application/dicom")
 
     examples = _Examples()
 
@@ -287,6 +319,19 @@ async def _held(room: Room, films: int, work: Callable[[], Awaitable[Done]]) -> 
         raise _late(room) from None
     finally:
         room.batches.give_back(films)
+
+
+def read_opinions(text: str) -> dict[str, ReaderOpinion]:
+    """A reading as a request has it.
+
+    Raises:
+        RequestError: if it is not JSON of opinions by finding.
+    """
+    try:
+        return TypeAdapter(dict[str, ReaderOpinion]).validate_json(text)
+    except ValidationError as error:  # without what was sent: it may be of a patient
+        why = error.errors()[0]["msg"]
+        raise RequestError(422, f"reading must be JSON such as {READING_EXAMPLE}: {why}.") from None
 
 
 def _late(room: Room) -> RequestError:

@@ -6,7 +6,7 @@ import json
 import math
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -41,6 +41,7 @@ from hilum.serve.schemas import (
     HeatmapAnswer,
     Interval,
     ModelFacts,
+    ReaderOpinion,
     RegionAnswer,
     RegionFacts,
 )
@@ -191,6 +192,38 @@ def archive(
     return packed.getvalue()
 
 
+def reading_object(
+    run: Path,
+    upload: Upload,
+    reading: Mapping[str, ReaderOpinion],
+    point: str | None,
+    *,
+    reader: str,
+    engine: Engine,
+    bits: int | None = None,
+) -> bytes:
+    """A reader's opinion on a film as a DICOM report. See hilum.pacs.reading.reading_report.
+
+    Raises:
+        ImageError: if the film is no DICOM film with its identifiers.
+        HilumError: if the reading cannot be reported.
+        MissingExtraError: if the extra [dicom] is not installed.
+    """
+    check_installed()
+    from hilum.pacs.reading import Opinion, reading_file
+    from hilum.pacs.results import result_model
+
+    opinions = {name: Opinion(one.present, one.comment, one.call) for name, one in reading.items()}
+    with TemporaryDirectory() as folder:
+        film = Path(folder) / "film"
+        film.write_bytes(upload.content())
+        model = result_model(run, point, bits=bits, engine=engine)
+        try:
+            return reading_file(film, opinions, model, reader=reader, now=datetime.now())
+        except ImageError as error:  # it names the temporary file
+            raise ImageError(str(error).replace(repr(str(film)), repr(upload.name))) from None
+
+
 @dataclass
 class Room:
     """All that answers need; made before the server listens.
@@ -311,6 +344,16 @@ class Room:
         return await asyncio.get_running_loop().run_in_executor(
             self.readers, lambda: archive(self.run, upload, scored, point, engine=self.engine, bits=self.bits)
         )
+
+    async def reading(
+        self, upload: Upload, reading: Mapping[str, ReaderOpinion], point: str | None, *, reader: str
+    ) -> bytes:
+        """A reader's opinion on a sent film as a DICOM report. See reading_object."""
+
+        def made() -> bytes:
+            return reading_object(self.run, upload, reading, point, reader=reader, engine=self.engine, bits=self.bits)
+
+        return await asyncio.get_running_loop().run_in_executor(self.readers, made)
 
     async def _described(self, scored: Scored, point: str | None, *, heatmaps: bool, regions: bool) -> FilmAnswer:
         loop, thresholds, maps, scores = asyncio.get_running_loop(), self.thresholds(point), scored.maps, scored.scores

@@ -82,6 +82,21 @@ _MODEL_EXAMPLE: dict[str, Any] = {
 }
 
 
+READING_EXAMPLE = '{"Effusion": {"present": true, "comment": "small", "call": "present"}}'
+
+
+class ReaderOpinion(BaseModel):
+    """What a reader says of one finding."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    present: bool | None = Field(default=None, description="null if the reader left that open and only commented")
+    comment: str = Field(default="", max_length=10_000)
+    call: Literal["present", "absent", "indeterminate", "no threshold", ""] = Field(
+        default="", description="the model's, as the reader saw it"
+    )
+
+
 class Refusal(BaseModel):
     """Why a request is not answered."""
 
