@@ -108,7 +108,7 @@ export const words = {
   summary: (present, indeterminate) => {
     const parts = [];
     if (present.length) parts.push(`Above threshold: ${listed(present.map(spoken))}.`);
-    if (indeterminate.length) parts.push(`Indeterminate: ${listed(indeterminate.map(spoken))}.`);
+    if (indeterminate.length) parts.push(`Indeterminate from the threshold on: ${listed(indeterminate.map(spoken))}.`);
     return parts.join(" ") || "Nothing is above its threshold.";
   },
   axisTitle: "Log-odds: 0.01 lies as far from 0.1 as 0.99 from 0.9, so that low scores can be told apart",
@@ -195,7 +195,7 @@ export const words = {
   draftHead: (film, said) => [film, ...said].join(" · "),
   draftFound: (finding, region) => `Possible ${spoken(finding).toLowerCase()}${region ? `, ${place(region)}` : ""}.`,
   draftRead: (finding, region) => `${spoken(finding)}${region ? `, ${place(region)}` : ""}.`,
-  draftOpen: (findings) => `Indeterminate: ${listed(findings.map(spoken)).toLowerCase()}.`,
+  draftOpen: (findings) => `Indeterminate from the threshold on: ${listed(findings.map(spoken)).toLowerCase()}.`,
   draftNone: "No finding above its threshold.",
   draftFoot: (model, point, date) => `Draft of ${model}${point ? `, operating point ${point}` : ""}, ${date}. Research software, not a medical device; not for diagnosis.`,
 

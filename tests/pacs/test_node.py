@@ -270,8 +270,8 @@ def test_no_log_line_and_no_metric_has_a_patient_s_data(
         assert not [word for word in planted if word in text]
     beside = {str(one.__dict__.get("film")): one for one in caplog.records if "film" in one.__dict__}
     assert beside["1.2.3.2"].__dict__["sender"] == "SENDER"  # by which an operator finds it: in JSON lines alone
-    assert 'hilum_node_films_refused{reason="study",sender="SENDER"} 1\n' in metrics
-    assert 'hilum_node_films_with_reason{state="failed",reason="' in metrics
+    assert 'hilum_node_films_refused_total{reason="study",sender="SENDER"} 1\n' in metrics
+    assert 'hilum_node_films_with_reason_total{state="failed",reason="' in metrics
 
 
 # the queue

@@ -2,8 +2,13 @@
 
 import json
 import re
+import shutil
+import socket
+import subprocess
+import threading
 import urllib.error
 import urllib.request
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +20,8 @@ from hilum.pacs.config import ConfigError, Store
 from hilum.pacs.config import Watch as WatchConfig
 from hilum.pacs.page import Page
 from hilum.pacs.queue import FAILED, Places, Queue
-from hilum.pacs.watch import METRICS, Counted, Health, Watch, metrics, problems
+from hilum.pacs.service import watchdog
+from hilum.pacs.watch import METRICS, Counted, Facts, Health, Watch, metrics, problems
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
 FACTS: dict[str, int | float] = {"films_waiting": 0, "free_mb": 5000.0, "worker_alive": 1, "sender_alive": 1}
@@ -49,8 +55,8 @@ def test_what_is_wrong(facts: dict[str, int], state: dict[str, Any], words: str)
 
 def test_metrics_are_prometheus_s() -> None:
     text = metrics(HEALTH)
-    assert 'hilum_node_films_refused{reason="a\\"b",sender="X"} 2\n' in text
-    assert "# TYPE hilum_node_films_refused counter\n" in text
+    assert 'hilum_node_films_refused_total{reason="a\\"b",sender="X"} 2\n' in text
+    assert "# TYPE hilum_node_films_refused_total counter\n" in text
     assert text.count("# TYPE hilum_node_healthy gauge\nhilum_node_healthy 1\n") == 1
 
 
@@ -132,3 +138,59 @@ def test_rules_and_board_ask_for_metrics_that_there_are(name: str) -> None:
     asked = set(re.findall(r"hilum_node_\w+", (DOCS / name).read_text()))
     assert len(asked) > 4
     assert asked <= set(METRICS)
+
+
+def promtool(*arguments: str, said: str = "") -> str:
+    """What Prometheus' own tool says, which must find nothing wrong."""
+    done = subprocess.run(["promtool", *arguments], input=said, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not here: apt-get install prometheus")
+def test_prometheus_takes_metrics_and_rules_and_they_fire_when_they_should(tmp_path: Path) -> None:
+    assert "FAILED" not in promtool("check", "rules", str(DOCS / "node_alerts.yml"))
+    said = promtool("check", "metrics", said=metrics(HEALTH))
+    assert "error" not in said
+    tests = tmp_path / "tests.yml"
+    told = (Path(__file__).parent / "node_alerts_test.yml").read_text()
+    tests.write_text(told.replace("[RULES]", f"[{DOCS / 'node_alerts.yml'}]"))
+    assert "SUCCESS" in promtool("test", "rules", str(tests))
+
+
+def test_systemd_s_watchdog_is_told_only_while_all_parts_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts: Facts = {"worker_alive": 1, "sender_alive": 1}
+    asked = threading.Semaphore(0)
+
+    def told() -> Facts:
+        asked.release()
+        if len(facts) == 1:
+            raise EOFError
+        return dict(facts)
+
+    def until_ended() -> None:
+        with suppress(EOFError):
+            watchdog(told)
+
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(60)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "20000")
+        thread = threading.Thread(target=until_ended)
+        thread.start()
+        assert systemd.recv(100) == b"WATCHDOG=1"
+        facts["worker_alive"] = 0
+        for _ in range(3):  # it has looked again since
+            assert asked.acquire(timeout=60)
+        systemd.setblocking(False)
+        with suppress(BlockingIOError):
+            while systemd.recv(100):
+                pass
+        asked.acquire(timeout=60)
+        asked.acquire(timeout=60)
+        with pytest.raises(BlockingIOError):
+            systemd.recv(100)
+        facts.popitem()
+        thread.join(timeout=60)
+        assert not thread.is_alive()

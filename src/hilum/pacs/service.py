@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -357,8 +357,7 @@ def run_node(
     node.start()
     _LOG.info("the node listens. Research software, not a medical device")
     notify("READY=1")
-    watchdog = threading.Thread(target=_watchdog, args=(node,), name="watchdog", daemon=True)
-    watchdog.start()
+    threading.Thread(target=watchdog, args=(node.facts,), name="watchdog", daemon=True).start()
     while os.read(asked, 1)[0] == signal.SIGHUP:
         node.queue.request({"to": None}, now=time.time())
     notify("STOPPING=1")
@@ -368,11 +367,11 @@ def run_node(
     os._exit(0)  # pynetdicom's threads for connections that broke may live on, and Python would wait for them for ever
 
 
-def _watchdog(node: Node) -> None:
+def watchdog(told: Callable[[], Facts]) -> None:
     """Tell systemd that the node lives, for as long as all its threads do."""
     microseconds = int(os.environ.get("WATCHDOG_USEC", "0") or 0)
     while microseconds:
-        facts = node.facts()
+        facts = told()
         if all(value for name, value in facts.items() if name.endswith("_alive")):
             notify("WATCHDOG=1")
         time.sleep(microseconds / 2e6)

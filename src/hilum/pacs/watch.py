@@ -2,6 +2,7 @@
 
 import hmac
 import json
+import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ _ABOUT = {
     "scoring_s": "Seconds spent scoring since the start",
     "oldest_waiting_s": "Seconds that the oldest waiting film has waited",
     "most_tries": "Tries of the waiting result that was tried most; above 0 the PACS is away",
-    "free_mb": "Free disk in MiB",
+    "free_mb": "Free disk",
     "receiver_alive": "1 if films are received",
     "worker_alive": "1 if films are scored",
     "sender_alive": "1 if results are sent",
@@ -42,8 +43,20 @@ _ABOUT = {
     "target_failures": "Tries to send that failed since the start, by kind: Away, NotSent, NotTaken",
     "model": "1 for each model that scores, by route",
 }
-_SINCE_START = ("turned_away", "films_refused", "films_with_reason", "target_sent", "target_failures")
-METRICS = tuple(f"hilum_node_{name}" for name in _ABOUT)
+_SINCE_START = (
+    *("turned_away", "films_refused", "films_with_reason", "target_sent", "target_failures"),
+    *("received", "refused", "set_aside", "scoring_s"),
+)
+_MIB = 1 << 20
+
+
+def _metric(name: str) -> str:
+    """A number's name as Prometheus wants it: whole units, and `total` behind what only grows."""
+    whole = re.sub("_mb$", "_bytes", re.sub("_s$", "_seconds", name))
+    return f"hilum_node_{whole}{'_total' if name in _SINCE_START else ''}"
+
+
+METRICS = tuple(_metric(name) for name in _ABOUT)
 
 
 class Counted(NamedTuple):
@@ -131,9 +144,10 @@ def metrics(health: Health) -> str:
         if name not in said:
             said.add(name)
             kind = "counter" if name in _SINCE_START else "gauge"
-            lines += [f"# HELP hilum_node_{name} {_ABOUT[name]}", f"# TYPE hilum_node_{name} {kind}"]
+            lines += [f"# HELP {_metric(name)} {_ABOUT[name]}", f"# TYPE {_metric(name)} {kind}"]
         pairs = ",".join(f'{key}="{_quoted(text)}"' for key, text in labels.items())
-        lines.append(f"hilum_node_{name}{'{' + pairs + '}' if pairs else ''} {value:g}")
+        number = value * _MIB if name.endswith("_mb") else value
+        lines.append(f"{_metric(name)}{'{' + pairs + '}' if pairs else ''} {number:.10g}")
     return "\n".join(lines) + "\n"
 
 
