@@ -21,7 +21,12 @@ def phantom(
     shuffle_labels: Annotated[
         bool, typer.Option("--shuffle-labels", help="Labels of other patients: nothing can be learned.")
     ] = False,
-    layout: Annotated[str, typer.Option(help="nih, chexpert, mimic, ...: whose folders and tables to write.")] = "nih",
+    layout: Annotated[
+        str,
+        typer.Option(
+            help=f"Whose folders and tables to write: {', '.join(name for name in SOURCES if name != 'csv')}."
+        ),
+    ] = "nih",
     as_json: Json = False,
 ) -> None:
     """Write simulated films with their truth, in the layout of ChestX-ray14 or of another data set.

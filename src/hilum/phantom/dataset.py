@@ -21,7 +21,7 @@ from hilum.messages import track
 from hilum.phantom.anatomy import Anatomy, Pose, Side, Sign
 from hilum.phantom.film import Exposure, FilmPlan, render
 from hilum.phantom.findings import Box
-from hilum.phantom.layouts import LAYOUTS, Drawn, Pixels, save_film
+from hilum.phantom.layouts import LAYOUTS, Drawn, Layout, Pixels, save_film
 
 ILLNESSES: dict[str, tuple[int, bool, dict[str, float]]] = {
     # patients in every 40, acute or not, chance of each finding
@@ -73,6 +73,18 @@ class PhantomFilm:
 def plan_films(films: int, seed: int) -> list[PhantomFilm]:
     """The first `films` films of a data set: a longer one of the same seed begins with the same films."""
     return list(islice(_films(seed), films))
+
+
+def plan_layout(films: int, seed: int, layout: Layout) -> list[PhantomFilm]:
+    """The first films that a layout has: of its views, and one of each patient where it does not tell patients."""
+    seen: set[int] = set()
+
+    def takes(film: PhantomFilm) -> bool:
+        taken = film.plan.exposure.view in layout.views and not (layout.one_each and film.patient in seen)
+        seen.update([film.patient] if taken else [])
+        return taken
+
+    return list(islice(filter(takes, _films(seed)), films))
 
 
 def _films(seed: int) -> Iterator[PhantomFilm]:
@@ -227,12 +239,13 @@ def write_phantom(
         films: how many, at least 1. A patient has one to five.
         size: pixels a side, 64 to 2048.
         shuffle_labels: give each film the findings and boxes of another patient's film: nothing to learn.
-        layout: nih, or one of hilum.phantom.layouts.
+        layout: nih, or one of hilum.phantom.layouts. Some of them take fewer films of a patient, or PA films alone.
         change: what to do to a film's pixels before it is saved, by what the film shows; to plant a shortcut.
 
     Raises:
         ValueError: if films, size or layout is out of range, or there are too few patients to shuffle between.
         FilmsError: if the folder holds anything, or is a file.
+        MissingExtraError: if the layout has DICOM films and pydicom is not installed.
     """
     if films < 1:
         raise ValueError(f"films must be at least 1, got {films}")
@@ -240,24 +253,30 @@ def write_phantom(
         raise ValueError(f"size must be from 64 to 2048 pixels, got {size}")
     if layout not in ("nih", *LAYOUTS):
         raise ValueError(f"layout must be one of {', '.join(['nih', *LAYOUTS])}, got {layout!r}")
+    most = LAYOUTS[layout].most if layout in LAYOUTS else None
+    if most is not None and films > most:
+        raise ValueError(f"films must be at most {most} in the layout of {layout}, got {films}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FilmsError(f"folder must be new or empty, got {folder}. Name another one, or empty this one.")
-    planned = plan_films(films, seed)
+    planned = plan_films(films, seed) if layout == "nih" else plan_layout(films, seed, LAYOUTS[layout])
     source = other_patients(np.array([film.patient for film in planned]), seed) if shuffle_labels else np.arange(films)
     folder.mkdir(parents=True, exist_ok=True)
     facts = {"source": SIMULATED, "films": films, "size": size, "seed": seed}
     try:
         truths = [
-            _draw(film, size, folder, layout, change or _unchanged) for film in track(planned, "drawing phantom films")
+            _draw(film, drawn(number, film, planned[source[number - 1]]), size, folder, layout, change or _unchanged)
+            for number, film in enumerate(track(planned, "drawing phantom films"), start=1)
         ]
     except BaseException:  # Ctrl-C as well: half a data set would only be in the way of the next attempt
         for made in folder.iterdir():
-            shutil.rmtree(made)
+            shutil.rmtree(made) if made.is_dir() else made.unlink()
         raise
     shown = [truths[int(index)] for index in source]
     _write(folder / SIMULATED_JSON, [json.dumps(facts)])
     if layout != "nih":
-        LAYOUTS[layout].write(folder, [_drawn(film, truth) for film, truth in zip(planned, shown, strict=True)])
+        labelled = (drawn(number, film, planned[source[number - 1]]) for number, film in enumerate(planned, start=1))
+        films_there = [replace(film, boxes=tuple(truth[1])) for film, truth in zip(labelled, shown, strict=True)]
+        LAYOUTS[layout].write(folder, films_there)
         return
     _write(folder / "Data_Entry_2017_v2020.csv", [ENTRY_HEADER, *map(_entry_row, planned, shown)])
     _write(folder / "BBox_List_2017.csv", [BOX_HEADER, *_box_rows(planned, shown)])
@@ -265,7 +284,9 @@ def write_phantom(
     _write(folder / "train_val_list.txt", [film.name for film in planned if not film.test])
 
 
-def _draw(film: PhantomFilm, size: int, folder: Path, layout: str, change: Callable[..., Pixels]) -> Truth:
+def _draw(
+    film: PhantomFilm, labelled: Drawn, size: int, folder: Path, layout: str, change: Callable[..., Pixels]
+) -> Truth:
     pixels, boxes = render(film.plan, size)
     truth = film.findings, boxes
     pixels = change(pixels, film.findings)
@@ -273,7 +294,7 @@ def _draw(film: PhantomFilm, size: int, folder: Path, layout: str, change: Calla
         (folder / "images").mkdir(exist_ok=True)
         Image.fromarray(pixels).save(folder / "images" / film.name, compress_level=1)
     else:
-        save_film(LAYOUTS[layout], pixels, folder, _drawn(film, truth))
+        save_film(LAYOUTS[layout], pixels, folder, labelled)
     return truth
 
 
@@ -285,17 +306,19 @@ SUBTLE = 0.35
 """The severity up to which a finding can hardly be seen."""
 
 
-def _drawn(film: PhantomFilm, truth: Truth) -> Drawn:
+def drawn(number: int, film: PhantomFilm, labels: PhantomFilm) -> Drawn:
+    """A film with another's findings, which are its own unless labels are shuffled; without boxes."""
     return Drawn(
+        number=number,
         patient=film.patient,
         follow_up=film.follow_up,
         age=film.age,
         sex=film.sex,
         view=film.plan.exposure.view,
         test=film.test,
-        findings=truth[0],
-        subtle=tuple(sign.finding for sign in film.plan.signs if sign.severity <= SUBTLE),
-        boxes=tuple(truth[1]),
+        findings=labels.findings,
+        subtle=tuple(sign.finding for sign in labels.plan.signs if sign.severity <= SUBTLE),
+        boxes=(),
         devices=film.plan.devices,
     )
 
