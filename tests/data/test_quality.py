@@ -69,6 +69,20 @@ def test_forty_films_are_enough_to_tell_fresh_from_corrupted_ones(check: Quality
     assert proportion(check, [clouds(64, 1.0, generator) for _ in fresh], OK) <= 0.1
 
 
+def test_films_of_two_machines_have_a_cloud_each(phantoms: list[Grey]) -> None:
+    bright = [film**0.35 for film in phantoms]
+    both = [*phantoms[:40], *bright[:40]]
+    laterals = lateral_views(60, seed=0)
+    named = fit_quality_check(both.__getitem__, 80, laterals=laterals, seed=0, sources=["a"] * 40 + ["b"] * 40)
+    assert [cloud.reason == OK for cloud in named.clouds[:3]] == [True, True, False]
+    for fresh in (phantoms[40:], bright[40:]):
+        assert proportion(named, fresh, OK) >= 0.9
+    assert proportion(named, [film**2.5 for film in phantoms[40:]], OK) <= 0.1
+    assert QualityCheck.from_dict(json.loads(json.dumps(named.to_dict()))) == named
+    few = fit_quality_check(both.__getitem__, 80, seed=0, sources=["a"] * 60 + ["b"] * 20)
+    assert few == fit_quality_check(both.__getitem__, 80, seed=0)
+
+
 def test_a_verdict_says_what_and_why_in_words(check: QualityCheck, phantoms: list[Grey]) -> None:
     assert str(check.check(phantoms[0])) == OK
     blank = check.check(np.full((64, 64), 0.4, dtype=np.float32))

@@ -6,18 +6,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from hilum.cli import app
 from hilum.data.films import Films
 from hilum.errors import HilumError
 from hilum.metrics.calibration import logit, measured_calibration
-from hilum.model.bundle import Bundle, load_bundle, save_bundle
-from hilum.model.calibrate import LEAST_BOXED, calibrate, calibration_method
+from hilum.model.bundle import Bundle, binding_of, load_bundle, save_bundle
+from hilum.model.calibrate import LEAST_BOXED, calibrate, calibrate_sources, calibration_method
 from hilum.model.engines import TorchEngine
 from hilum.model.metadata import ModelDescription
+from hilum.model.thresholds import OperatingPoints, choose_points
 from hilum.predict.scoring import score_files, score_films
 
 
@@ -153,3 +155,81 @@ def test_the_command_rewrites_the_bundle(tiny_run: Path, films_file: Path, packs
     assert content["calibration_set"]["films"] == after.calibration_set.films  # type: ignore[union-attr]
     assert "calibrated (platt) on" in (run / "MODEL_CARD.md").read_text()
     assert CliRunner().invoke(app, arguments).stdout.count("intercept") >= len(after.findings)
+
+
+def of_three_sources(bundle: Bundle) -> Bundle:
+    """The model calibrated on films of a, whose scores hold, b, whose odds are a seventh, and c, which are few."""
+    generator, count = np.random.default_rng(0), 1210
+    sources = np.array(["a"] * 600 + ["b"] * 600 + ["c"] * 10)
+    logits = generator.normal(0, 1.5, (count, len(bundle.findings)))
+    truth = 1 / (1 + np.exp(-logits + 2.0 * (sources == "b")[:, None]))
+    labels = (generator.random(truth.shape) < truth).astype(np.float64)
+    labels[:, 1] = np.where((sources == "b") & (np.cumsum(labels[:, 1]) % 2 == 0), np.nan, labels[:, 1])
+    labels[sources == "a", 2] = 0  # nobody of a has it
+    patients = np.arange(count) // 2
+    table = pd.DataFrame(
+        {
+            "film": np.arange(count).astype(str),
+            "path": np.arange(count).astype(str),
+            "source": sources,
+            "patient": patients.astype(str),
+            "study": patients.astype(str),
+            "view": "PA",
+            "age": 50.0,
+            "sex": "F",
+            "split": "val",
+            **dict(zip(bundle.findings, labels.T.astype(np.float32), strict=True)),
+        }
+    )
+    films = Films(table, Path(), bundle.findings, {})
+    lines = dict.fromkeys(bundle.findings, (0.8, -0.9))
+    fitted = replace(bundle.calibration_set, fingerprint=films.fingerprint())  # type: ignore[type-var]
+    pooled = replace(bundle, calibration=lines, calibration_set=fitted)
+    points = choose_points(
+        pooled.description.scores(logits.astype(np.float32)).astype(float), labels, patients, bundle.findings
+    )
+    pooled = replace(pooled, thresholds=OperatingPoints(binding_of(pooled), points))
+    return replace(pooled, by_source=calibrate_sources(pooled, films, logits, labels, "platt"))
+
+
+def test_each_source_with_enough_films_has_lines_and_thresholds_of_its_own(bundle: Bundle, tmp_path: Path) -> None:
+    whole = of_three_sources(bundle)
+    first, third = bundle.findings[0], bundle.findings[2]
+    assert set(whole.by_source) == {"a", "b"}
+    a, b = whole.by_source["a"], whole.by_source["b"]
+    assert third not in a.own
+    assert a.calibration[third] == (0.8, -0.9)
+    assert (a.films, a.patients, b.films) == (600, 300, 600)
+    for of, shift in ((a, 0.0), (b, -2.0)):
+        np.testing.assert_allclose(of.calibration[first], (1, shift), atol=0.3)
+    assert whole.thresholds is not None
+    assert a.thresholds.points["youden"][third] == whole.thresholds.points["youden"][third]
+    assert a.thresholds.points["youden"][first] != b.thresholds.points["youden"][first]
+    save_bundle(whole, tmp_path / "run")
+    again = load_bundle(tmp_path / "run")
+    assert again.by_source == whole.by_source
+    assert "by themselves for films of: a (" in (tmp_path / "run" / "MODEL_CARD.md").read_text()
+    assert again.description.for_source("b") == again.for_source("b").description
+    assert again.for_source("c") is again
+    other = replace(again, by_source={"a": replace(a, calibration=b.calibration)})
+    with pytest.raises(HilumError, match="thresholds must have been chosen for these weights"):
+        save_bundle(other, tmp_path / "other")
+
+
+def test_the_command_writes_a_bundle_for_one_source(bundle: Bundle, tmp_path: Path) -> None:
+    whole = of_three_sources(bundle)
+    save_bundle(whole, tmp_path / "run")
+
+    def said(*more: str) -> Result:
+        return CliRunner().invoke(app, ["calibrate", str(tmp_path / "run"), *more])
+
+    out = tmp_path / "for-b"
+    assert said("--source", "b", "--out", str(out)).exit_code == 0
+    written = load_bundle(out)
+    assert written.calibration == whole.by_source["b"].calibration
+    assert written.thresholds == whole.by_source["b"].thresholds
+    assert written.by_source == {}
+    assert said("--source", "c", "--out", str(tmp_path / "c")).exit_code == 1
+    assert said("--source", "b", "--out", str(out)).exit_code == 1
+    assert said("--source", "b").exit_code == 1
+    assert said().exit_code == 1

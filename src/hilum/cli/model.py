@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -23,6 +23,9 @@ from hilum.cli.console import (
     say,
 )
 from hilum.errors import HilumError
+
+if TYPE_CHECKING:
+    from hilum.model.bundle import Bundle
 from hilum.metrics.operating_points import POINT_NAMES
 
 
@@ -128,15 +131,22 @@ def train(
 
 def calibrate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a bundle; it is written anew.")],
-    films: FilmsFile,
+    films: Annotated[Path | None, typer.Option(help="The manifest that `hilum index` wrote.")] = None,
     method: Annotated[
         str, typer.Option(help="platt (slope and intercept per finding) or temperature (one slope).")
     ] = "platt",
     packs: Annotated[Path | None, typer.Option(help="Folder for packed films; beside FILMS if not given.")] = None,
     device: DeviceChoice = "auto",
+    source: Annotated[
+        str | None, typer.Option(help="In place of --films: take the calibration of this source's films; with --out.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the bundle of --source; must be new or empty.")] = None,
     as_json: Json = False,
 ) -> None:
     """Calibrate a bundle's scores on validation films. The manifest may be your own hospital's.
+
+    A bundle that learned from several sources has calibration and thresholds of all films and of each source that has
+    enough. `evaluate` takes a source's own on films of that source alone; --source writes a bundle with them, to use.
 
     Where 20 findings on them have true boxes, the level at which regions are outlined is chosen, too.
     `hilum train` has done this already where it had validation films. The test films are not touched.
@@ -155,6 +165,11 @@ def calibrate(
 
     check_choice("device", device, get_args(Device))
     trained = load_bundle(run)
+    if source is not None:
+        _write_for_source(trained, run, source, films, out, as_json=as_json)
+        return
+    if films is None or out is not None:
+        raise HilumError("--films must be given, and --out left out, to calibrate on films. --out belongs to --source.")
     unseen = read_films(films).of_views(trained.recipe.views).select("val")
     bundle = calibrate_bundle(
         trained,
@@ -181,6 +196,28 @@ def calibrate(
     print_table(title, ["finding", "slope", "intercept", "how"], rows)
     say(f"{region_fact(bundle).capitalize()}.")
     say(f"The bundle in {run} gives calibrated scores. Research software, not a medical device.")
+
+
+def _write_for_source(
+    bundle: "Bundle", run: Path, source: str, films: Path | None, out: Path | None, *, as_json: bool
+) -> None:
+    from hilum.model.bundle import calibration_fact, save_bundle
+
+    if films is not None or out is None:
+        raise HilumError("--out must be given, and --films left out, with --source: nothing is measured anew.")
+    if source not in bundle.by_source:
+        has = (
+            ", ".join(bundle.by_source) or "none: it learned from one source, or from too few validation films of each"
+        )
+        raise HilumError(f"source must be one that {run} has a calibration of, got {source!r}. It has {has}")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise HilumError(f"out must be a new or empty folder, got {out}. Choose another.")
+    own = bundle.for_source(source)
+    save_bundle(own, out)
+    if as_json:
+        print_json({"out": str(out), "source": source, "calibration": own.calibration})
+        return
+    say(f"The bundle in {out} is {run} with the calibration and thresholds of {source}: {calibration_fact(own)}.")
 
 
 def import_(

@@ -4,6 +4,7 @@ It learns from the training films, from corrupted versions of them, and from lat
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -197,12 +198,13 @@ class QualityCheck:
 
     A film's traits are its coordinates on the main axes of all these films once brightness and contrast are taken out,
     how much they leave unexplained, and its brightness and contrast. It fits if the cloud of the training films
-    explains it well enough beside the clouds of each way to be corrupted and of lateral views.
+    explains it well enough beside the clouds of each way to be corrupted and of lateral views. Training films of
+    several sources have a cloud each, and a film fits if one of these explains it.
 
     Attributes:
         centre: the mean film, standardised.
         axes: the main axes, scaled so that the coordinates' standard deviation is 1.
-        clouds: the training films first, then each way not to fit.
+        clouds: the training films first, of each source with enough of them, then each way not to fit.
         least_odds: log odds of the first cloud against another, below which a film does not fit: of the wrong shape, of
             the wrong exposure, or lateral.
         farthest: distance from the first cloud above which a film does not fit.
@@ -227,10 +229,23 @@ class QualityCheck:
             return _verdict(UNDEREXPOSED if contrast > 0.2 * float(grey.mean()) > 0 else BLANK)
         traits = self.traits(_small([grey]))
         odds = self.odds(traits)[0]
-        limits = np.array([self.least_odds[_group(cloud.reason)] for cloud in self.clouds[1:]])
+        reasons = self.reasons
+        limits = np.array([self.least_odds[_group(reason)] for reason in reasons])
         if (odds < limits).any():
-            return _verdict(self.clouds[1 + int(np.where(odds < limits, odds, np.inf).argmin())].reason)
-        return _verdict(FAR) if self.clouds[0].distance(traits)[0] > self.farthest else Verdict(OK, "")
+            return _verdict(reasons[int(np.where(odds < limits, odds, np.inf).argmin())])
+        return _verdict(FAR) if self.distance(traits)[0] > self.farthest else Verdict(OK, "")
+
+    @property
+    def reasons(self) -> list[str]:
+        """The ways not to fit, in the order of `odds`."""
+        return [cloud.reason for cloud in self.clouds if cloud.reason != OK]
+
+    def distance(self, traits: Traits) -> Float64[np.ndarray, " films"]:
+        """Of each film from the nearest cloud of training films."""
+        nearest: Float64[np.ndarray, " films"] = np.min(
+            [cloud.distance(traits) for cloud in self.clouds if cloud.reason == OK], axis=0
+        )
+        return nearest
 
     def traits(self, pixels: Pixels) -> Traits:
         """The traits of films, a row each."""
@@ -245,7 +260,8 @@ class QualityCheck:
 
     def odds(self, traits: Traits) -> Float64[np.ndarray, "films ways"]:
         """Log odds of fitting against each way not to."""
-        own, *others = (cloud.log_density(traits) for cloud in self.clouds)
+        own = np.max([cloud.log_density(traits) for cloud in self.clouds if cloud.reason == OK], axis=0)
+        others = [cloud.log_density(traits) for cloud in self.clouds if cloud.reason != OK]
         against: Float64[np.ndarray, "films ways"] = own[:, np.newaxis] - np.column_stack(others)
         return against
 
@@ -283,7 +299,8 @@ class QualityCheck:
             (np.tril(c.whitening) == c.whitening).all() and (np.diagonal(c.whitening) > 0).all() for c in clouds
         ):
             raise ValueError("the quality check's whitenings must be lower triangles with a diagonal above 0")
-        if clouds[0].reason != OK or len(clouds) < 2 or not {c.reason for c in clouds[1:]} <= set(_WHY):
+        own = sum(c.reason == OK for c in clouds)
+        if not own or own == len(clouds) or not {c.reason for c in clouds[own:]} <= set(_WHY):
             raise ValueError(f"the quality check's clouds must be ok and then {', '.join(_WHY)}")
         limits, farthest = _read_limits(fields["least_odds"]), float(fields["farthest"])
         if not np.isfinite([*limits.values(), farthest]).all():
@@ -292,7 +309,12 @@ class QualityCheck:
 
 
 def fit_quality_check(
-    read: Callable[[int], Grey], films: int, *, laterals: Sequence[Grey] = (), seed: int
+    read: Callable[[int], Grey],
+    films: int,
+    *,
+    laterals: Sequence[Grey] = (),
+    seed: int,
+    sources: Sequence[str] | None = None,
 ) -> QualityCheck:
     """Learn what fits from training films, from corrupted versions of them and from lateral views.
 
@@ -305,6 +327,7 @@ def fit_quality_check(
         films: how many there are, at least LEAST_FILMS; of more than 1,500, as many are looked at.
         laterals: films that are refused as lateral, whichever way they face; none are if there are none.
         seed: of the corruptions.
+        sources: of the films; one if None. Those with fewer than twice LEAST_FILMS films count with the largest.
 
     Raises:
         ValueError: if there are too few films.
@@ -313,18 +336,28 @@ def fit_quality_check(
         raise ValueError(f"films must be at least {LEAST_FILMS}, got {films}")
     rows = np.unique(np.linspace(0, films - 1, min(films, _MOST_FILMS)).round().astype(int))
     small = [resized(read(int(row)), _CORRUPTED_AT, _CORRUPTED_AT) for row in rows]
+    own = _numbered([sources[int(row)] for row in rows]) if sources is not None else [0] * len(small)
     part = np.arange(len(small)) // _BLOCK % 2
-    halves = [[film for film, own in zip(small, part, strict=True) if own == half] for half in (0, 1)]
+    halves = [np.flatnonzero(part == half).tolist() for half in (0, 1)]
     odds, distances = [], []
     for known, unknown in (halves, halves[::-1]):
-        check = _learned(known, laterals, np.random.default_rng(seed))
-        traits = check.traits(_small(unknown))
+        check = _learned(
+            [small[row] for row in known], [own[row] for row in known], laterals, np.random.default_rng(seed)
+        )
+        traits = check.traits(_small([small[row] for row in unknown]))
         odds.append(check.odds(traits))
-        distances.append(check.clouds[0].distance(traits))
-    check = _learned(small, laterals, np.random.default_rng(seed))
-    limits = _limits(np.concatenate(odds), [cloud.reason for cloud in check.clouds[1:]])
+        distances.append(check.distance(traits))
+    check = _learned(small, own, laterals, np.random.default_rng(seed))
+    limits = _limits(np.concatenate(odds), check.reasons)
     limited = replace(check, least_odds=limits, farthest=1.5 * float(np.concatenate(distances).max()))
     return QualityCheck.from_dict(limited.to_dict())  # with the digits that a bundle keeps
+
+
+def _numbered(sources: Sequence[str]) -> list[int]:
+    """A number for each film's source; the small ones have that of the largest."""
+    counts = Counter(sources)
+    large = [source for source, count in counts.most_common() if count >= 2 * LEAST_FILMS]
+    return [large.index(source) if source in large else 0 for source in sources]
 
 
 def _limits(odds: Float64[np.ndarray, "films ways"], reasons: Sequence[str]) -> dict[str, float]:
@@ -350,14 +383,16 @@ def _group(reason: str) -> str:
     return LATERAL if reason == LATERAL else _EXPOSURE if reason in _EXPOSURES else _SHAPE
 
 
-def _learned(films: Sequence[Grey], laterals: Sequence[Grey], generator: np.random.Generator) -> QualityCheck:
+def _learned(
+    films: Sequence[Grey], sources: Sequence[int], laterals: Sequence[Grey], generator: np.random.Generator
+) -> QualityCheck:
     """A check without limits."""
-    kinds: dict[tuple[str, int], list[Grey]] = {}
-    for film in films:
+    kinds: dict[tuple[str, int], list[Grey]] = {(OK, source): [] for source in sorted(set(sources))}
+    for film, source in zip(films, sources, strict=True):
         for _ in range(_TIMES):
             versions = [(OK, film), (OK, varied(film, generator)), *corrupted(film, generator)]
             for way, (reason, version) in enumerate(versions):
-                kinds.setdefault((reason, 0 if reason == OK else way), []).append(_shrunk(version))
+                kinds.setdefault((reason, source if reason == OK else way), []).append(_shrunk(version))
     for film in laterals:
         for way, version in enumerate((film, film[:, ::-1])):
             kinds.setdefault((LATERAL, way), []).append(_shrunk(version))
@@ -368,8 +403,11 @@ def _learned(films: Sequence[Grey], laterals: Sequence[Grey], generator: np.rand
     kept = slice(-1, -1 - max(2, min(_AXES, len(films) // 4)), -1)
     axes = (directions[:, kept] / np.sqrt(np.maximum(variances[kept], _NOTHING))).T
     check = QualityCheck(centre, axes, (), least_odds={}, farthest=math.inf)
-    numbers = {reason: len(laterals) if reason == LATERAL else len(films) for reason, _ in pixels}
-    clouds = [_cloud(kind[0], check.traits(some), films=numbers[kind[0]]) for kind, some in pixels.items()]
+    numbers = {
+        (reason, way): len(laterals) if reason == LATERAL else sources.count(way) if reason == OK else len(films)
+        for reason, way in pixels
+    }
+    clouds = [_cloud(kind[0], check.traits(some), films=numbers[kind]) for kind, some in pixels.items()]
     return replace(check, clouds=tuple(clouds))
 
 

@@ -195,6 +195,8 @@ def evaluate_to_folder(
     labels = None if reference is None else read_reference(reference, films.findings)
     earlier = None if against is None else read_report(against)
     bundle = _bundle(model, films.findings)
+    if bundle and len(sources := set(films.select(split).table["source"])) == 1:
+        bundle = bundle.for_source(str(sources.pop()))
     if validation is not None and (bundle or thresholds):
         other = (
             "thresholds are stated" if thresholds else f"{model} is a bundle, whose thresholds hilum calibrate chooses"

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from hilum.model.metadata import (
     WEIGHTS,
     ModelDescription,
     RegionLevel,
+    SourceCalibration,
     check_order,
     read_bundle_json,
 )
@@ -109,6 +110,7 @@ class Bundle:
         sources: of the films that it learned from, in order; empty if not known.
         regions: the level of outlined regions; None until chosen on validation films with true boxes.
         training: what happened: epochs, validation figures, minutes.
+        by_source: calibration and thresholds of each source's films, where it learned from several.
         origin: where an imported model comes from; its recipe is then one to train it further by. None if it was
             trained here.
     """
@@ -126,6 +128,7 @@ class Bundle:
     regions: RegionLevel | None = None
     training: dict[str, Any] = field(default_factory=dict)
     origin: Origin | None = None
+    by_source: dict[str, SourceCalibration] = field(default_factory=dict)
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -144,6 +147,21 @@ class Bundle:
             self.quality_check,
             self.sources,
             self.regions,
+            self.by_source,
+        )
+
+    def for_source(self, source: str) -> "Bundle":
+        """The same with the calibration and thresholds of a source's films; itself where it has none of its own."""
+        own = self.by_source.get(source)
+        if own is None or self.calibration_set is None:
+            return self
+        how = {
+            name: words if name in own.own else f"{words}, films of all sources"
+            for name, words in self.calibration_set.how.items()
+        }
+        fitted = replace(self.calibration_set, films=own.films, patients=own.patients, how=how)
+        return replace(
+            self, calibration=own.calibration, calibration_set=fitted, thresholds=own.thresholds, by_source={}
         )
 
     @property
@@ -161,20 +179,32 @@ def renamed(bundle: Bundle, findings: Sequence[str]) -> Bundle:
     if len(set(names.values())) < len(names) or all(own == name for own, name in names.items()):
         return bundle
     points, fitted_on = bundle.thresholds, bundle.calibration_set
+    by_source = {
+        source: replace(
+            one,
+            calibration={names[own]: line for own, line in one.calibration.items()},
+            thresholds=_renamed_points(one.thresholds, names),
+            own=tuple(names[own] for own in one.own),
+        )
+        for source, one in bundle.by_source.items()
+    }
     return replace(
         bundle,
+        by_source=by_source,
         findings=tuple(names.values()),
         heatmap_logits={names[own]: scale for own, scale in bundle.heatmap_logits.items()},
-        thresholds=points
-        and replace(
-            points,
-            points={
-                point: {names[own]: threshold for own, threshold in of.items()} for point, of in points.points.items()
-            },
-        ),
+        thresholds=points and _renamed_points(points, names),
         calibration=bundle.calibration and {names[own]: line for own, line in bundle.calibration.items()},
         calibration_set=fitted_on and replace(fitted_on, how={names[own]: how for own, how in fitted_on.how.items()}),
     )
+
+
+def _renamed_points(points: OperatingPoints, names: Mapping[str, str]) -> OperatingPoints:
+    """Thresholds under other names of the findings."""
+    renamed_points = {
+        point: {names[own]: threshold for own, threshold in of.items()} for point, of in points.points.items()
+    }
+    return replace(points, points=renamed_points)
 
 
 def binding_of(bundle: Bundle) -> str:
@@ -215,6 +245,7 @@ def save_bundle(bundle: Bundle, folder: Path) -> None:
         "regions": bundle.regions and asdict(bundle.regions),
         "training": bundle.training,
         **({"origin": asdict(bundle.origin)} if bundle.origin else {}),
+        **({"by_source": {name: one.to_dict() for name, one in bundle.by_source.items()}} if bundle.by_source else {}),
         "parameters": bundle.parameters,
         "weights_sha256": digest,
         FINDINGS_SHA256: findings_sha256(bundle.findings),
@@ -265,6 +296,7 @@ def load_bundle(folder: Path) -> Bundle:
             regions=used.regions,
             training=dict(description["training"]),
             origin=Origin.from_dict(description["origin"]) if "origin" in description else None,
+            by_source=used.by_source,
         )
         expected = description["weights_sha256"]
         check_order(description, used.findings, where=path)
@@ -319,7 +351,11 @@ def calibration_fact(bundle: Bundle) -> str:
     used = bundle.calibration_set
     if used is None:
         return "scores are not calibrated: they are no probabilities"
-    return f"scores were calibrated ({used.method}) on {used.films:,} validation films of {used.patients:,} patients"
+    text = f"scores were calibrated ({used.method}) on {used.films:,} validation films of {used.patients:,} patients"
+    if bundle.by_source:
+        sources = "; ".join(f"{name} ({', '.join(one.own)})" for name, one in bundle.by_source.items())
+        text += f", and by themselves for films of: {sources}"
+    return text
 
 
 def region_fact(bundle: Bundle) -> str:

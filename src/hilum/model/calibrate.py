@@ -20,9 +20,9 @@ from hilum.metrics.calibration import platt_lines, temperature_lines
 from hilum.metrics.localization import choose_level
 from hilum.metrics.operating_points import SOURCE_POINT
 from hilum.metrics.thresholds import Threshold
-from hilum.model.bundle import Bundle, CalibrationSet, binding_of
+from hilum.model.bundle import Bundle, CalibrationSet, binding_of, weights_sha256
 from hilum.model.explain import heatmap_logits
-from hilum.model.metadata import RegionLevel, strength
+from hilum.model.metadata import RegionLevel, SourceCalibration, strength
 from hilum.model.thresholds import OperatingPoints, choose_points
 from hilum.phantom.lateral import lateral_views
 
@@ -31,13 +31,16 @@ Method = Literal["platt", "temperature"]
 _BATCH = 16
 LEAST_BOXED = 20
 """How many findings with true boxes choose a level of regions at least."""
+LEAST_KNOWN, LEAST_PRESENT = 100, 20
+"""A source's films are calibrated by themselves for a finding that so many know, and that so many have, and lack."""
 
 
 def calibrate(bundle: Bundle, films: Films, *, packs: Path, method: Method = "platt", device: str = "cpu") -> Bundle:
     """Calibrate a model's scores and choose its thresholds on films that it was not trained on.
 
     Calibration is a positive slope and an intercept per finding: no ranking and no heatmap changes. Where enough of the
-    films have true boxes, the level at which regions are outlined is chosen on these.
+    films have true boxes, the level at which regions are outlined is chosen on these. Where films come from several
+    sources, each that has enough gets lines and thresholds of its own beside those of all; see Bundle.for_source.
 
     Args:
         films: the validation films alone, with the bundle's findings.
@@ -69,11 +72,57 @@ def calibrate(bundle: Bundle, films: Films, *, packs: Path, method: Method = "pl
     scores = calibrated.description.scores(logits.astype(np.float32)).astype(np.float64)
     points = choose_points(scores, labels, films.table["patient"].to_numpy(dtype=str), bundle.findings)
     points |= _stated_points(bundle, calibrated)
+    pooled = replace(calibrated, by_source={}, thresholds=OperatingPoints(binding_of(calibrated), points))
     return replace(
-        calibrated,
-        thresholds=OperatingPoints(binding_of(calibrated), points),
+        pooled,
+        by_source=calibrate_sources(pooled, films, logits, labels, method),
         regions=choose_regions(calibrated, films, packs=packs),
     )
+
+
+def calibrate_sources(
+    pooled: Bundle,
+    films: Films,
+    logits: Float64[np.ndarray, "films findings"],
+    labels: Float64[np.ndarray, "films findings"],
+    method: Method,
+) -> dict[str, SourceCalibration]:
+    """Lines and thresholds of each source that has enough films for a finding; the other findings keep those of all."""
+    sources = films.table["source"].to_numpy(dtype=str)
+    patients = films.table["patient"].to_numpy(dtype=str)
+    assert pooled.calibration is not None
+    assert pooled.thresholds is not None
+    weights, fitted = weights_sha256(pooled), films.fingerprint()
+    found = {}
+    for source in sorted(set(sources)) if len(set(sources)) > 1 else ():
+        rows = np.flatnonzero(sources == source)
+        present, absent = (labels[rows] == 1).sum(axis=0), (labels[rows] == 0).sum(axis=0)
+        enough = (present + absent >= LEAST_KNOWN) & (np.minimum(present, absent) >= LEAST_PRESENT)
+        own = np.flatnonzero(enough)
+        if not own.size:
+            continue
+        fit = platt_lines if method == "platt" else temperature_lines
+        lines = fit(logits[np.ix_(rows, own)], labels[np.ix_(rows, own)])
+        names = tuple(pooled.findings[k] for k in own)
+        calibration = pooled.calibration | {
+            name: (line.slope, line.intercept) for name, line in zip(names, lines, strict=True)
+        }
+        described = replace(pooled.description, calibration=calibration)
+        scores = described.scores(logits[rows].astype(np.float32)).astype(np.float64)[:, own]
+        chosen = choose_points(scores, labels[np.ix_(rows, own)], patients[rows], names)
+        points = {
+            point: {name: chosen[point][name] if name in names and point in chosen else of[name] for name in of}
+            for point, of in pooled.thresholds.points.items()
+            if point in chosen
+        }
+        found[source] = SourceCalibration(
+            calibration=calibration,
+            thresholds=OperatingPoints(described.binding(weights, fitted), points),
+            own=names,
+            films=len(rows),
+            patients=int(np.unique(patients[rows]).size),
+        )
+    return found
 
 
 def choose_regions(bundle: Bundle, films: Films, *, packs: Path) -> RegionLevel | None:
@@ -136,7 +185,10 @@ def _made_at_home(bundle: Bundle, films: Films, packs: Path) -> Bundle:
     quality_check = bundle.quality_check
     if len(films) >= LEAST_FILMS:
         laterals = lateral_views(seed=0)
-        quality_check = fit_quality_check(lambda row: pack.read(row)[0], len(films), laterals=laterals, seed=0)
+        sources = films.table["source"].tolist()
+        quality_check = fit_quality_check(
+            lambda row: pack.read(row)[0], len(films), laterals=laterals, seed=0, sources=sources
+        )
     return replace(bundle, heatmap_logits=scale, quality_check=quality_check)
 
 

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,43 @@ class RegionLevel:
 
 
 @dataclass(frozen=True)
+class SourceCalibration:
+    """Calibration and thresholds for films of one source, of a model that learned from several.
+
+    Attributes:
+        calibration: per finding, the slope and intercept; those of all films where the source has too few.
+        thresholds: chosen on the source's films; likewise.
+        own: findings that the source's films were enough for.
+        films: validation films of the source.
+        patients: of these films.
+    """
+
+    calibration: dict[str, tuple[float, float]]
+    thresholds: OperatingPoints
+    own: tuple[str, ...]
+    films: int
+    patients: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON."""
+        return {**asdict(replace(self, thresholds=None)), "thresholds": self.thresholds.to_dict()}  # type: ignore[arg-type]
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any], findings: tuple[str, ...]) -> "SourceCalibration":
+        """The reverse of `to_dict`.
+
+        Raises:
+            KeyError, TypeError, ValueError: if a field is missing or is not what it must be.
+        """
+        check_keys(fields["calibration"], findings, "calibration of a source")
+        own, films, patients = tuple(fields["own"]), fields["films"], fields["patients"]
+        if not set(own) <= set(findings) or type(films) is not int or type(patients) is not int:
+            raise ValueError(f"findings and numbers of a source's films must be such, got {own}, {films}, {patients}")
+        lines = {name: _two_numbers(fields["calibration"][name]) for name in findings}
+        return cls(lines, OperatingPoints.from_dict(fields["thresholds"], findings), own, films, patients)
+
+
+@dataclass(frozen=True)
 class ModelDescription:
     """From a film to the network's input, and from its outputs to what they mean. See Bundle for the fields."""
 
@@ -56,6 +93,7 @@ class ModelDescription:
     quality_check: QualityCheck | None = None
     sources: tuple[str, ...] = ()
     regions: RegionLevel | None = None
+    by_source: dict[str, SourceCalibration] = field(default_factory=dict)
 
     @property
     def region_level(self) -> float:
@@ -77,7 +115,10 @@ class ModelDescription:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON."""
-        fields = asdict(replace(self, thresholds=None, quality_check=None))
+        fields = asdict(replace(self, thresholds=None, quality_check=None, by_source={}))
+        del fields["by_source"]
+        if self.by_source:  # else as it was before there were any
+            fields["by_source"] = {source: one.to_dict() for source, one in self.by_source.items()}
         del fields["quality_check"]  # bundles have called it gate since their first format
         own = {
             name: part and part.to_dict()
@@ -107,7 +148,18 @@ class ModelDescription:
             quality_check=None if quality_check is None else QualityCheck.from_dict(quality_check),
             sources=_sources(fields.get("sources", [])),  # absent from bundles that are older than it
             regions=_regions(fields.get("regions")),  # likewise
+            by_source={
+                str(source): SourceCalibration.from_dict(one, findings)
+                for source, one in (fields.get("by_source") or {}).items()
+            },
         )
+
+    def for_source(self, source: str) -> "ModelDescription":
+        """The same with the calibration and thresholds of a source's films; itself where it has none of its own."""
+        own = self.by_source.get(source)
+        if own is None:
+            return self
+        return replace(self, calibration=own.calibration, thresholds=own.thresholds, by_source={})
 
     def check_thresholds(self, weights_sha256: str, calibration_films: str, *, where: Path) -> None:
         """Refuse thresholds that were chosen for something else.
@@ -115,6 +167,8 @@ class ModelDescription:
         Raises:
             BundleError: if they do not bear the hash of these weights, this preprocessing and this calibration.
         """
+        for own in map(self.for_source, self.by_source):
+            own.check_thresholds(weights_sha256, calibration_films, where=where)
         if self.thresholds is None:
             return
         if self.thresholds.bound_to != self.binding(weights_sha256, calibration_films):

@@ -429,7 +429,10 @@ def _quality_check(recipe: Recipe, films: Films, packs: Path) -> QualityCheck | 
         return None
     pack = open_pack(films, recipe.preprocessing, packs)
     laterals = lateral_views(seed=recipe.seed)
-    return fit_quality_check(lambda row: pack.read(row)[0], len(films), laterals=laterals, seed=recipe.seed)
+    sources = films.table["source"].tolist()
+    return fit_quality_check(
+        lambda row: pack.read(row)[0], len(films), laterals=laterals, seed=recipe.seed, sources=sources
+    )
 
 
 def _trainer(recipe: Recipe, out: Path, here: Processes, *, validated: bool, bar: bool, log_every: int) -> pl.Trainer:
