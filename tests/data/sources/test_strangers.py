@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Iterable, Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,11 @@ TRUTH = np.array([film[2:] for film in FILMS], dtype=np.float32)
 def picture(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("L", (8, 8)).save(path)
+
+
+def pictures(folder: Path, *names: str) -> None:
+    for name in names:
+        picture(folder / name)
 
 
 def written_csv(path: Path, rows: Iterable[Sequence[object]], separator: str = ",", encoding: str = "utf-8") -> None:
@@ -273,3 +278,65 @@ def test_formats_far_below_the_table_cost_nothing_and_are_no_columns(tmp_path: P
     cells = read_any(tmp_path / "a.xlsx")
     assert (cells.names, cells.columns, cells.rows) == (["file", "pid"], [("a.png",), (1,)], [2])
     assert len(read_book(tmp_path / "a.xlsx")["Sheet"][0]) == 2
+
+
+def test_names_under_groups_take_two_rows(tmp_path: Path) -> None:
+    pictures(tmp_path, *(f"set/P{n // 2}/IMG{n:03d}.png" for n in range(4)))
+    rows: list[list[object]] = [
+        ["Bild", "Patient", "Datum", "Pneumothorax", None, "Erguss", None],
+        [None, None, None, "links", "rechts", "links", "Rundherd"],
+    ]
+    for n in range(4):
+        rows.append(
+            [f"IMG{n:03d}", 1001.0 + n // 2, datetime(2024, 1, 1 + n), *("ja" if n == k else "nein" for k in range(4))]
+        )
+    written_xlsx(tmp_path / "befunde.xlsx", rows, merged=["D1:E1", "F1:G1", "A1:A2", "B1:B2", "C1:C2"])
+    films = drafted(tmp_path)
+    assert films.findings == ("Pneumothorax links", "rechts", "Erguss links", "Rundherd")
+    assert [films.table[name].tolist().index(1) for name in films.findings] == [0, 1, 2, 3]
+    assert films.table["patient"].tolist() == ["1001", "1001", "1002", "1002"]
+    assert films.notes["problems"]["missing"] == []
+
+
+def test_lists_with_now_one_and_now_another_mark(tmp_path: Path) -> None:
+    pictures(tmp_path, *(f"{n}.png" for n in range(7)))
+    said = ["Cardiomegaly, Pleural effusion", "normal", "Effusion; Mass", "mass", "no finding", "nan", "Mass, Effusion"]
+    text = "image,patient,diagnoses\n" + "".join(f'{n}.png,p{n // 2},"{one}"\n' for n, one in enumerate(said))
+    (tmp_path / "table.csv").write_text(text)
+    films = drafted(tmp_path)
+    assert films.findings == ("Cardiomegaly", "Mass", "Effusion")
+    labels = films.table[list(films.findings)].to_numpy()
+    nan = np.nan
+    expected = [[1, 0, 1], [0, 0, 0], [0, 1, 1], [0, 1, 0], [0, 0, 0], [nan, nan, nan], [0, 1, 1]]
+    np.testing.assert_array_equal(labels, expected)
+
+
+def test_a_comma_inside_a_finding_does_not_part_it(tmp_path: Path) -> None:
+    pictures(tmp_path, *(f"{n}.png" for n in range(3)))
+    said = ["mass, left; cavity", "nodule, right", "cavity; mass, left"]
+    text = "image,patient,diagnoses\n" + "".join(f'{n}.png,p{n},"{one}"\n' for n, one in enumerate(said))
+    (tmp_path / "table.csv").write_text(text)
+    assert drafted(tmp_path).findings == ("cavity", "mass, left", "nodule, right")
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        (("Файл", "Пациент", "Пол", "Возраст", "Пневмония"), ("снимок{}", "П{}", "жм", "{} лет", "да нет")),
+        (("ファイル名", "患者ID", "性別", "年齢", "気胸"), ("胸部{}", "A{}", "女男", "{}歳", "有 無")),
+        (("fichero", "paciente", "sexo", "edad", "neumotórax"), ("p{}", "N{}", "MH", "{}", "sí no")),
+    ],
+)
+def test_headers_and_words_of_other_scripts(tmp_path: Path, header: tuple[str, ...], row: tuple[str, ...]) -> None:
+    name, patient, sexes, age, words = row
+    pictures(tmp_path, *(f"{name.format(n)}.png" for n in range(4)))
+    rows: list[list[object]] = [list(header)]
+    for n in range(4):
+        said = words.split()[n % 2]
+        rows.append([name.format(n), patient.format(n // 2), sexes[n % 2], age.format(40 + n), said])
+    written_xlsx(tmp_path / "table.xlsx", rows)
+    films = drafted(tmp_path)
+    assert films.table[header[-1]].tolist() == [1, 0, 1, 0]
+    assert films.table["sex"].tolist() == ["F", "M"] * 2
+    assert films.table["age"].tolist() == [40, 41, 42, 43]
+    assert films.table["patient"].nunique() == 2

@@ -90,17 +90,18 @@ class Values(_Strict):
 
 
 class Lists(_Strict):
-    """Labels in one column of lists: what a film has, and the word for a film without any finding.
+    """Labels in one column of lists: what a film has, and the words for a film without any finding.
 
+    `separator` and `normal` may be lists, where people wrote now one and now another.
     `findings` gives each finding the words that mean it; without it, every word is a finding. In a long table a film
     has `several_rows`, with a list or one finding in each; a column `value` there says whether it is present.
     """
 
     column: str
-    separator: Annotated[str, Field(min_length=1)] | None = None
+    separator: Annotated[str, Field(min_length=1)] | tuple[Annotated[str, Field(min_length=1)], ...] | None = None
     value: str | None = None
     several_rows: bool = False
-    normal: str | None = None
+    normal: str | tuple[str, ...] | None = None
     others: Literal["absent", "unknown"] = "absent"
     findings: dict[str, tuple[str, ...]] | None = None
     ignored: tuple[str, ...] = ()
@@ -128,7 +129,9 @@ class Map(_Strict):
     """What map.toml says. `separator` and `encoding` are of a CSV table, where they are not comma and UTF-8.
 
     `sheet` is of an XLSX table, the first if it is not given; `header` the row with the columns' names, where other
-    rows stand above it. Patient, study, view, age and sex may be DICOM keywords such as "dicom:PatientID".
+    rows stand above it, and `header_rows` 2 if names stand in two rows, groups above columns.
+
+    Patient, study, view, age and sex may be DICOM keywords such as "dicom:PatientID".
     """
 
     source: Annotated[str, Field(min_length=1)]
@@ -139,6 +142,7 @@ class Map(_Strict):
     encoding: str | None = None
     sheet: str | None = None
     header: Annotated[int, Field(ge=1)] | None = None
+    header_rows: Annotated[int, Field(ge=1, le=2)] = 1
     study: str | None = None
     view: str | None = None
     age: str | None = None
@@ -178,7 +182,7 @@ def index_csv(folder: Path, options: Options) -> Films:
         sheet=mapping.sheet,
         header=mapping.header,
     )
-    rows = _Rows(cells)
+    rows = _Rows(joined_header(cells) if mapping.header_rows == 2 else cells)
     images = list_images(folder)
     find = finder(mapping.film.match, images, folder)
     names = rows.texts(mapping.film.column)
@@ -280,6 +284,27 @@ def read_any(
         return read_cells(path, of_what="labels", separator=separator, encoding=encoding, header=header)
     except PredictionsError as error:
         raise FilmsError(str(error)) from error
+
+
+def joined_header(cells: Cells) -> Cells:
+    """A table whose columns' names stand in two rows, under groups: the lower name, with its group's if it comes twice.
+
+    Raises:
+        FilmsError: if nothing is left below them.
+    """
+    if len(cells.rows) < 2:
+        raise FilmsError(f"table must hold a header of two rows and at least one film, got less in {cells.path}.")
+    groups, lower, group = [], [], ""
+    for name, column in zip(map(cell_text, cells.names), cells.columns, strict=True):
+        group = name or group
+        below = cell_text(column[0])
+        lower.append(below or name)
+        groups.append(group if below else "")
+    names = [
+        f"{above} {name}" if lower.count(name) > 1 and above and above != name else name
+        for above, name in zip(groups, lower, strict=True)
+    ]
+    return Cells(cells.path, names, [column[1:] for column in cells.columns], cells.rows[1:])
 
 
 def cell_text(value: object) -> str:
@@ -619,11 +644,18 @@ def _meant(rows: _Rows, column: str, meaning: dict[str, float]) -> list[float]:
     return rows.parsed(column, lambda text: meaning.get(cell_word(text)), rule, remedy)
 
 
-def list_words(text: str, separator: str | None) -> list[str]:
+_NOTHING = ("nan", "null", "n/a", "<na>")
+"""What programs write for an empty cell."""
+
+
+def list_words(text: str, separator: str | Sequence[str] | None) -> list[str]:
     """The words of a cell with a list, which programs write as ['one', 'two'] or {one, two}."""
+    if text.casefold() in _NOTHING:
+        return []
     if len(text) > 1 and text[0] + text[-1] in ("[]", "{}"):
         text = text[1:-1]
-    parts = [text] if separator is None else text.split(separator)
+    marks = [separator] if isinstance(separator, str) else separator or ()
+    parts = re.split("|".join(map(re.escape, marks)), text) if marks else [text]
     return [word for part in parts if (word := part.strip().strip("'\"").strip())]
 
 
@@ -634,8 +666,9 @@ def _from_lists(
     texts = rows.texts(lists.column)
     of_text = {text: list_words(text, lists.separator) for text in dict.fromkeys(texts)}
     meant = [1.0] * len(texts) if lists.value is None else _meant(rows, lists.value, meaning)
-    normal, ignored = folded(lists.normal or ""), {folded(word) for word in lists.ignored}
-    said = sorted({word for words in of_text.values() for word in words if folded(word) not in {normal, *ignored}})
+    normal = {folded(word) for word in ([lists.normal] if isinstance(lists.normal, str) else lists.normal or ())}
+    ignored = {folded(word) for word in lists.ignored}
+    said = sorted({word for words in of_text.values() for word in words if folded(word) not in normal | ignored})
     by_word = {folded(word): word for word in reversed(said)}
     if lists.findings is not None:
         by_word = {folded(word): name for name, words in lists.findings.items() for word in (name, *words)}
@@ -656,7 +689,7 @@ def _from_lists(
             for word in map(folded, of_text[texts[row]]):
                 if word in ignored:
                     continue
-                if normal and word == normal:
+                if word in normal:
                     healthy |= meant[row] == 1
                 elif word not in by_word:
                     rule = f"be words that the map explains ({word!r} is none)"

@@ -19,6 +19,7 @@ from hilum.data.sources.csv import (
     cell_word,
     decimal,
     finder,
+    joined_header,
     list_images,
     list_words,
     read_any,
@@ -30,40 +31,80 @@ from hilum.data.sources.reading import SEXES, SPLITS, VIEWS, years
 from hilum.data.tables import IMAGE_ENDINGS, Cells, files_below, read_text
 from hilum.errors import FilmsError, HilumError
 from hilum.files import write_whole
-from hilum.findings import folded
+from hilum.findings import folded, known_as
 
 _TABLES = (".csv", ".tsv", ".txt", ".xlsx", ".xlsm", ".parquet")
-# What columns and cells are called in English, German, French, Spanish and Portuguese.
-_PATIENT = re.compile(r"pa[ct]ien|subject|person|\bpid\b|\bmrn\b|\bpt ?(id|no|number)\b")
+# What columns and cells are called in English, German, French, Spanish, Portuguese, and a few in other scripts.
+_PATIENT = re.compile(
+    r"pa[ct]ien|subject|person|\bpid\b|\bmrn\b|\bpt ?(id|no|number)\b|пациент|患者|病人|환자|ασθεν|مريض"
+)
 _PERHAPS_PATIENT = re.compile(
     r"\bpat\b|\bpat[. ]*(id|nr|no|num)|\bcase\b|case ?(id|nr|no|num)|\bfall\b|fall ?(id|nr|num)|\bchart|medical record"
-    r"|hospital ?(id|no|num)|\bnhs\b|\bipp\b|dossier|prontu|expedient"
+    r"|hospital ?(id|no|num)|\bnhs\b|\bipp\b|dossier|prontu|expedient|\bnip\b"
 )
-_STUDY = re.compile(r"stud|accession|\bacc\b|exam|untersuch|visit|follow.?up")
-_DATE = re.compile(r"datum|\bdat[ea]\b|fecha|\btime\b|zeit")
-_VIEW = re.compile(r"view|proje|\bproj\b|position|aufnahme|strahlengang|incid")
-_AGE = re.compile(r"\bage\b|\byears\b|\balter\b|\bedad\b|\bidade\b")
-_SEX = re.compile(r"\bsexe?o?\b|gender|geschlecht|g[eé]nero")
+_STUDY = re.compile(r"stud|accession|\bacc\b|exam|untersuch|visit|follow.?up|исслед|检查号|検査番号")
+_DATE = re.compile(r"datum|\bdat[ea]\b|fecha|\btime\b|zeit|дата|日期|日付|年月日")
+_VIEW = re.compile(r"view|proje|\bproj\b|position|aufnahme|strahlengang|incid|проекц|体位|撮影方向")
+_AGE = re.compile(r"\bage\b|\byears\b|\balter\b|\bedad\b|\bidade\b|возраст|年龄|年齢|나이")
+_SEX = re.compile(r"\bsexe?o?\b|gender|geschlecht|g[eé]nero|\bпол\b|性别|性別|성별")
 _SPLIT = re.compile(r"split|fold|\bset\b|subset|partition")
-_LISTS = re.compile(r"finding|label|diagn[oó]s|pathol|patolog|class|disease|befund|hallazgo|achado")
+_LISTS = re.compile(
+    r"finding|label|diagn[oó]s|pathol|patolog|class|disease|befund|hallazgo|achado|диагноз|诊断|所見|診断|진단"
+)
 _NORMAL: tuple[str, ...] = (
     *("no finding", "no findings", "normal", "none", "healthy", "nad", "nil", "wnl", "clear", "unremarkable"),
     *("kein befund", "ohne befund", "o.b.", "o. b.", "unauffällig", "regelrecht", "sin hallazgos", "sans anomalie"),
+    *("норма", "без патологии", "正常", "異常なし", "未见异常", "정상"),
 )
 _PRESENT: tuple[str, ...] = (
     *(*PRESENT, "ja", "j", "oui", "si", "sí", "sim", "vorhanden", "positiv", "+", "++", "+++"),
     *("mild", "small", "moderate", "large", "severe"),
+    *("да", "есть", "有", "あり", "是", "阳性", "陽性", "○", "◯", "예"),
     *("gering", "leicht", "mittel", "mässig", "stark", "schwer"),  # case folding makes ss of ß
 )
-_ABSENT: tuple[str, ...] = (*ABSENT, "nein", "non", "não", "nao", "negativ", "-", "kein", "keine", "keiner")
+_ABSENT: tuple[str, ...] = (
+    *ABSENT,
+    "nein",
+    "non",
+    "não",
+    "nao",
+    "negativ",
+    "-",
+    "kein",
+    "keine",
+    "keiner",
+    "нет",
+    "無",
+    "なし",
+    "否",
+    "无",
+    "阴性",
+    "陰性",
+    "×",
+    "아니오",
+)
 _MARK = {"x"}
 """A column whose only word is this marks what is present."""
 _MOST_WORDS = 8
 """A column with more different words is no column of labels."""
 _KNOWN_CELLS = 0.8
 """The proportion of filled cells that must say yes or no in a column of labels; other words are taken for uncertain."""
-_WOMAN = ("weiblich", "w", "femme", "feminin", "féminin", "femenino", "feminino", "mujer")
-_MAN = ("männlich", "maennlich", "homme", "masculin", "masculino", "hombre")
+_WOMAN = (
+    "weiblich",
+    "w",
+    "femme",
+    "feminin",
+    "féminin",
+    "femenino",
+    "feminino",
+    "mujer",
+    "ж",
+    "женский",
+    "女",
+    "女性",
+    "여",
+)
+_MAN = ("männlich", "maennlich", "homme", "masculin", "masculino", "hombre", "h", "м", "мужской", "男", "男性", "남")
 _VIEW_WORDS = {"pa": "PA", "posteroanterior": "PA", "ap": "AP", "anteroposterior": "AP"}
 _SIDE = ("lat", "seit", "prof")
 _GUESS = "  # guess"
@@ -120,6 +161,7 @@ class Found(NamedTuple):
     encoding: str | None
     sheet: str | None
     header: int | None
+    header_rows: int
     film: str
     match: str
     images: int  # that it names
@@ -131,7 +173,12 @@ def _best_table(folder: Path, images: Sequence[str], tables: Sequence[str]) -> t
     """The table that names the most images; and why others could not be read."""
     best: Found | None = None
     faults: list[str] = []
-    read = [(name, *read) for name in tables if _is_table(name) for read in _readings(folder, name, faults)]
+    read = [
+        (name, encoding, sheet, header, *_under_groups(cells))
+        for name in tables
+        if _is_table(name)
+        for encoding, sheet, header, cells in _readings(folder, name, faults)
+    ]
     for matches in (("path", "name", "stem"), ("folder", "digits"), _TAGS):
         if matches == _TAGS and not any(not image.lower().endswith(IMAGE_ENDINGS) for image in images):
             continue
@@ -139,7 +186,7 @@ def _best_table(folder: Path, images: Sequence[str], tables: Sequence[str]) -> t
             find = finder(match, images, folder) if read and match not in _TAGS else None
             if match in _TAGS and read:
                 find = _tag_finder(match, images, folder)
-            for name, encoding, sheet, header, cells in read:
+            for name, encoding, sheet, header, header_rows, cells in read:
                 for column, values in zip(cells.names, cells.columns, strict=True):
                     of_row = [find(text) if (text := cell_text(value)) else [] for value in values] if find else []
                     named = {image for found in of_row for image in found}
@@ -148,8 +195,9 @@ def _best_table(folder: Path, images: Sequence[str], tables: Sequence[str]) -> t
                     count = len(named) if several else len(once)
                     if count and (best is None or count > best.images):
                         rows = [row for row, found in enumerate(of_row) if found]
+                        text = cell_text(column)
                         best = Found(
-                            cells, name, encoding, sheet, header, cell_text(column), match, count, rows, several
+                            cells, name, encoding, sheet, header, header_rows, text, match, count, rows, several
                         )
         if best is not None and best.images * 2 > min(len(images), len(best.cells.rows)):
             break
@@ -199,6 +247,24 @@ def _readings(folder: Path, name: str, faults: list[str]) -> Iterator[tuple[str 
             faults.append(str(error))
 
 
+def _under_groups(cells: Cells) -> tuple[int, Cells]:
+    """How many rows the columns' names take, and the cells below them: two where a group's name stands over several.
+
+    Then the first row holds words alone, some below a cell that is empty or repeats its neighbour, and none of its own,
+    or the same again, below the other names.
+    """
+    names = [cell_text(name) for name in cells.names]
+    first = [cell_text(column[0]) for column in cells.columns]
+    of_group = [not name or names.count(name) > 1 for name in names]
+    below = [text for text, grouped in zip(first, of_group, strict=True) if grouped and text]
+    plain = [text in ("", name) for name, text, grouped in zip(names, first, of_group, strict=True) if not grouped]
+    words = [text for text in first if text]
+    if not below or not any(plain) or any(map(_is_number, words)) or len(cells.rows) < 2:
+        return 1, cells
+    names_below = {*names, *(cell_text(value) for column in cells.columns for value in column[1:])}
+    return (1, cells) if any(text in names_below for text in below) else (2, joined_header(cells))
+
+
 def _header_row(rows: Sequence[Sequence[object]]) -> int | None:
     """The first row with nearly as many cells as a row of the table has; titles above it have one or two."""
     filled = [sum(1 for cell in row if cell_text(cell)) for row in rows[:_LOOKED_AT]]
@@ -235,6 +301,8 @@ def _map(folder: Path, place: Path, found: Found, images: Sequence[str]) -> str:
         lines.append(f"sheet = {_quoted(found.sheet)}{_GUESS}")
     if found.header is not None:
         lines.append(f"header = {found.header}{_GUESS}: the row with the columns' names")
+    if found.header_rows > 1:
+        lines.append(f"header_rows = {found.header_rows}{_GUESS}: names of groups stand above those of columns")
     several = ", several = true" if found.several else ""
     how = f"names {found.images:,} of {len(images):,} images" + (", a row all films of a study" if several else "")
     lines.append(f"film = {{ column = {_quoted(film)}, match = {_quoted(found.match)}{several} }}{_GUESS}: {how}")
@@ -327,8 +395,20 @@ def _says_nothing(texts: Sequence[str]) -> bool:
     return any(not list_words(text, None) for text in texts) and not words & set(_NORMAL)
 
 
-def _separator(texts: Sequence[str]) -> str:
-    return max("|;,/", key=lambda one: sum(one in text for text in texts))
+def _separator(texts: Sequence[str]) -> str | list[str]:
+    """The mark between the words of a list; several if people wrote now one and now another.
+
+    Another mark than the usual one counts if most of what it separates stands alone in other cells, or has a name of
+    the vocabulary: "Effusion, Mass", and not "mass, left".
+    """
+    marks = sorted("|;,/", key=lambda one: -sum(one in text for text in texts))
+    used, known = marks[:1], {folded(word) for text in texts for word in list_words(text, marks[0])}
+    for mark in marks[1:]:
+        joined = [word for text in texts for word in list_words(text, used) if mark in word]
+        words = [folded(word) for text in joined for word in list_words(text, mark)]
+        if words and sum(word in known or known_as(word) is not None for word in words) > len(words) / 2:
+            used.append(mark)
+    return used[0] if len(used) == 1 else used
 
 
 def _is_number(text: str) -> bool:
@@ -372,6 +452,7 @@ def _values(
         ("sex", sexes, SEXES, _sex, "M, F or unknown"),
     ):
         strange = sorted({text for text in texts if text.casefold() not in known})
+        strange += sorted(_means_woman(texts)) if key == "sex" else []
         if strange:
             said_as = ", ".join(f"{_quoted(text)} = {_quoted(meaning(text))}" for text in strange)
             lines.append(f"{key} = {{ {said_as} }}{_GUESS}: {can}")
@@ -390,21 +471,36 @@ def _sex(text: str) -> str:
     return "M" if text.casefold() in _MAN else "F"
 
 
+def _means_woman(sexes: Sequence[str]) -> set[str]:
+    """Where men are H and nobody is F, M is not male: hombre and mujer."""
+    said = {text.casefold() for text in sexes}
+    return {text for text in sexes if text.casefold() == "m"} if "h" in said and not said & {"f", "female"} else set()
+
+
 def _lists(name: str, texts: Sequence[str], *, value: str | None = None, several: bool = False) -> list[str]:
     separator = _separator(texts)
     words = Counter(word for text in texts for word in list_words(text, separator))
-    normal = next((word for word in words if folded(word) in _NORMAL), None)
-    lines = [f"column = {_quoted(name)}{_GUESS}", f"separator = {_quoted(separator)}{_GUESS}"]
+    normal = [word for word in words if folded(word) in _NORMAL]
+    mark = _quoted(separator) if isinstance(separator, str) else f"{_listed(separator)}"
+    lines = [f"column = {_quoted(name)}{_GUESS}", f"separator = {mark}{_GUESS}"]
     if value is not None:
         lines.append(f"value = {_quoted(value)}{_GUESS}: whether the finding of the row is present")
     elif several:
         lines.append(f"several_rows = true{_GUESS}: films have several rows, with a part of their findings in each")
-    if normal is not None:
-        lines.append(f"normal = {_quoted(normal)}{_GUESS}: the word for a film with no finding")
+    if len({folded(word) for word in normal}) == 1:
+        lines.append(f"normal = {_quoted(normal[0])}{_GUESS}: the word for a film with no finding")
+    elif normal:
+        lines.append(f"normal = {_listed(normal)}{_GUESS}: the words for a film with no finding")
     lines.append(f'others = "absent"{_GUESS}: findings that a list does not name; or "unknown"')
-    findings = [word for word in sorted(words) if word != normal]
+    same: dict[str, list[str]] = {}
+    for word in sorted(words):
+        if word not in normal:
+            same.setdefault(known_as(word) or folded(word), []).append(word)
     lines += ["", "[labels.findings]", "# each finding with the words that mean it; delete those that you do not want"]
-    lines += [f"{_quoted(word)} = {_listed([word])}{_GUESS}: in {words[word]:,} rows" for word in findings]
+    for meaning, alike in same.items():
+        finding = alike[0] if len(alike) == 1 else known_as(meaning) or alike[0]
+        count = sum(words[word] for word in alike)
+        lines.append(f"{_quoted(finding)} = {_listed(alike)}{_GUESS}: in {count:,} rows")
     return lines
 
 

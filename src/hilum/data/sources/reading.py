@@ -37,7 +37,7 @@ SPLITS = {
 
 _YEARS = {"": 1.0, "Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 _AGE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?) ?([YMWD]?)")
-_WORDS_OF_AGES = re.compile(r" ?(YRS?|YEARS?)\b\.?(?: OLD)?$")
+_WORDS_OF_AGES = re.compile(r" ?(?:(YRS?|YEARS?|ANS?|AÑOS|ANOS|JAHRE?|ЛЕТ|ГОДА?)\b|歳|岁|세)\.?(?: OLD)?$")
 _OPEN_AGE = re.compile(r" ?(\+|OR (MORE|OLDER|ABOVE))$")
 
 
