@@ -1,8 +1,9 @@
 """How long `hilum index` takes on data sets of their real size, and how much memory: their tables, and empty images.
 
-CheXpert's table is the real one, from the wheel of torchxrayvision; MIMIC-CXR-JPG's has as many rows of the same form.
+CheXpert's and PadChest's tables are the real ones, from the wheel of torchxrayvision; MIMIC-CXR-JPG's has as many rows of
+the same form.
 
-    python benchmarks/index_sources.py [--folder /tmp/index_sources] [chexpert] [mimic]
+    python benchmarks/index_sources.py [--folder /tmp/index_sources] [chexpert] [mimic] [padchest]
 """
 
 import argparse
@@ -22,11 +23,16 @@ from hilum.phantom.layouts import LAYOUTS, Drawn
 MIMIC_FILMS = 377_110
 
 
-def make_chexpert(folder: Path) -> None:
+def wheel() -> Path:
+    """The real tables' folder."""
     found = find_spec("torchxrayvision")
     assert found is not None
     assert found.origin is not None
-    with gzip.open(Path(found.origin).parent / "data" / "chexpert_train.csv.gz", "rb") as file:
+    return Path(found.origin).parent / "data"
+
+
+def make_chexpert(folder: Path) -> None:
+    with gzip.open(wheel() / "chexpert_train.csv.gz", "rb") as file:
         (folder / "train.csv").write_bytes(file.read())
     with (folder / "train.csv").open(newline="") as file:
         for row in islice(csv.reader(file), 1, None):
@@ -36,6 +42,7 @@ def make_chexpert(folder: Path) -> None:
 def make_mimic(folder: Path) -> None:
     films = [
         Drawn(
+            number=number + 1,
             patient=number // 5,
             follow_up=number % 5,
             age=60,
@@ -54,12 +61,23 @@ def make_mimic(folder: Path) -> None:
         touch(folder / LAYOUTS["mimic"].path(film))
 
 
+def make_padchest(folder: Path) -> None:
+    name = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv.gz"
+    shutil.copy(wheel() / name, folder / name)
+    with gzip.open(folder / name, "rt", newline="") as file:
+        rows = csv.reader(file)
+        header = next(rows)
+        image, place = header.index("ImageID"), header.index("ImageDir")
+        for row in rows:
+            touch(folder / "images" / row[place] / row[image])
+
+
 def touch(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
 
 
-MAKERS = {"chexpert": make_chexpert, "mimic": make_mimic}
+MAKERS = {"chexpert": make_chexpert, "mimic": make_mimic, "padchest": make_padchest}
 
 
 def main() -> None:

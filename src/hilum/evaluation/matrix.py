@@ -236,19 +236,24 @@ LEVEL = 0.05
 
 
 def sentences(content: dict[str, Any]) -> list[str]:
-    """What each model loses or gains away from home, in plain words."""
+    """What each model loses or gains away from home, in plain words; a sentence for each."""
     said = []
     columns = [column["name"] for column in content["columns"]]
     for row, cells in zip(content["rows"], content["cells"], strict=True):
+        changes: dict[str, list[str]] = {"loses": [], "gains": []}
         for column, cell in zip(columns, cells, strict=True):
             mean = cell["mean"]
             if not mean or not mean["difference"] or mean["difference"]["value"] is None:
                 continue
             value, corrected = mean["difference"]["value"], mean["p_value_holm"]
             if corrected is not None and corrected < LEVEL:
-                verb = "loses" if value < 0 else "gains"
                 gap = f"{signed_number(value)} ({signed_interval(mean['difference'])}, p {shown_p(corrected)})"
-                said.append(f"{row['name']} {verb} on {column}: mean AUROC {gap}.")
+                changes["loses" if value < 0 else "gains"].append(f"on {column} {gap}")
+        told = [f"{verb} {', '.join(places)}" for verb, places in changes.items() if places]
+        if told:
+            said.append(f"{row['name']} {'; it '.join(told)}.")
+    if said:
+        said.insert(0, f"Mean AUROC against each model's own test films, where it differs at the level {LEVEL} (Holm):")
     if not said:
         said.append(f"No mean AUROC away from home differs from that at home at the level {LEVEL}, corrected by Holm.")
     return said
@@ -269,7 +274,7 @@ def write_matrix(content: dict[str, Any], folder: Path) -> None:
 def render_matrix(content: dict[str, Any]) -> str:
     """The page as HTML: a table of means, then one for each finding that two cells have."""
     findings = dict.fromkeys(name for row in content["cells"] for cell in row for name in cell["findings"])
-    tables = [("Mean", [[cell["mean"] for cell in row] for row in content["cells"]])]
+    tables = [("Mean AUROC", [[cell["mean"] for cell in row] for row in content["cells"]])]
     for name in findings:
         cells = [[cell["findings"].get(name) for cell in row] for row in content["cells"]]
         if sum(cell is not None for row in cells for cell in row) > 1:
