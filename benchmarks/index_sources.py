@@ -1,7 +1,7 @@
 """How long `hilum index` takes on data sets of their real size, and how much memory: their tables, and empty images.
 
-CheXpert's and PadChest's tables are the real ones, from the wheel of torchxrayvision; MIMIC-CXR-JPG's has as many rows of
-the same form.
+CheXpert's and PadChest's tables are the real ones, from the wheel of torchxrayvision; MIMIC-CXR-JPG's has as many rows
+of the same form.
 
     python benchmarks/index_sources.py [--folder /tmp/index_sources] [chexpert] [mimic] [padchest]
 """

@@ -1,16 +1,18 @@
 """Run lengths of four kinds, their boxes and the masks on the grid; CheXlocalize and CheXmask beside films."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from commands import Hilum
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
-from hilum.data.films import Films
+from hilum.data.films import Films, read_films
 from hilum.data.sources.masks import (
     GRID,
     absolute_runs,
@@ -111,3 +113,36 @@ def test_chexmask_is_of_the_heart_where_it_is_enlarged(tmp_path: Path) -> None:
     pd.DataFrame([{"Path": names[0], **row, "Heart": "15 9"}]).to_csv(file, index=False)
     with pytest.raises(FilmsError, match=r"Heart must be pairs .*row 2"):
         add_masks(films, [file])
+
+
+def test_the_command_adds_outlines_of_both_kinds(
+    phantom_layout: Callable[[str], Path], hilum: Hilum, tmp_path: Path
+) -> None:
+    """Through `hilum index`, as files of CheXlocalize and CheXmask lie beside CheXpert's films."""
+    folder, out = phantom_layout("chexpert"), tmp_path / "films.parquet"
+    assert hilum("index", "chexpert", folder, "--out", out).code == 0
+    films = read_films(out)
+    big = films.table["path"][np.flatnonzero(films.table["Cardiomegaly"] == 1)[0]]
+    other = films.table["path"][0]
+    mask = np.zeros((64, 64), dtype=bool)
+    mask[16:32, 8:24] = True
+    counts = packed([8 * 64 + 16, *([16, 48] * 15), 16, 64 * 64 - 23 * 64 - 32])
+    drawn = {
+        other.removesuffix(".jpg").replace("/", "_").partition("_")[2]: {"Edema": {"size": [64, 64], "counts": counts}}
+    }
+    (tmp_path / "gt_segmentations_val.json").write_text(json.dumps(drawn))
+    heart = " ".join(f"{row * 64 + 9} 16" for row in range(16, 32))
+    row = {"image_id": big, "Dice RCA (Mean)": 0.9, "Heart": heart, "Height": 64, "Width": 64}
+    pd.DataFrame([row]).to_csv(tmp_path / "CheXpert.csv.gz", index=False)
+    files = ["--masks", tmp_path / "gt_segmentations_val.json", "--masks", tmp_path / "CheXpert.csv.gz"]
+    said = hilum("index", "chexpert", folder, *files, "--out", out, "--json")
+    assert said.code == 0, said.err
+    boxes = read_films(out).notes["boxes"]
+    assert [(box["film"], box["finding"]) for box in boxes] == [(other, "Edema"), (big, "Cardiomegaly")]
+    for box in boxes:
+        assert [box[side] for side in ("x", "y", "width", "height")] == [0.125, 0.25, 0.25, 0.25]
+        assert grid_of(box["mask"]).sum() == 64 * 64
+    (tmp_path / "CheXpert.csv.gz").write_bytes(b"no gzip")
+    said = hilum("index", "chexpert", folder, *files, "--out", out)
+    assert said.code == 1
+    assert "CheXpert.csv.gz" in said.err
