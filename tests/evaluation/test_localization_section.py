@@ -111,3 +111,14 @@ def test_heatmaps_that_point_worse_than_the_film_s_centre_are_named() -> None:
     cases = [case("Mass", str(patient), peak(0, 0), [0.4, 0.4, 0.2, 0.2]) for patient in range(30)]
     view = shown(localization, {"localization": localization_section(cases, CHESTXRAY14, bootstrap_samples=50, seed=0)})
     assert "do not use these heatmaps for location" in " ".join(view.sentences)
+
+
+def test_intervals_of_few_patients_are_wider_than_resamples_of_them_show() -> None:
+    """7 of 10 patients: Jeffreys' interval, widened by t of 9 degrees; resamples would say 0.4 to 1.0 at most."""
+    cases = [case("Mass", str(n), peak(0, 0) if n < 7 else peak(7, 7), UPPER_LEFT) for n in range(10)]
+    found = localization_section(cases, CHESTXRAY14, bootstrap_samples=50, seed=0)["findings"]["Mass"]["model"][
+        "pointing"
+    ]
+    assert found["value"] == pytest.approx(0.7)
+    assert 0.3 < found["low"] < 0.38
+    assert 0.9 < found["high"] < 0.94

@@ -240,3 +240,10 @@ def test_intervals_and_tests_hold_for_rare_findings() -> None:
     assert all(0.92 <= np.mean(inside) <= 0.985 for inside in held.values()), {
         name: np.mean(inside) for name, inside in held.items()
     }
+
+
+def test_a_proportion_that_all_patients_share_has_an_interval_of_as_many_as_they_are() -> None:
+    codes, calls = np.repeat(np.arange(12), 2), np.tile([1.0, 0.0], 12)  # each patient: one film called, one not
+    found = measured_rate(calls, np.ones(24, dtype=bool), codes, "here").estimate
+    assert found.value == 0.5
+    assert (found.low, found.high) == pytest.approx((0.243, 0.757), abs=1e-3)  # Jeffreys of 6 in 12

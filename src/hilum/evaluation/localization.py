@@ -1,7 +1,7 @@
 """The section on localization: whether class maps find what people drew boxes around."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +24,7 @@ from hilum.evaluation.views import (
     words,
 )
 from hilum.metrics.bootstrap import estimate, estimate_json, macro_mean, resampled_sums, share
+from hilum.metrics.influence import measured_mean, patient_codes
 from hilum.metrics.localization import BOX_THRESHOLD, MEASURES, Masks, Truths, at_centre, at_random, hits, mark
 
 key = "localization"
@@ -92,7 +93,9 @@ def localization_section(
 ) -> dict[str, Any]:
     """Each measure per finding and their mean, for the model and both controls; empty without a box.
 
-    The unit is a finding on a film. Intervals come from patient-clustered bootstrap samples; differences are paired.
+    The unit is a finding on a film. Intervals of a finding's proportions are Jeffreys' for the effective number of
+    films, as those of sensitivity are: resamples of few patients show too little spread. Those of means and of their
+    paired differences come from patient-clustered bootstrap samples.
 
     Args:
         findings: the manifest's, in whose order the section is.
@@ -122,6 +125,7 @@ def localization_section(
         where=whole_drawn[:, None, None] > 0,
     )
     people = [len(set(patients[own[:, f] == 1])) for f in range(len(findings))]
+    codes, everybody = patient_codes(patients)
 
     def means(system: int) -> dict[str, Any]:
         each, everyone = np.full(bootstrap_samples, float(len(findings))), len(set(patients))
@@ -143,18 +147,11 @@ def localization_section(
         return {k: estimate_json(estimate(*macro_mean(ahead[m], per_draw[:, m]))) for m, k in enumerate(MEASURES)}
 
     def shares(system: int, finding: int) -> dict[str, Any]:
-        return {
-            k: estimate_json(
-                share(
-                    float(part[system, m, finding]),
-                    float(whole[finding]),
-                    part_drawn[:, system, m, finding],
-                    whole_drawn[:, finding],
-                    patients=people[finding],
-                )
-            )
-            for m, k in enumerate(MEASURES)
-        }
+        rows = own[:, finding] == 1
+        measured = [
+            measured_mean(right[rows, system, m], codes[rows], everybody, scale="rate") for m in range(len(MEASURES))
+        ]
+        return {k: estimate_json(replace(one, why="").estimate) for k, one in zip(MEASURES, measured, strict=True)}
 
     return {
         "box_threshold": round(BOX_THRESHOLD, 4),
@@ -227,7 +224,7 @@ def view(report: dict[str, Any]) -> View | None:
         tuple(sentences),
         tables=tuple(tables),
         legend=(
-            "Proportions of findings on films, with 95 % intervals from patient-clustered bootstrap samples. "
+            "Proportions of findings on films, with 95 % intervals in which patients are the units. "
             "The drawn box surrounds the "
             f"largest connected region of what lies above {100 * section['box_threshold']:.0f} % of the map's own "
             "range, a rule that was fixed before any box was looked at. Random: a point anywhere, or "

@@ -483,6 +483,11 @@ def _rate_interval(rate: Measured, level: float) -> tuple[float, float]:
 
 
 def effective_films(rate: Measured) -> float:
-    """How many independent films would have the variance of this proportion, and a known one."""
+    """How many independent films would have the variance of this proportion, and a known one.
+
+    Patients who all have the same proportion show no variance: then there are no more of them than patients.
+    """
+    if rate.variance == 0:
+        return rate.effective
     of_t = 1.959964 / float(stdtrit(max(rate.degrees, 1.0), 0.975))
     return rate.value * (1 - rate.value) / rate.variance * of_t**2
