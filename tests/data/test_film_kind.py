@@ -107,6 +107,10 @@ FRONTAL = {
             "Series Description",
             "W033 CHEST LAT.",
         ),
+        ({"ViewPosition": "", "SeriesDescription": "Thorax seitl."}, LATERAL, "Series Description", "THORAX SEITL."),
+        ({"BodyPartExamined": "", "StudyDescription": "Knie a.p."}, NOT_CHEST, "Study Description", "KNIE A.P."),
+        ({"BodyPartExamined": "", "StudyDescription": "Genou droit"}, NOT_CHEST, "Study Description", "GENOU DROIT"),
+        ({"BodyPartExamined": "RODILLA"}, NOT_CHEST, "Body Part Examined", "RODILLA"),
     ],
 )
 def test_each_field_is_heard_and_named(fields: dict[str, object], reason: str, field: str, value: str) -> None:
