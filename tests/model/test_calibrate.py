@@ -14,11 +14,12 @@ from typer.testing import CliRunner, Result
 from hilum.cli import app
 from hilum.data.films import Films
 from hilum.errors import HilumError
+from hilum.evaluation.evaluate import evaluate_to_folder
 from hilum.metrics.calibration import logit, measured_calibration
-from hilum.model.bundle import Bundle, binding_of, load_bundle, save_bundle
+from hilum.model.bundle import Bundle, binding_of, load_bundle, save_bundle, weights_sha256
 from hilum.model.calibrate import LEAST_BOXED, calibrate, calibrate_sources, calibration_method
 from hilum.model.engines import TorchEngine
-from hilum.model.metadata import ModelDescription
+from hilum.model.metadata import ModelDescription, SourceCalibration
 from hilum.model.thresholds import OperatingPoints, choose_points
 from hilum.predict.scoring import score_files, score_films
 
@@ -233,3 +234,20 @@ def test_the_command_writes_a_bundle_for_one_source(bundle: Bundle, tmp_path: Pa
     assert said("--source", "b", "--out", str(out)).exit_code == 1
     assert said("--source", "b").exit_code == 1
     assert said().exit_code == 1
+
+
+def test_films_of_one_source_are_evaluated_by_its_own_calibration(
+    bundle: Bundle, phantom_films: Films, tmp_path: Path
+) -> None:
+    lines = dict.fromkeys(bundle.findings, (1.5, -1.0))
+    described = replace(bundle.description, calibration=lines)
+    assert bundle.calibration_set is not None
+    assert bundle.thresholds is not None
+    bound = described.binding(weights_sha256(bundle), bundle.calibration_set.fingerprint)
+    own = SourceCalibration(lines, replace(bundle.thresholds, bound_to=bound), bundle.findings, 100, 50)
+    source = str(phantom_films.table["source"].iloc[0])
+    save_bundle(replace(bundle, by_source={source: own}), tmp_path / "run")
+    evaluate_to_folder(tmp_path / "run", phantom_films, tmp_path / "report", bootstrap_samples=20, gallery=False)
+    written = pd.read_csv(tmp_path / "report" / "predictions.csv")[list(bundle.findings)]
+    expected = score_films(TorchEngine(replace(bundle, calibration=lines)), phantom_films.select("test"))
+    np.testing.assert_allclose(written, expected[list(bundle.findings)], atol=1e-4)
