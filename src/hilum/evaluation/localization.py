@@ -23,7 +23,15 @@ from hilum.evaluation.views import (
     signed_interval,
     words,
 )
-from hilum.metrics.bootstrap import estimate, estimate_json, macro_mean, resampled_sums, share
+from hilum.metrics.bootstrap import (
+    Estimate,
+    estimate,
+    estimate_json,
+    macro_mean,
+    resampled_sums,
+    share,
+    unanimous,
+)
 from hilum.metrics.influence import measured_mean, patient_codes
 from hilum.metrics.localization import BOX_THRESHOLD, MEASURES, Masks, Truths, at_centre, at_random, hits, mark
 
@@ -147,11 +155,15 @@ def localization_section(
         return {k: estimate_json(estimate(*macro_mean(ahead[m], per_draw[:, m]))) for m, k in enumerate(MEASURES)}
 
     def shares(system: int, finding: int) -> dict[str, Any]:
-        rows = own[:, finding] == 1
-        measured = [
-            measured_mean(right[rows, system, m], codes[rows], everybody, scale="rate") for m in range(len(MEASURES))
-        ]
-        return {k: estimate_json(replace(one, why="").estimate) for k, one in zip(MEASURES, measured, strict=True)}
+        rows, found = own[:, finding] == 1, {}
+        for m, k in enumerate(MEASURES):
+            measured = measured_mean(right[rows, system, m], codes[rows], everybody, scale="rate")
+            value = measured.value
+            if value in (0.0, 1.0):
+                found[k] = estimate_json(Estimate(value, *unanimous(value, people[finding]), 0))
+            else:
+                found[k] = estimate_json(replace(measured, why="").estimate)
+        return found
 
     return {
         "box_threshold": round(BOX_THRESHOLD, 4),
