@@ -144,5 +144,5 @@ def test_the_command_adds_outlines_of_both_kinds(
         assert grid_of(box["mask"]).sum() == 64 * 64
     (tmp_path / "CheXpert.csv.gz").write_bytes(b"no gzip")
     said = hilum("index", "chexpert", folder, *files, "--out", out)
-    assert said.code == 1
+    assert said.code == 2
     assert "CheXpert.csv.gz" in said.err

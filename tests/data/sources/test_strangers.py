@@ -304,10 +304,10 @@ def test_lists_with_now_one_and_now_another_mark(tmp_path: Path) -> None:
     text = "image,patient,diagnoses\n" + "".join(f'{n}.png,p{n // 2},"{one}"\n' for n, one in enumerate(said))
     (tmp_path / "table.csv").write_text(text)
     films = drafted(tmp_path)
-    assert films.findings == ("Cardiomegaly", "Mass", "Effusion")
+    assert films.findings == ("Cardiomegaly", "Effusion", "Mass")
     labels = films.table[list(films.findings)].to_numpy()
     nan = np.nan
-    expected = [[1, 0, 1], [0, 0, 0], [0, 1, 1], [0, 1, 0], [0, 0, 0], [nan, nan, nan], [0, 1, 1]]
+    expected = [[1, 1, 0], [0, 0, 0], [0, 1, 1], [0, 0, 1], [0, 0, 0], [nan, nan, nan], [0, 1, 1]]
     np.testing.assert_array_equal(labels, expected)
 
 
