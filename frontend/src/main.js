@@ -265,7 +265,7 @@ function drawWindow(viewer) {
   if (!pane?.shown) return; // a refused film has none
   const [low, high] = viewer.window;
   const { ratio } = viewer.ruler;
-  const text = words.windowed(words.windowNames[viewer.named], low, high, viewer.scale * (window.devicePixelRatio || 1)) + (ratio === null ? "" : ` · ${words.ratio(ratio)}`);
+  const text = words.windowed(words.windowNames[viewer.named], low, high, viewer.scale * (window.devicePixelRatio || 1)) + (ratio === null ? "" : ` · ${words.ratio(ratio, viewer.ruler.placed)}`);
   const place = pane.place.querySelector(".window");
   if (place.textContent !== text) place.textContent = text;
 }

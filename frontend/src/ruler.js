@@ -5,6 +5,7 @@ import { words } from "./words.js";
 
 const STEP = 10;
 const RATIO = { heart: "heart", chest: "chest" };
+const LAID = { heart: [[0.36, 0.62], [0.64, 0.62]], chest: [[0.15, 0.7], [0.85, 0.7]] }; // where callipers lie at first, of the film
 const [LEAST_MM, MOST_MM] = [150, 600]; // what a chest film is wide
 
 export class Ruler {
@@ -37,14 +38,21 @@ export class Ruler {
     return across(chest) > 0 ? across(heart) / across(chest) : null;
   }
 
+  /** Whether the reader moved both callipers: before, their ratio is of no film. */
+  get placed() {
+    const { columns, rows } = this.viewer.film;
+    const moved = ({ line, calliper }) => line.some(([x, y], k) => Math.hypot(x - LAID[calliper][k][0] * columns, y - LAID[calliper][k][1] * rows) > 1);
+    const callipers = this.ends.filter(({ calliper }) => calliper);
+    return callipers.length > 0 && callipers.every(moved);
+  }
+
   /** Lay two callipers to be dragged, or take them away. */
   measureRatio() {
     const there = this.lines.filter((line) => line.data.calliper);
     for (const line of there) annotation.state.removeAnnotation(line.annotationUID);
     if (!there.length) {
       const { columns, rows } = this.viewer.film;
-      this.add([[0.36 * columns, 0.62 * rows], [0.64 * columns, 0.62 * rows]], RATIO.heart);
-      this.add([[0.15 * columns, 0.7 * rows], [0.85 * columns, 0.7 * rows]], RATIO.chest);
+      for (const name of Object.values(RATIO)) this.add(LAID[name].map(([across, down]) => [across * columns, down * rows]), name);
       this.say(words.ratioHint);
     }
     this.draw();

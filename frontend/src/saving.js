@@ -37,7 +37,7 @@ export async function savePng({ viewer, film, chosen }, model, point) {
   const findings = film.result?.findings ?? [];
   const named = chosen ? findings.filter((one) => one.finding === chosen) : findings.filter((one) => one.call === "present");
   said.push(...named.map(words.pictureFinding));
-  if (viewer.ruler.ratio !== null) said.push(words.ratio(viewer.ruler.ratio));
+  if (viewer.ruler.placed) said.push(words.ratio(viewer.ruler.ratio, true));
   if (misfit(film)) said.push(film.result.forced ? words.forcedPicture(misfit(film)) : words.notPicture(misfit(film)));
   save(await picture(viewer, [...said, signed(model, point), words.pictureDisclaimer]), `${film.name}.reading.png`);
 }

@@ -113,6 +113,12 @@ export class Viewer {
     });
     this.place.addEventListener("dblclick", () => this.film && this.fit());
     this.place.addEventListener(tools.Enums.Events.TOUCH_PRESS, ({ detail }) => this.film && this.magnifyAt(detail));
+    this.lines = ({ detail }) => {
+      if (!this.film || detail.annotation.metadata.referencedImageId !== this.key) return;
+      drawn(this);
+      this.changed();
+    };
+    core.eventTarget.addEventListener(tools.Enums.Events.ANNOTATION_MODIFIED, this.lines);
     this.sizes = new ResizeObserver(() => {
       if (!this.film || !this.seen) return;
       this.silently(() => engine.resize(true, true));
@@ -344,6 +350,7 @@ export class Viewer {
 
   close() {
     this.sizes.disconnect();
+    core.eventTarget.removeEventListener(tools.Enums.Events.ANNOTATION_MODIFIED, this.lines);
     tools.ToolGroupManager.destroyToolGroup(this.name);
     engine.disableElement(this.name);
     if (this.key) forget(this.key);

@@ -210,7 +210,7 @@ export const words = {
   millimetres: (length, detector) => `${length.toFixed(1)} mm${detector ? " at the detector" : ""}`,
   pixels: (length) => `${length.toFixed(0)} px`,
   doubtful: (length) => `${length}, doubtful: the file's pixel size is not that of a chest film`,
-  ratio: (ratio) => `Cardiothoracic ratio ${ratio.toFixed(2)}`,
+  ratio: (ratio, placed) => `Cardiothoracic ratio ${ratio.toFixed(2)}${placed ? "" : " (callipers not placed yet)"}`,
   ratioTool: "Cardiothoracic ratio: two callipers, heart and chest, to be dragged",
   ratioHint: "Drag the ends of the upper line to the heart's borders, and those of the lower to the chest's.",
   rulerStart: "Ruler: arrow keys move its start, with Shift finely; Enter sets it, Escape takes it away.",

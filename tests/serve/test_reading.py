@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browsing import DONE, axe_faults, open_films, sent
+from browsing import DONE, axe_faults, box, open_films, sent
 from dicom_files import written
 from pydicom import dcmread
 from servers import png, wait_until
@@ -160,7 +160,18 @@ def test_rulers_say_what_they_measure(page: Any, tmp_path: Path) -> None:
     assert "mm at the detector." in said["film.dcm"]
     assert "doubtful" in said["huge.dcm"]
     page.keyboard.press("q")
-    wait_until(lambda: "Cardiothoracic ratio 0.40" in page.locator("#pane-a .window").inner_text())
+    ratio = page.locator("#pane-a .window").inner_text
+    wait_until(lambda: "Cardiothoracic ratio 0.40 (callipers not placed yet)" in ratio())
+    film = box(page, "#pane-a .canvas")
+    side = min(film["width"], film["height"])
+    left, top = film["x"] + (film["width"] - side) / 2, film["y"] + (film["height"] - side) / 2
+    for across, down, to in ((0.36, 0.62, 0.3), (0.15, 0.7, 0.1)):
+        assert "not placed" in ratio()
+        page.mouse.move(left + across * side, top + down * side)
+        page.mouse.down()
+        page.mouse.move(left + to * side, top + down * side, steps=4)
+        page.mouse.up()
+    wait_until(lambda: ratio().endswith("Cardiothoracic ratio 0.45"))
     page.keyboard.press("q")
     wait_until(lambda: "Cardiothoracic" not in page.locator("#pane-a .window").inner_text())
 
