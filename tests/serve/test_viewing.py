@@ -302,12 +302,15 @@ def test_a_film_is_shown_as_it_was_left_also_after_a_reload(page: Any, url: str)
     open_films(page, *films)
     page.locator(DONE).nth(1).wait_for()
     page.locator(".finding").nth(3).click()
+    said = page.locator("#pane-a .window").inner_text
     page.keyboard.press("3")
+    wait_until(lambda: "lungs" in said())
     page.keyboard.press("i")
+    fitted = said()
     page.keyboard.press("+")
+    wait_until(lambda: said() != fitted)  # it is drawn a frame later
     page.keyboard.press("o")
     name = page.locator(".finding[aria-pressed=true] .name").inner_text()
-    said = page.locator("#pane-a .window").inner_text
     left = said()
     assert "lungs" in left
 
