@@ -64,7 +64,13 @@ class SourceCalibration:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON."""
-        return {**asdict(replace(self, thresholds=None)), "thresholds": self.thresholds.to_dict()}  # type: ignore[arg-type]
+        return {
+            "calibration": self.calibration,
+            "thresholds": self.thresholds.to_dict(),
+            "own": self.own,
+            "films": self.films,
+            "patients": self.patients,
+        }
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any], findings: tuple[str, ...]) -> "SourceCalibration":
