@@ -1,6 +1,7 @@
 """The bench: what it counts, and that each line comes from processes of its own."""
 
 import json
+import shutil
 from itertools import repeat
 from pathlib import Path
 
@@ -35,6 +36,26 @@ def test_ratios_are_to_the_baseline_s_faster_form() -> None:
     baseline = [line("one", 4, 10), line("eight", 5, 8)]
     lines = [table._with_ratios(one, baseline) for one in (*baseline, line("ours", 20, 80))]
     assert [(one.ratio_to_baseline, one.forward_ratio_to_baseline) for one in lines] == [(0.8, 1), (1, 0.8), (4, 8)]
+
+
+def test_bundles_are_measured_with_their_exports(
+    untrained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, rates = tmp_path / "run", iter([4.0, 20.0])
+    shutil.copytree(untrained_run, run)
+    (run / "openvino-int8").mkdir()
+    (run / "openvino-int8" / "export.json").write_text("{}")
+    (tmp_path / "film.png").write_bytes(b"")
+
+    def line(network: str, engine: str, precision: str, size: int, *_: object) -> EngineSpeed:
+        return EngineSpeed(network, engine, precision, size, None, next(rates), 1, 1, 1, 1, 1, 0, 0)
+
+    monkeypatch.setattr(table, "_line", line)
+    lines = table.measure_runs([run], images=tmp_path)
+    assert [(one.engine, one.precision, one.size, one.ratio_to_baseline) for one in lines] == [
+        ("torch", "fp32", 64, 1),
+        ("openvino", "int8", 64, 5),
+    ]
 
 
 def test_a_folder_without_films_is_refused(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ for command in (
     data.split,
     data.pack,
     model.train,
+    model.tune,
     model.calibrate,
     model.predict,
     evaluation.evaluate,

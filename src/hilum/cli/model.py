@@ -129,6 +129,56 @@ def train(
     say(f"The bundle is in {out}. Next: hilum evaluate {out} --films {films} --out report")
 
 
+def tune(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Where the search starts: as of hilum train.")],
+    films: FilmsFile,
+    space: Annotated[
+        Path, typer.Option(help='TOML: "optimizer.lr" = { low = 1e-5, high = 1e-3, log = true }, or a list.')
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the search; holds best.toml in the end.")],
+    budget: Annotated[str, typer.Option(help="No trial begins after this: 90s, 20m, 2h.")] = "1h",
+    folds: Annotated[int, typer.Option(min=2, help="Patient-wise folds of the train and validation films.")] = 3,
+    trials: Annotated[int | None, typer.Option(min=1, help="At most so many in all.")] = None,
+    changes: Changes = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in OUT.")] = False,
+    packs: Annotated[Path | None, typer.Option(help="Folder for packed films; beside FILMS if not given.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Search a recipe's values by Optuna on patient-wise folds, within a time. Test films are not touched. Extra tune.
+
+    Example: hilum tune imported --films films.parquet --space space.toml --budget 2h --out search
+    """
+    from dataclasses import asdict
+
+    from hilum.data.films import read_films
+    from hilum.data.pack import PACKS
+    from hilum.recipe import load_recipe
+    from hilum.training.tune import BEST, budget_seconds, read_space
+    from hilum.training.tune import tune as search
+
+    chosen = load_recipe(recipe, changes or [])
+    found = search(
+        chosen,
+        read_films(films),
+        read_space(space, chosen),
+        out,
+        budget_s=budget_seconds(budget),
+        folds=folds,
+        trials=trials,
+        packs=packs or films.parent / PACKS,
+        resume=resume,
+    )
+    if not found.changes:
+        raise HilumError(f"budget must leave time for a trial, got {budget}. Go on with --resume and a longer one")
+    if as_json:
+        print_json({"out": str(out), **asdict(found)})
+    else:
+        rows = [[key, str(value)] for key, value in found.changes.items()]
+        print_table(f"Best of {found.trials} trials: mean AUROC {found.value:.4f}", ["key", "value"], rows)
+    say("The best of many trials flatters itself on its folds: judge it on the test films, once.")
+    say(f"Next: hilum train {out / BEST} --films {films} --out RUN")
+
+
 def calibrate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a bundle; it is written anew.")],
     films: Annotated[Path | None, typer.Option(help="The manifest that `hilum index` wrote.")] = None,
