@@ -28,6 +28,7 @@ ENABLES = {
     "scale": "score archives on a Ray cluster",
     "timm": "networks of timm",
     "lite": "EfficientNet-Lite from ImageNet weights",
+    "tune": "search for a recipe's values: hilum tune",
     "tables": "films beside an XLSX table",
     "hub": "bundles on the Hugging Face hub",
     "bench": "compare speeds with torchxrayvision's network",
