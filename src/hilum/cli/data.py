@@ -225,6 +225,10 @@ def pack(
     ] = None,
     changes: Changes = None,
     packs: Annotated[Path | None, typer.Option(help="Folder for packed films; beside FILMS if not given.")] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(help="Move the pack to s3://, gs:// or az://... Trainings read it there. Extra storage."),
+    ] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Compare all that is packed with its SHA-256.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -238,7 +242,7 @@ def pack(
     from dataclasses import replace
 
     from hilum.data.films import read_films
-    from hilum.data.pack import PACKS, open_pack, stored, verify_pack
+    from hilum.data.pack import PACKS, move_to_store, open_pack, stored, verify_pack
     from hilum.recipe import load_recipe
 
     chosen, manifest = splits or ["train", "val"], read_films(films)
@@ -248,11 +252,14 @@ def pack(
     table = manifest.table[manifest.table["split"].isin(chosen)].reset_index(drop=True)
     if table.empty:
         raise HilumError(f"films must have some in {', '.join(chosen)}, got none. Split them: hilum split {films}")
+    if store is not None:
+        move_to_store(preprocessing, folder, store)
     before, start = stored(preprocessing, folder).films, time.perf_counter()
     open_pack(replace(manifest, table=table), preprocessing, folder)
     seconds, told = time.perf_counter() - start, stored(preprocessing, folder)
     facts = {
         "folder": str(told.folder),
+        "store": told.store,
         "films": told.films,
         "films_of_8_bits": told.eight_bit,
         "shards": told.shards,

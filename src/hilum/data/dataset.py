@@ -12,7 +12,7 @@ from jaxtyping import Float, Float32, Int64
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
-from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
 from hilum.data.films import Films
@@ -68,15 +68,41 @@ MOVING = ("turn", "shear", "right", "down", "scale")
 """Those of FILM_OPERATIONS that move what is on the film."""
 
 
-def _without_a_rectangle(image: Image) -> Image:
-    height, width = image.shape[-2:]
-    share, log_ratio = torch.empty(()).uniform_(0.02, 0.15).item(), torch.empty(()).uniform_(-1, 1).item()
+Rectangle = tuple[int, int, int, int]
+"""Top, left, rows and columns."""
+
+
+def _rectangle(height: int, width: int, draw: torch.Generator) -> Rectangle:
+    """A rectangle of 2 to 15 % of a film."""
+    share = torch.empty(()).uniform_(0.02, 0.15, generator=draw).item()
+    log_ratio = torch.empty(()).uniform_(-1, 1, generator=draw).item()
     side, ratio = math.sqrt(share), math.exp(log_ratio / 2)
     rows, columns = max(1, round(height * side * ratio)), max(1, round(width * side / ratio))
-    top = int(torch.randint(height - rows + 1, ()).item())
-    left = int(torch.randint(width - columns + 1, ()).item())
-    changed: Image = functional.erase(image, top, left, rows, columns, image.mean(dim=(-2, -1), keepdim=True))
-    return changed
+    top = int(torch.randint(height - rows + 1, (), generator=draw).item())
+    left = int(torch.randint(width - columns + 1, (), generator=draw).item())
+    return top, left, rows, columns
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one seed does to one film; None or False where it does nothing.
+
+    Attributes:
+        moved: degrees, whole pixels to the right and down, and the scale.
+        contrast, brightness: factors.
+        mirrored: left to right.
+        power: of the greys.
+        operations: names of FILM_OPERATIONS in their order, with their amounts.
+        erased: the rectangle that is filled with the film's mean.
+    """
+
+    moved: tuple[float, int, int, float] | None = None
+    contrast: float | None = None
+    brightness: float | None = None
+    mirrored: bool = False
+    power: float | None = None
+    operations: tuple[tuple[str, float], ...] = ()
+    erased: Rectangle | None = None
 
 
 class Augmentation(BaseModel):
@@ -122,41 +148,62 @@ class Augmentation(BaseModel):
         """As `apply`; regions of the film move with it, and their values stay what they are."""
         if self == Augmentation():
             return image, regions
-        channels = len(image)
+        channels, drawn = len(image), self.change(seed, *image.shape[-2:])
 
         def on_film(both: Image, change: Callable[[Image], Image]) -> Image:
             return change(both) if len(both) == channels else torch.cat([change(both[:channels]), both[channels:]])
 
         both = torch.cat([image, regions]) if len(regions) else image
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            if self.rotation_deg or self.shift or self.scale:
-                both = v2.RandomAffine(
-                    self.rotation_deg,
-                    translate=(self.shift, self.shift),
-                    scale=(1 - self.scale, 1 + self.scale),
-                    interpolation=InterpolationMode.BILINEAR,
-                )(both)
-            if self.contrast:
-                low, high = 1 - self.contrast, 1 + self.contrast
-                contrast, brightness = torch.empty(2).uniform_(low, high).tolist()
-                both = on_film(
-                    both,
-                    lambda film: functional.adjust_brightness(functional.adjust_contrast(film, contrast), brightness),
-                )
-            if self.flip and torch.rand(()).item() < self.flip:
-                both = functional.horizontal_flip(both)
-            if self.gamma:
-                power = math.exp(torch.empty(()).uniform_(-self.gamma, self.gamma).item())
-                both = on_film(both, lambda film: film**power)
-            for place in torch.randperm(len(FILM_OPERATIONS))[: self.operations].tolist() if self.operations else ():
-                name = list(FILM_OPERATIONS)[place]
-                amount = self.magnitude * torch.empty(()).uniform_(-1, 1).item()
-                change = partial(FILM_OPERATIONS[name], amount=amount)
-                both = (change(both) if name in MOVING else on_film(both, change)).clamp(0, 1)
-            if self.erase and torch.rand(()).item() < self.erase:
-                both = on_film(both, _without_a_rectangle)
+        if drawn.moved is not None:
+            angle, right, down, scale = drawn.moved
+            both = functional.affine(
+                both, angle, [right, down], scale, [0.0, 0.0], interpolation=InterpolationMode.BILINEAR, fill=0
+            )
+        if drawn.contrast is not None and drawn.brightness is not None:
+            contrast, brightness = drawn.contrast, drawn.brightness
+            both = on_film(
+                both,
+                lambda film: functional.adjust_brightness(functional.adjust_contrast(film, contrast), brightness),
+            )
+        if drawn.mirrored:
+            both = functional.horizontal_flip(both)
+        if drawn.power is not None:
+            power = drawn.power
+            both = on_film(both, lambda film: film**power)
+        for name, amount in drawn.operations:
+            change = partial(FILM_OPERATIONS[name], amount=amount)
+            both = (change(both) if name in MOVING else on_film(both, change)).clamp(0, 1)
+        if drawn.erased is not None:
+            rectangle = drawn.erased
+            both = on_film(both, lambda film: functional.erase(film, *rectangle, film.mean(dim=(-2, -1), keepdim=True)))
         return both[:channels], both[channels:]
+
+    def change(self, seed: int, height: int, width: int) -> Change:
+        """What the seed does to a film of this size in pixels; torch's own random state is left as it was."""
+        draw = torch.Generator().manual_seed(seed)
+
+        def between(low: float, high: float) -> float:
+            return torch.empty(1).uniform_(low, high, generator=draw).item()
+
+        moved = contrast = brightness = power = erased = None
+        if self.rotation_deg or self.shift or self.scale:
+            angle = between(-self.rotation_deg, self.rotation_deg)
+            right = round(between(-self.shift * width, self.shift * width))
+            down = round(between(-self.shift * height, self.shift * height))
+            moved = angle, right, down, between(1 - self.scale, 1 + self.scale)
+        if self.contrast:
+            low, high = 1 - self.contrast, 1 + self.contrast
+            contrast, brightness = torch.empty(2).uniform_(low, high, generator=draw).tolist()
+        mirrored = bool(self.flip) and torch.rand((), generator=draw).item() < self.flip
+        if self.gamma:
+            power = math.exp(between(-self.gamma, self.gamma))
+        operations = []
+        if self.operations:
+            for place in torch.randperm(len(FILM_OPERATIONS), generator=draw)[: self.operations].tolist():
+                operations.append((list(FILM_OPERATIONS)[place], self.magnitude * between(-1.0, 1.0)))
+        if self.erase and torch.rand((), generator=draw).item() < self.erase:
+            erased = _rectangle(height, width, draw)
+        return Change(moved, contrast, brightness, mirrored, power, tuple(operations), erased)
 
 
 Labels = Float[Tensor, " findings"]
@@ -174,13 +221,15 @@ class Draw:
 class FilmDataset(Dataset[tuple[Image, Labels]]):
     """Films and labels on demand. All sources share this class: a source only lists its films.
 
-    A plain row gives the film as it is; a Draw gives it augmented. `targets` are what training takes for labels.
+    A plain row gives the film as it is; a Draw gives it augmented. `targets` are what training takes for labels;
+    `fetch` is told which rows of a batch will be read next.
     """
 
     films: Films
     read: Callable[[int], np.ndarray]  # row -> channels x size x size, float32 in [0, 1]
     augmentation: Augmentation
     targets: Float32[np.ndarray, "films findings"] | None = None
+    fetch: Callable[[Sequence[int]], None] | None = None
 
     def __len__(self) -> int:
         return len(self.films)
@@ -191,6 +240,16 @@ class FilmDataset(Dataset[tuple[Image, Labels]]):
         if isinstance(index, Draw):
             image = self.augmentation.apply(image, seed=index.seed)
         return image, torch.from_numpy(self.films.labels(row) if self.targets is None else self.targets[row].copy())
+
+    def __getitems__(self, indices: Sequence[int | Draw]) -> list[tuple[Image, Labels]]:
+        """A batch, as torch's loader asks for it."""
+        self.expect(indices)
+        return [self[index] for index in indices]
+
+    def expect(self, indices: Sequence[int | Draw]) -> None:
+        """Say which films come next, so that those of a store are brought at once."""
+        if self.fetch is not None:
+            self.fetch([index.row if isinstance(index, Draw) else index for index in indices])
 
 
 REGION_GRID = 32
@@ -229,6 +288,13 @@ class SeededFilms(Dataset[tuple[Image, Labels, int] | tuple[Image, Labels, int, 
         if findings:
             regions[findings] = nn.functional.adaptive_avg_pool2d(moved, REGION_GRID)
         return image, labels, draw.seed, regions
+
+    def __getitems__(
+        self, draws: Sequence[Draw]
+    ) -> list[tuple[Image, Labels, int] | tuple[Image, Labels, int, FindingRegions]]:
+        """A batch, as torch's loader asks for it."""
+        self.films.expect(draws)
+        return [self[draw] for draw in draws]
 
 
 def _span(start: float, length: float, pixels: int) -> slice:

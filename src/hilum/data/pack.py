@@ -5,10 +5,11 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,13 +18,15 @@ from jaxtyping import Float32, Int64, UInt8, UInt16, UInt64
 
 from hilum.data.films import Films
 from hilum.data.images import Preprocessing
+from hilum.data.store import Store
 from hilum.errors import HilumError
-from hilum.files import in_turn, unfinished
+from hilum.files import in_turn, unfinished, write_whole
 from hilum.messages import messages, track
 
 PACKS = ".hilum-packs"
 """The folder beside a manifest in which its packed films are kept; it may be deleted at any time."""
 FORMAT = 2
+_STORED = "store.json"
 _SHARD_BYTES = 128 << 20
 """What a killed build does again at most, for each depth."""
 _OPEN_SHARDS = 256
@@ -46,6 +49,7 @@ class Shard:
         films: how many there are.
         size: height and width of each, in pixels.
         dtype: 8-bit or 16-bit greys.
+        store: where the file is, if it is not at `path`.
     """
 
     path: Path
@@ -53,12 +57,27 @@ class Shard:
     films: int
     size: int
     dtype: np.dtype[Any]
+    store: Store | None = None
 
     def read(self, place: int) -> Levels:
         """One film's greys, by one read of the file: nothing else comes into memory."""
+        if self.store is not None:
+            return self.levels(self.store.parts([self.part(place)])[0])
         levels = np.empty((self.size, self.size), dtype=self.dtype)
         _read_at(self.path, levels, self.first_byte + place * levels.nbytes)
         return levels
+
+    def part(self, place: int) -> tuple[str, int, int]:
+        """Where a film's greys are: the file's name, their first byte and the one after their last."""
+        length = self.size * self.size * self.dtype.itemsize
+        first = self.first_byte + place * length
+        return self.path.name, first, first + length
+
+    def levels(self, content: bytes) -> Levels:
+        """The greys in a part of the file."""
+        if len(content) != self.size * self.size * self.dtype.itemsize:
+            raise _damaged(self.path)
+        return np.frombuffer(content, dtype=self.dtype).reshape(self.size, self.size)
 
 
 @dataclass(frozen=True)
@@ -69,18 +88,40 @@ class Pack:
         shards: those that hold them.
         shard, place: of each row.
         channels: of the network's input.
+        fetched: films of a store that `fetch` brought and nobody has read yet, by row.
     """
 
     shards: tuple[Shard, ...]
     shard: Int64[np.ndarray, " films"]
     place: Int64[np.ndarray, " films"]
     channels: int
+    fetched: dict[int, Levels] = field(default_factory=dict, compare=False)
 
     def __len__(self) -> int:
         return len(self.shard)
 
+    @property
+    def remote(self) -> bool:
+        """Whether some of it lies in a store."""
+        return any(shard.store is not None for shard in self.shards)
+
+    def fetch(self, rows: Sequence[int]) -> None:
+        """Bring films of a store, all at once, for the next time that each is read; those on disk are left there."""
+        by_store: dict[Store, list[int]] = {}
+        for row in set(rows):
+            store = self.shards[int(self.shard[row])].store
+            if store is not None:
+                by_store.setdefault(store, []).append(row)
+        for store, own in by_store.items():
+            shards = [self.shards[int(self.shard[row])] for row in own]
+            places = [int(self.place[row]) for row in own]
+            parts = store.parts([shard.part(place) for shard, place in zip(shards, places, strict=True)])
+            self.fetched.update((row, shard.levels(part)) for row, shard, part in zip(own, shards, parts, strict=True))
+
     def levels(self, row: int) -> Levels:
         """One film's greys as they are stored: 255 or 65535 is white."""
+        if row in self.fetched:
+            return self.fetched.pop(row)
         return self.shards[int(self.shard[row])].read(int(self.place[row]))
 
     def read(self, row: int) -> Float32[np.ndarray, "channels size size"]:
@@ -106,6 +147,7 @@ def open_pack(films: Films, preprocessing: Preprocessing, folder: Path) -> Pack:
     """
     place = folder / _key(preprocessing)
     wanted = identities(films)
+    _bring_indexes(place)
     shards, known = _index(place, preprocessing.size)
     if not np.isin(wanted, known).all():
         with in_turn(place):  # another process may be packing the same films
@@ -125,12 +167,40 @@ def verify_pack(preprocessing: Preprocessing, folder: Path) -> int:
     """
     films = 0
     for shard in _index(folder / _key(preprocessing), preprocessing.size)[0]:
-        with shard.path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if shard.store is not None:
+            digest = hashlib.sha256(shard.store.content(shard.path.name)).hexdigest()
+        else:
+            with shard.path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest != _index_file(shard.path).read_bytes()[:_DIGEST_BYTES].decode("ascii"):
             raise _damaged(shard.path)
         films += shard.films
     return films
+
+
+def move_to_store(preprocessing: Preprocessing, folder: Path, url: str) -> None:
+    """Keep the shards of a preprocessing's pack in a store from now on; the folder keeps their indexes, and says where.
+
+    Args:
+        url: of a folder that all packs share, such as s3://bucket/packs.
+
+    Raises:
+        HilumError: if the store cannot be reached, or the pack is in another one.
+    """
+    place = folder / _key(preprocessing)
+    with in_turn(place):
+        whole, before = f"{url.rstrip('/')}/{place.name}", _store(place)
+        if before is not None and before.url != whole:
+            raise HilumError(
+                f"store must be {before.url}, where the pack in {place} is, got {whole}. Delete the folder"
+            )
+        store = Store(whole)
+        store.names()  # refused before anything is moved
+        write_whole(place / _STORED, json.dumps({"url": whole}).encode())
+        for index in sorted(place.glob("*.index")):
+            shard = index.with_suffix(".npy")
+            if shard.is_file():
+                _send(store, shard)
 
 
 def identities(films: Films) -> Identities:
@@ -162,6 +232,7 @@ class Stored:
         eight_bit: those that 8 bits hold exactly.
         shards: files.
         bytes: of all of them.
+        store: where they are; None for the folder itself.
     """
 
     folder: Path
@@ -169,18 +240,20 @@ class Stored:
     eight_bit: int
     shards: int
     bytes: int
+    store: str | None
 
 
 def stored(preprocessing: Preprocessing, folder: Path) -> Stored:
     """What the pack of a preprocessing takes on disk."""
     place = folder / _key(preprocessing)
-    shards = _index(place, preprocessing.size)[0]
+    shards, store = _index(place, preprocessing.size)[0], _store(place)
     return Stored(
+        store=None if store is None else store.url,
         folder=place,
         films=sum(shard.films for shard in shards),
         eight_bit=sum(shard.films for shard in shards if shard.dtype.itemsize == 1),
         shards=len(shards),
-        bytes=sum(shard.path.stat().st_size for shard in shards),
+        bytes=sum(shard.part(shard.films)[1] for shard in shards),
     )
 
 
@@ -188,13 +261,41 @@ def _index_file(shard: Path) -> Path:
     return shard.with_suffix(".index")
 
 
+def _store(place: Path) -> Store | None:
+    """Where the shards of a pack are, if not in its folder."""
+    try:
+        return Store(str(json.loads((place / _STORED).read_text(encoding="utf-8"))["url"]))
+    except FileNotFoundError:
+        return None
+
+
+def _bring_indexes(place: Path) -> None:
+    """The indexes of shards that other machines put into the store since."""
+    store = _store(place)
+    if store is None:
+        return
+    for name in store.names():
+        if name.endswith(".index") and not (place / name).is_file():
+            write_whole(place / name, store.content(name))
+
+
+def _send(store: Store, shard: Path) -> None:
+    """Move a whole shard to the store; its index there comes last, as on a disk."""
+    store.put(shard, shard.name)
+    store.put(_index_file(shard), _index_file(shard).name)
+    shard.unlink()
+
+
 def _index(place: Path, size: int) -> tuple[list[Shard], UInt64[np.ndarray, " packed"]]:
     """The whole shards, and the identities of their films, one shard's after another's."""
     shards: list[Shard] = []
+    store = _store(place)
     known = [np.empty(0, dtype=_IDENTITY)]
     for index in sorted(place.glob("*.index")):
         held = np.frombuffer(index.read_bytes()[_DIGEST_BYTES + 1 :], dtype=_IDENTITY)
-        shards.append(_opened(index.with_suffix(".npy"), len(held), size))
+        path = index.with_suffix(".npy")
+        there = store is not None and not path.is_file()
+        shards.append(_in_store(path, len(held), size, store) if there else _opened(path, len(held), size))
         known.append(held)
     return shards, np.concatenate(known)
 
@@ -210,6 +311,20 @@ def _opened(path: Path, films: int, size: int) -> Shard:
     if shape != (films, size, size) or length != first_byte + films * size * size * dtype.itemsize:
         raise _damaged(path)
     return Shard(path, first_byte, films, size, dtype)
+
+
+def _in_store(path: Path, films: int, size: int, store: Store | None) -> Shard:
+    """A shard that is not opened before a film is read: its name says its depth."""
+    dtype = np.dtype(path.name.partition("-")[0])
+    return Shard(path, len(_header(films, size, dtype)), films, size, dtype, store)
+
+
+def _header(films: int, size: int, dtype: np.dtype[Any]) -> bytes:
+    """The beginning of a shard's file."""
+    content = BytesIO()
+    facts = {"descr": dtype.str, "fortran_order": False, "shape": (films, size, size)}
+    np.lib.format.write_array_header_1_0(content, facts)
+    return content.getvalue()
 
 
 def _damaged(path: Path) -> HilumError:
@@ -232,8 +347,8 @@ def _located(wanted: Identities, shards: list[Shard], known: UInt64[np.ndarray, 
 class _Growing:
     """Films of one depth on their way to shards."""
 
-    def __init__(self, place: Path, size: int, dtype: Any):
-        self.place, self.size, self.dtype = place, size, np.dtype(dtype)
+    def __init__(self, place: Path, size: int, dtype: Any, store: Store | None):
+        self.place, self.size, self.dtype, self.store = place, size, np.dtype(dtype), store
         self.most = max(1, _SHARD_BYTES // (size * size * self.dtype.itemsize))
         self.films: list[Levels] = []
         self.names: list[bytes] = []
@@ -251,16 +366,17 @@ class _Growing:
             return
         names = b"".join(self.names)
         path = self.place / f"{self.dtype.name}-{hashlib.sha256(names).hexdigest()[:16]}.npy"
-        header = {"descr": self.dtype.str, "fortran_order": False, "shape": (len(self.films), self.size, self.size)}
         with unfinished(path) as beside:
             with beside.open("wb") as file:
-                np.lib.format.write_array_header_1_0(file, header)  # not through a map: a full disk would kill us
+                file.write(_header(len(self.films), self.size, self.dtype))  # not a map: a full disk would kill us
                 for film in self.films:
                     file.write(film.tobytes())
             with beside.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256")
         with unfinished(_index_file(path)) as beside:
             beside.write_bytes(digest.hexdigest().encode("ascii") + b"\n" + names)
+        if self.store is not None:
+            _send(self.store, path)
         self.films, self.names = [], []
 
 
@@ -268,7 +384,8 @@ def _write(
     place: Path, films: Films, rows: Int64[np.ndarray, " some"], names: Identities, preprocessing: Preprocessing
 ) -> None:
     grey = replace(preprocessing, channels=1)
-    growing = {8: _Growing(place, grey.size, np.uint8), 16: _Growing(place, grey.size, np.uint16)}
+    store = _store(place)
+    growing = {8: _Growing(place, grey.size, np.uint8, store), 16: _Growing(place, grey.size, np.uint16, store)}
     start = time.perf_counter()
 
     def levels(row: int) -> tuple[int, Levels]:
