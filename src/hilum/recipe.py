@@ -115,11 +115,13 @@ class Training(_Part):
     average of the weights instead of the weights. `mixup`: films are mixed in pairs, by a part drawn from
     Beta(mixup, mixup), their labels with them; 0 is never. `sampling`: `films` takes each film
     once an epoch; `sqrt` and `sources` draw sources by the square root of their films, or all alike. `freeze_epochs`:
-    so many at the start train the classifier alone; all of them are a linear probe. `precision` `auto` is bf16 where
-    the hardware computes in it, else fp32.
+    so many at the start train the classifier alone; all of them are a linear probe. `accumulate`: the batch goes
+    through the network in so many parts, whose gradients add up to the batch's; batch norm alone sees the parts.
+    `precision` `auto` is bf16 where the hardware computes in it, else fp32; `fp16` scales the loss, for older GPUs.
     """
 
     batch: Count
+    accumulate: Count = 1
     epochs: Count
     keep: Literal["last", "best"]
     start_from_prevalence: bool = False
@@ -127,11 +129,17 @@ class Training(_Part):
     progressive_size: Annotated[int, Field(ge=32)] | None = None
     progressive_until: Annotated[float, Field(ge=0, le=1)] = 0.0
     stop_patience: Count | None = None
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     gradient_clip: AboveZero | None = None
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     mixup: Annotated[float, Field(ge=0, le=8)] = 0.0
     sampling: Literal["films", "sqrt", "sources"] = "films"
+
+    @model_validator(mode="after")
+    def _parts_of_a_batch(self) -> "Training":
+        if self.accumulate > self.batch:
+            raise ValueError(f"accumulate must be at most the batch of {self.batch}, got {self.accumulate}")
+        return self
 
     @model_validator(mode="after")
     def _epochs_to_freeze(self) -> "Training":

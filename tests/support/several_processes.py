@@ -20,8 +20,18 @@ LOSSES: list[float] = []
 VALIDATED: list[float] = []
 
 
+STEADY = False
+"""Whether batch norm keeps its statistics."""
+
+
 class Watched(Learner):
     """A learner whose losses are written down."""
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Batch norm alone sees the parts of a batch."""
+        for module in self.model.modules():
+            if STEADY and "BatchNorm" in type(module).__name__:
+                module.eval()
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """As it is."""
@@ -35,8 +45,12 @@ class Watched(Learner):
         VALIDATED.append(float(self.trainer.callback_metrics["val_loss"]))
 
 
-def watched_training(recipe: Path, films: Path, out: Path, packs: Path, changes: list[str]) -> None:
+def watched_training(
+    recipe: Path, films: Path, out: Path, packs: Path, changes: list[str], *, steady: bool = False
+) -> None:
     """Train, with the losses written down."""
+    global STEADY
+    STEADY = steady
     vars(training)["Learner"] = Watched
     LOSSES.clear()
     VALIDATED.clear()
@@ -87,11 +101,15 @@ def main() -> None:
             seen[name] = norm_errors(processes, network)
         seen["ranks"] = gathered(processes.rank)
     watched_training(Path(recipe), Path(films), Path(out), Path(packs), changes)
+    seen |= {"losses": [*LOSSES], "validated": [*VALIDATED]}
+    parts_out, parted = Path(f"{out}-parts"), [*changes, *ACCUMULATED, "training.accumulate=3"]
+    watched_training(Path(recipe), Path(films), parts_out, Path(packs), parted, steady=True)
     if processes.first:
-        seen |= {"losses": LOSSES, "validated": VALIDATED}
+        seen["accumulated"] = LOSSES
         Path(out, "seen.json").write_text(json.dumps(seen))
 
 
+ACCUMULATED = ("training.epochs=2", "optimizer.lr=1e-3")
 NETWORKS: dict[str, dict[str, Any]] = {
     "densenet": {"network": "am-densenet", "block_layers": [1, 1, 1, 1], "growth": 16, "stem": 16, "reduction": 4},
     "timm": {"network": "timm:test_efficientnet", "size": 64},

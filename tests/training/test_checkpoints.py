@@ -23,7 +23,12 @@ from hilum.training.train import train
 pytestmark = pytest.mark.slow  # they train
 
 PLATEAU = ("schedule.name=plateau", "schedule.patience=0", "schedule.factor=0.5", "training.ema_decay=none")
-EVERYTHING = ("architecture.dropout=0.3", "training.gradient_clip=0.1", "training.ema_decay=0.9")
+EVERYTHING = (
+    "architecture.dropout=0.3",
+    "training.gradient_clip=0.1",
+    "training.ema_decay=0.9",
+    "training.accumulate=2",
+)
 EPOCHS, STEPS = 3, 4  # steps of one epoch
 
 Trains = Callable[..., Path]

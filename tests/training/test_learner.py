@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from hilum.data.dataset import Augmentation
 from hilum.errors import BundleError, HilumError, RecipeError
 from hilum.messages import quiet_lightning
 from hilum.nn.build import build
@@ -351,3 +352,72 @@ def test_losses_are_read_after_some_steps_and_divergence_is_named_with_its_own(t
             Late(build(recipe.architecture, findings=3, channels=1), recipe, steps=10),
             [batch(), batch(), diverging, batch()],
         )
+
+
+class Steady(Learner):
+    """A learner whose batch norm keeps its statistics, the one thing that sees parts of a batch."""
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        for module in self.model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ("loss.name=w-cel",),
+        ("loss.name=bce", "labels.per_finding=true", "training.mixup=0.4", "training.gradient_clip=0.1"),
+        ("loss.name=bce", "architecture.dropout=0.3", "loss.boxes=0.5"),
+    ],
+    ids=["w-cel", "per finding", "boxes"],
+)
+def test_accumulated_parts_are_the_whole_batch(tiny: Path, changes: tuple[str, ...]) -> None:
+    trained: list[dict[str, torch.Tensor]] = []
+    losses: list[float] = []
+    images, labels = batch(7)
+    regions = torch.zeros(7, 3, 32, 32)
+    regions[2:4, 1, :8, :8] = 1
+    films = [images, labels, torch.arange(7), *([regions] if "loss.boxes=0.5" in changes else [])]
+    for parts in (1, 3):
+        plain = learner(tiny, *changes, "optimizer.name=sgd", "optimizer.lr=1e-2", f"training.accumulate={parts}")
+        one = Steady(plain.model, plain.recipe, steps=3)
+        trainer = fit(one, [films] * 3)
+        losses.append(float(trainer.callback_metrics["train_loss"]))
+        trained.append(dict(one.model.named_parameters()))
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+    for name, whole in trained[0].items():
+        torch.testing.assert_close(trained[1][name], whole, atol=1e-6, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_lower_precisions_accumulate_too(tiny: Path, precision: str) -> None:
+    one = learner(tiny, f"training.precision={precision}", "training.accumulate=2")
+    before = [parameter.detach().clone() for parameter in one.parameters()]
+    with quiet_lightning():
+        trainer = pl.Trainer(
+            max_epochs=1,
+            precision="bf16-mixed" if precision == "bf16" else "16-mixed",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            accelerator="cpu",
+        )
+        trainer.fit(one, DataLoader(cast(Any, [batch(4)] * 2), batch_size=None))
+    assert all(parameter.isfinite().all() for parameter in one.parameters())
+    assert any(not torch.equal(old, new) for old, new in zip(before, one.parameters(), strict=True))
+
+
+def test_films_are_augmented_on_the_device_by_their_seeds(tiny: Path) -> None:
+    augmentation = Augmentation(rotation_deg=10, shift=0.1, contrast=0.2)
+    images, labels = batch(4)
+    seeds = torch.tensor([5, 6, 7, 8])
+    here = [augmentation.apply(film, seed=int(seed)) for film, seed in zip(images, seeds, strict=True)]
+    plain = learner(tiny)
+    there = Learner(plain.model, plain.recipe, steps=1, augmentation=augmentation)
+    augmented, *rest = there.on_after_batch_transfer([images, labels, seeds], 0)
+    assert (augmented - torch.stack(here)).abs().max() < 1e-4
+    assert rest[0] is labels
+    assert there.on_after_batch_transfer([images, labels], 0)[0] is images  # those of validation
+    assert plain.on_after_batch_transfer([images, labels, seeds], 0)[0] is images

@@ -154,6 +154,19 @@ def test_batch_norm_sees_the_films_of_all_processes(pair: Path, network: str) ->
 
 
 @pytest.mark.slow
+def test_two_processes_accumulate_what_one_takes_at_once(
+    pair: Path, tiny: Path, films: Path, packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes of 4 and 3 films, each in three parts, against one of 7; batch norm keeps its statistics."""
+    monkeypatch.setattr("hilum.training.train.Learner", several_processes.Watched)
+    changes = [*CHANGES, *several_processes.ACCUMULATED]
+    several_processes.watched_training(tiny, films, tmp_path / "one", packs, changes, steady=True)
+    seen = json.loads((pair / "seen.json").read_text())
+    assert len(seen["accumulated"]) == 8
+    np.testing.assert_allclose(seen["accumulated"], several_processes.LOSSES, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
 def test_another_number_of_processes_is_refused(
     pair: Path, tiny: Path, films: Path, packs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,6 +75,37 @@ def test_what_a_run_leaves(trains: Trains, phantom_films: Films) -> None:
     assert {"train_loss_epoch", "val_loss", "val_auroc"} <= told.keys()
 
 
+def test_films_augmented_on_the_device_train_the_same(trains: Trains, monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = ("training.epochs=1", "augmentation.rotation_deg=10", "augmentation.contrast=0.2")
+    plain = trains("plain", *changes)
+    monkeypatch.setattr("hilum.training.train.augments_on_device", lambda recipe: True)
+    other = trains("device", *changes)
+    losses = [load_bundle(run).training["train_loss_epoch"] for run in (plain, other)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+    assert weights(plain) != weights(other)  # sums are rounded otherwise: it was another road
+
+
+def test_a_compiled_network_trains_and_its_run_is_resumed_as_such(
+    tiny: Path, phantom_films: Films, packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the compiler's front alone: the kernels would take minutes."""
+    compiled: list[str] = []
+
+    def by_front(self: torch.nn.Module) -> None:
+        compiled.append(type(self).__name__)
+        self._compiled_call_impl = torch.compile(self._call_impl, backend="eager")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", by_front)
+    recipe, out = load_recipe(tiny, ["training.epochs=1"]), tmp_path / "run"
+    bundle = train(recipe, phantom_films, out, packs=packs, bar=False, compiled=True)
+    assert len(compiled) == 1
+    assert bundle.training["compiled"] is True
+    plain = train(recipe, phantom_films, tmp_path / "plain", packs=packs, bar=False)
+    assert bundle.training["train_loss_epoch"] == pytest.approx(plain.training["train_loss_epoch"], abs=1e-4)
+    with pytest.raises(RecipeError, match="must go on with --compile"):
+        train(recipe, phantom_films, out, packs=packs, resume=True, bar=False)
+
+
 def test_each_epoch_is_a_line_with_its_own_figures_where_no_bar_is_seen(
     tiny: Path, phantom_films: Films, packs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

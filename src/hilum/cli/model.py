@@ -76,6 +76,9 @@ def train(
     findings: Annotated[
         str | None, typer.Option(help="Train these alone, with commas between; known: all with a known label.")
     ] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Let torch.compile speed up the network; minutes before the first step.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train a model as a recipe says, in one process or several. Ctrl-C, SIGTERM and SIGUSR1 save first.
@@ -102,6 +105,10 @@ def train(
     if folds is not None:
         from hilum.training.folds import MANIFEST, train_folds
 
+        if compiled:
+            raise HilumError(
+                "folds must be trained without --compile, which would take its minutes for each. Leave it out"
+            )
         if here.count > 1 or (devices or 1) > 1:
             raise HilumError(
                 "folds must be trained in one process, got several. Leave --devices out, or train each fold"
@@ -121,7 +128,8 @@ def train(
         if code:
             raise typer.Exit(code)
         return
-    bundle = train_model(chosen, manifest, out, packs=packs or films.parent / PACKS, resume=resume)
+    where = packs or films.parent / PACKS
+    bundle = train_model(chosen, manifest, out, packs=where, resume=resume, compiled=compiled)
     if not here.first:
         return
     if as_json:

@@ -17,6 +17,8 @@ from jaxtyping import Float32
 from pytorch_lightning.callbacks import EarlyStopping, WeightAveraging
 from torch import Tensor, nn
 
+from hilum.data.augment_batch import augment_batch
+from hilum.data.dataset import Augmentation
 from hilum.errors import BundleError, HilumError, RecipeError, TrainingStoppedError
 from hilum.metrics.ranking import auroc_per_finding
 from hilum.nn.classifier import Classifier
@@ -42,6 +44,7 @@ class Learner(pl.LightningModule):
         steps: optimiser steps of the whole training, for the one-cycle schedule.
         prevalence: part of the training films that have each finding, for the loss that weighs by it; prevalence_of.
         findings: names of the outputs, for a noise rate by name.
+        augmentation: what is done to training films on the device, by their seeds; None if they come augmented.
 
     Raises:
         RecipeError: if the recipe names a finding that is not among them.
@@ -55,12 +58,14 @@ class Learner(pl.LightningModule):
         steps: int,
         prevalence: Float32[np.ndarray, " findings"] | None = None,
         findings: tuple[str, ...] = (),
+        augmentation: Augmentation | None = None,
     ):
         super().__init__()
         self.noise = _noise(recipe.loss.noise, findings)
         self.model = model.to(memory_format=cast(Any, torch.channels_last))
         self.recipe = recipe
         self.steps = steps
+        self.augmentation = augmentation
         self.prevalence = None if prevalence is None else torch.from_numpy(prevalence)
         self._scores: list[np.ndarray] = []
         self._labels: list[np.ndarray] = []
@@ -77,35 +82,64 @@ class Learner(pl.LightningModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The loss of one batch, or of this process's part of it.
 
-        Each film draws its dropout from its own seed: a resumed run draws the same, and so do several processes.
+        Each film draws its dropout from its own seed: a resumed run draws the same, and so do several processes. Where
+        the recipe accumulates, the films go through the network in parts, all but the last also backward, here.
 
         Returns:
-            This part's loss over the labels of the whole batch, times the number of processes, whose gradients are
+            The last part's loss over the labels of the whole batch, times the number of processes, whose gradients are
             averaged.
         """
         images, labels, *seeds = batch
         regions = seeds.pop() if self.recipe.loss.boxes and len(seeds) > 1 else None
         images, processes = self._shrunk(images), process_count()
         step_seed = self.recipe.seed * 1_000_003 + self.global_step
-        with torch.random.fork_rng(devices=[]), self._dropout(seeds, len(images), step_seed):
+        parts, losses = self.recipe.training.accumulate, list[Tensor]()
+        if parts > 1:
+            self.zero_grad()  # Lightning would do so after the first parts
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(step_seed)
             if self.noise is not None:
                 labels = smoothed(labels, self.noise.to(labels.device))
             if self.recipe.training.mixup:
                 images, labels = mixed(images, labels, self.recipe.training.mixup)
-            whole = summed(counts_of(labels)) if processes > 1 else None
-            measure = mean_per_finding if self.recipe.labels.per_finding else loss_of
-            logits, maps = (self(images), None) if regions is None else self._with_maps(images)
-            part = measure(logits, labels, self.recipe.loss, self.prevalence, whole=whole)
-            if regions is not None and maps is not None:
-                number = (regions.flatten(2).sum(2) > 0).sum().float()
-                boxed = summed(number) if processes > 1 else number
-                part = part + self.recipe.loss.boxes * region_loss(maps, regions, whole=boxed)
-        self._unread.append((self.global_step, part.detach()))
+            whole = summed(counts_of(labels)) if processes > 1 or parts > 1 else None
+            boxed = None if regions is None else summed((regions.flatten(2).sum(2) > 0).sum().float())
+            for films in np.array_split(np.arange(len(images)), parts):
+                one = slice(films[0], films[-1] + 1)
+                with self._dropout([seed[one] for seed in seeds], one, step_seed):
+                    loss = self._loss(images[one], labels[one], whole, None if regions is None else regions[one], boxed)
+                losses.append(loss.detach())
+                if len(losses) < parts:
+                    self.trainer.strategy.backward(loss * processes, None)
+                    torch.clear_autocast_cache()  # its weights belong to the graph that is gone
+        self._unread.append((self.global_step, torch.stack(losses).sum()))
         if len(self._unread) >= self._read_every():
             self._read_losses()
             self.log("train_loss", self._losses[-1], on_step=True, on_epoch=False, prog_bar=True)
-        return part * processes
+        return loss * processes
+
+    def _loss(
+        self, images: Tensor, labels: Tensor, whole: Tensor | None, regions: Tensor | None, boxed: Tensor | None
+    ) -> Tensor:
+        """What these films add to the loss of the whole batch."""
+        measure = mean_per_finding if self.recipe.labels.per_finding else loss_of
+        logits, maps = (self(images), None) if regions is None else self._with_maps(images)
+        loss = measure(logits, labels, self.recipe.loss, self.prevalence, whole=whole)
+        if regions is not None and maps is not None:
+            loss = loss + self.recipe.loss.boxes * region_loss(maps, regions, whole=boxed)
+        return loss
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
+        """Nothing where parts of the batch have been backward already; else what Lightning does."""
+        if self.recipe.training.accumulate == 1:
+            super().optimizer_zero_grad(epoch, batch_idx, optimizer)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Training films augmented on the device, where they are not yet."""
+        if self.augmentation is None or len(batch) < 3:
+            return batch
+        images, labels, seeds, *regions = batch
+        return [augment_batch(images, self.augmentation, seeds.tolist()), labels, seeds, *regions]
 
     def _with_maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and class maps in fp32."""
@@ -136,11 +170,11 @@ class Learner(pl.LightningModule):
         if self.trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             self._read_losses()
 
-    def _dropout(self, seeds: list[Tensor], films: int, step_seed: int) -> AbstractContextManager[object]:
+    def _dropout(self, seeds: list[Tensor], films: slice, step_seed: int) -> AbstractContextManager[object]:
         """Dropout by the films' seeds; for films without any, by the step and their places in the batch."""
         if not self._drops:
             return nullcontext()
-        by_place = [step_seed * 65_537 + place for place in range(films)]
+        by_place = [step_seed * 65_537 + place for place in range(films.start, films.stop)]
         return FilmDropout(seeds[0].tolist() if seeds else by_place, self.device)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
@@ -192,15 +226,16 @@ class Learner(pl.LightningModule):
         """The recipe's optimiser and schedule."""
         wanted, schedule = self.recipe.optimizer, self.recipe.schedule
         groups = parameter_groups(self.model, wanted)
+        fused = self.recipe.training.precision != "fp16"  # whose gradients are scaled back before they are clipped
         optimizer: torch.optim.Optimizer
         match wanted.name:
             case "adam":
-                optimizer = torch.optim.Adam(groups, lr=wanted.lr, fused=True)
+                optimizer = torch.optim.Adam(groups, lr=wanted.lr, fused=fused)
             case "adamw":
-                optimizer = torch.optim.AdamW(groups, lr=wanted.lr, fused=True)
+                optimizer = torch.optim.AdamW(groups, lr=wanted.lr, fused=fused)
             case "sgd":
                 optimizer = torch.optim.SGD(
-                    groups, lr=wanted.lr, momentum=wanted.momentum, nesterov=wanted.momentum > 0, fused=True
+                    groups, lr=wanted.lr, momentum=wanted.momentum, nesterov=wanted.momentum > 0, fused=fused
                 )
         match schedule.name:
             case "constant":

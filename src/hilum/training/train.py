@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import numpy as np
 import pytorch_lightning as pl
@@ -124,6 +124,7 @@ def train(
     packs: Path,
     resume: bool = False,
     bar: bool = True,
+    compiled: bool = False,
 ) -> Bundle:
     """Train a model as a recipe says, and write it as a bundle.
 
@@ -137,6 +138,8 @@ def train(
         packs: folder for the packed films.
         resume: go on from `out`'s last checkpoint, bit for bit as if it had not stopped.
         bar: show progress on standard error.
+        compiled: let torch.compile write the network's kernels, minutes before the first step. Sums are then rounded
+            otherwise.
 
     Raises:
         RecipeError: if recipe, films and `out` do not fit each other.
@@ -147,7 +150,7 @@ def train(
     """
     here = find_processes()
     with joined(here):
-        return _train(recipe, films, out, packs, here, resume=resume, bar=bar and here.first)
+        return _train(recipe, films, out, packs, here, resume=resume, bar=bar and here.first, compiled=compiled)
 
 
 def _train(
@@ -159,8 +162,14 @@ def _train(
     *,
     resume: bool,
     bar: bool,
+    compiled: bool,
 ) -> Bundle:
-    claim = {"recipe": recipe.to_dict(), "films": films.fingerprint(), "processes": here.count}
+    claim = {
+        "recipe": recipe.to_dict(),
+        "films": films.fingerprint(),
+        "processes": here.count,
+        "compiled": compiled,
+    }
     check_same("recipe and films", claim)
     startable = together(lambda: _startable(recipe, films, claim, out, here, resume=resume) if here.first else None)
     last = gathered(startable)[0]  # the first process's
@@ -179,7 +188,13 @@ def _train(
     if here.count > 1:
         share_batch_norm(model, fused=torch.cuda.is_available())
     steps = recipe.training.epochs * len(batches)
-    learner = Learner(model, recipe, steps=steps, prevalence=prevalence_of(targets), findings=films.findings)
+    augmentation = recipe.augmentation if augments_on_device(recipe) else None
+    prevalence = prevalence_of(targets)
+    learner = Learner(
+        model, recipe, steps=steps, prevalence=prevalence, findings=films.findings, augmentation=augmentation
+    )
+    if compiled:
+        model.compile()
     if here.count > 1:  # the first of each machine packs, and the others find it done
         together(lambda: _pack(recipe, seen, unseen, packs) if here.local_rank == 0 else None)
     loader, validation = together(lambda: _loaders(recipe, seen, unseen, targets, packs, batches, here))
@@ -190,10 +205,15 @@ def _train(
             write_whole(out / "run.json", json.dumps(claim, indent=2).encode())
         trainer = _trainer(recipe, out, here, validated=unseen is not None, bar=bar, log_every=min(50, len(batches)))
         trainer.fit(learner, loader, validation, ckpt_path=last, weights_only=True)
+    model._compiled_call_impl = None  # what comes now has other shapes
     plain_batch_norm(model)
     minutes = (time.monotonic() - started) / 60
     bundle = together(
-        lambda: _finished(recipe, films, out, packs, learner, trainer, minutes=minutes) if here.first else None
+        lambda: (
+            _finished(recipe, films, out, packs, learner, trainer, minutes=minutes, compiled=compiled)
+            if here.first
+            else None
+        )
     )
     return load_bundle(out) if bundle is None else bundle
 
@@ -222,6 +242,12 @@ def _startable(
             "training.mixup must be 0 for several processes, of which none has all films to mix with, got "
             f"{recipe.training.mixup}. Use: --set training.mixup=0, or one process"
         )
+    if recipe.training.batch // claim["processes"] < recipe.training.accumulate:
+        raise RecipeError(
+            f"training.accumulate must be at most {recipe.training.batch // claim['processes']} for a batch of "
+            f"{recipe.training.batch} in {claim['processes']} processes, got {recipe.training.accumulate}. "
+            "Use: --set training.accumulate=..."
+        )
     if unseen is not None and len(unseen) < claim["processes"]:
         raise RecipeError(
             f"processes must be at most {len(unseen)} for {len(unseen)} films of the split val, got "
@@ -242,15 +268,30 @@ def _loaders(
     """This process's part of every batch, and of the validation films every n-th one."""
     # On a CPU the network uses every core itself; elsewhere workers keep it fed. Neither changes the result.
     workers = 0 if not torch.cuda.is_available() else min(8, (os.cpu_count() or 1) // here.local_count or 1)
-    feeding: dict[str, Any] = {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": workers > 0}
     boxes = boxes_by_row(seen) if recipe.loss.boxes else None
-    learned = SeededFilms(_dataset(recipe, seen, packs, targets=targets), boxes)
+    films = _dataset(recipe, seen, packs, targets=targets, augmented=not augments_on_device(recipe))
+    learned = SeededFilms(films, boxes)
+    remote = films.fetch is not None
+    if remote:  # workers read ahead
+        workers = max(workers, 2)
+    feeding: dict[str, Any] = {
+        "num_workers": workers,
+        "persistent_workers": workers > 0,
+        "pin_memory": torch.cuda.is_available(),
+        # What speaks to a store has threads, with which no process can be forked.
+        "multiprocessing_context": "spawn" if remote else None,
+    }
     loader: DataLoader[Any] = DataLoader(learned, batch_sampler=cast(Any, batches), **feeding)
     if unseen is None:
         return loader, None
     own = Subset(_dataset(recipe, unseen, packs, augmented=False), range(here.rank, len(unseen), here.count))
     per_step = -(-recipe.training.batch // here.count)
     return loader, DataLoader(own, batch_size=per_step, **feeding)
+
+
+def augments_on_device(recipe: Recipe) -> bool:
+    """Whether films are augmented in one pass on the GPU; regions of findings move with their films on the CPU."""
+    return torch.cuda.is_available() and not recipe.loss.boxes
 
 
 def _pack(recipe: Recipe, seen: Films, unseen: Films | None, packs: Path) -> None:
@@ -260,7 +301,15 @@ def _pack(recipe: Recipe, seen: Films, unseen: Films | None, packs: Path) -> Non
 
 
 def _finished(
-    recipe: Recipe, films: Films, out: Path, packs: Path, learner: Learner, trainer: pl.Trainer, *, minutes: float
+    recipe: Recipe,
+    films: Films,
+    out: Path,
+    packs: Path,
+    learner: Learner,
+    trainer: pl.Trainer,
+    *,
+    minutes: float,
+    compiled: bool,
 ) -> Bundle:
     """The bundle of a training that has come to its end, written."""
     films = films.of_views(recipe.views)
@@ -277,7 +326,7 @@ def _finished(
         heatmap_logits=heatmap_logits(model, shown, films.findings, device=device),
         quality_check=_quality_check(recipe, seen, packs),
         sources=tuple(sorted(set(seen.table["source"]))),
-        training=_what_happened(trainer, films, seen, kept, minutes=minutes),
+        training=_what_happened(trainer, films, seen, kept, minutes=minutes, compiled=compiled),
     )
     if unseen is not None:
         bundle = calibrate(bundle, unseen, packs=packs, device=device)
@@ -326,6 +375,9 @@ def _checked(claim: dict[str, Any], out: Path, *, resume: bool) -> Path | None:
             f"processes must be {before_count}, with which the run in {out} was started, got {claim['processes']}: "
             f"sums would be rounded otherwise, and the run another. Use as many, e.g. --devices {before_count}"
         )
+    if before.get("compiled", False) != claim["compiled"]:
+        was = "with" if before.get("compiled") else "without"
+        raise RecipeError(f"the run in {out} must go on {was} --compile, as it was started")
     return last if last.is_file() else None
 
 
@@ -421,7 +473,8 @@ def _dataset(
     targets: Float32[np.ndarray, "films findings"] | None = None,
 ) -> FilmDataset:
     pack = open_pack(films, recipe.preprocessing, packs)
-    return FilmDataset(films, pack.read, recipe.augmentation if augmented else Augmentation(), targets)
+    chosen = recipe.augmentation if augmented else Augmentation()
+    return FilmDataset(films, pack.read, chosen, targets, pack.fetch if pack.remote else None)
 
 
 def _quality_check(recipe: Recipe, films: Films, packs: Path) -> QualityCheck | None:
@@ -460,7 +513,7 @@ def _trainer(recipe: Recipe, out: Path, here: Processes, *, validated: bool, bar
         strategy=_ddp() if here.count > 1 else "auto",
         plugins=[Environment(here)] if here.count > 1 else None,
         max_epochs=wanted.epochs,
-        precision="bf16-mixed" if computes_in_bf16(wanted.precision) else "32-true",
+        precision=_precision(wanted.precision),
         gradient_clip_val=wanted.gradient_clip,
         callbacks=callbacks,
         logger=_loggers(out) if here.first else False,
@@ -490,6 +543,12 @@ class _SayEpochs(Callback):
         figures = {"train_loss": pl_module.mean_loss, **known}  # Lightning lets the learner log it after this
         told = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
         messages().print(f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: {told}", soft_wrap=True)
+
+
+def _precision(wanted: str) -> Literal["16-mixed", "bf16-mixed", "32-true"]:
+    if wanted == "fp16":
+        return "16-mixed"
+    return "bf16-mixed" if computes_in_bf16(wanted) else "32-true"
 
 
 def computes_in_bf16(precision: str) -> bool:
@@ -525,7 +584,13 @@ def _take_weights(learner: Learner, checkpoint: Path) -> dict[str, float | int]:
 
 
 def _what_happened(
-    trainer: pl.Trainer, films: Films, seen: Films, kept: dict[str, float | int], *, minutes: float
+    trainer: pl.Trainer,
+    films: Films,
+    seen: Films,
+    kept: dict[str, float | int],
+    *,
+    minutes: float,
+    compiled: bool,
 ) -> dict[str, Any]:
     return {
         "protocol": films.notes.get("protocol"),
@@ -537,6 +602,7 @@ def _what_happened(
         "processes": trainer.world_size,
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
+        **({"compiled": True} if compiled else {}),
         "minutes_since_start_or_resume": round(minutes, 2),
         "precision": str(trainer.precision),
         **{name: round(value, 5) for name, value in kept.items()},
