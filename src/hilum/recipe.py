@@ -117,6 +117,7 @@ class Training(_Part):
     once an epoch; `sqrt` and `sources` draw sources by the square root of their films, or all alike. `freeze_epochs`:
     so many at the start train the classifier alone; all of them are a linear probe. `accumulate`: the batch goes
     through the network in so many parts, whose gradients add up to the batch's; batch norm alone sees the parts.
+    `logger`: where figures go beside logs/metrics.csv; MLflow and W&B (offline) keep theirs in the run's folder.
     `precision` `auto` is bf16 where the hardware computes in it, else fp32; `fp16` scales the loss, for older GPUs.
     """
 
@@ -134,6 +135,7 @@ class Training(_Part):
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     mixup: Annotated[float, Field(ge=0, le=8)] = 0.0
     sampling: Literal["films", "sqrt", "sources"] = "films"
+    logger: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ("tensorboard",)
 
     @model_validator(mode="after")
     def _parts_of_a_batch(self) -> "Training":

@@ -30,6 +30,8 @@ ENABLES = {
     "lite": "EfficientNet-Lite from ImageNet weights",
     "tune": "search for a recipe's values: hilum tune",
     "tables": "films beside an XLSX table",
+    "mlflow": "trainings logged to MLflow's local store",
+    "wandb": "trainings logged to Weights & Biases, offline",
     "storage": "packs in an object store: s3://, gs://, az://",
     "hub": "bundles on the Hugging Face hub",
     "bench": "compare speeds with torchxrayvision's network",

@@ -15,7 +15,6 @@ import pytorch_lightning as pl
 import torch
 from jaxtyping import Float32
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
-from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.strategies import DDPStrategy
 from torch.utils.data import DataLoader, Subset
 
@@ -49,6 +48,7 @@ from hilum.training.learner import (
     resume_point,
     start_from_prevalence,
 )
+from hilum.training.loggers import check_loggers, close_loggers, open_loggers
 from hilum.training.processes import (
     Environment,
     Processes,
@@ -204,7 +204,10 @@ def _train(
             _checked(claim, out, resume=resume)
             write_whole(out / "run.json", json.dumps(claim, indent=2).encode())
         trainer = _trainer(recipe, out, here, validated=unseen is not None, bar=bar, log_every=min(50, len(batches)))
-        trainer.fit(learner, loader, validation, ckpt_path=last, weights_only=True)
+        try:
+            trainer.fit(learner, loader, validation, ckpt_path=last, weights_only=True)
+        finally:
+            close_loggers(trainer.loggers)
     model._compiled_call_impl = None  # what comes now has other shapes
     plain_batch_norm(model)
     minutes = (time.monotonic() - started) / 60
@@ -223,6 +226,7 @@ def _startable(
 ) -> Path | None:
     """Refuse what cannot be trained; return the checkpoint to resume from."""
     check_protocol(recipe, films)
+    check_loggers(recipe)
     last = _checked(claim, out, resume=resume)
     if last is not None and (out / "bundle.json").is_file():
         return last
@@ -516,7 +520,7 @@ def _trainer(recipe: Recipe, out: Path, here: Processes, *, validated: bool, bar
         precision=_precision(wanted.precision),
         gradient_clip_val=wanted.gradient_clip,
         callbacks=callbacks,
-        logger=_loggers(out) if here.first else False,
+        logger=open_loggers(recipe, out) if here.first else False,
         log_every_n_steps=log_every,
         enable_progress_bar=bar and messages().is_terminal,
         enable_model_summary=False,
@@ -559,20 +563,6 @@ def computes_in_bf16(precision: str) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
-
-
-def _loggers(out: Path) -> list[Logger]:
-    log = out / "logs" / "metrics.csv"
-    if log.is_file():  # of the run that is resumed: Lightning would delete it
-        log.rename(log.with_name(f"metrics.{len(list(log.parent.glob('metrics.*.csv'))):03d}.csv"))
-    loggers: list[Logger] = [CSVLogger(out, name="logs", version="", flush_logs_every_n_steps=1)]
-    try:
-        from pytorch_lightning.loggers import TensorBoardLogger
-
-        loggers.append(TensorBoardLogger(out, name="logs", version=""))
-    except ModuleNotFoundError:
-        messages().print("tensorboard is not installed: the run is logged to CSV alone")
-    return loggers
 
 
 def _take_weights(learner: Learner, checkpoint: Path) -> dict[str, float | int]:
