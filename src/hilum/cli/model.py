@@ -76,6 +76,9 @@ def train(
     findings: Annotated[
         str | None, typer.Option(help="Train these alone, with commas between; known: all with a known label.")
     ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Of the recipe auto: the time it may take, such as 90s, 20m (if not given), 2h.")
+    ] = None,
     compiled: Annotated[
         bool, typer.Option("--compile", help="Let torch.compile speed up the network; minutes before the first step.")
     ] = False,
@@ -94,13 +97,23 @@ def train(
     from hilum.training.train import train as train_model
 
     chosen = load_recipe(recipe, changes or [])
+    if budget is not None and recipe != "auto":
+        raise HilumError(f"budget must go with the recipe auto, got it with {recipe}. Use --set training.epochs=...")
+    manifest = read_films(films)
+    if findings is not None:
+        manifest = manifest.only(manifest.known_findings() if findings == "known" else findings.split(","))
+    if recipe == "auto":
+        if max(devices or 1, nodes or 1, find_processes().count) > 1 or folds is not None:
+            raise HilumError(
+                "recipe auto must be trained once, in one process. Leave out --devices, --nodes, --folds; the bundle "
+                "holds the recipe that was chosen"
+            )
+        chosen, manifest = _auto(manifest, out, budget, changes or [], resume=resume)
+        devices = 1
     if freeze is not None:
         chosen = load_recipe(
             chosen, [f"training.freeze_epochs={chosen.training.epochs if freeze == 'all' else freeze}"]
         )
-    manifest = read_films(films)
-    if findings is not None:
-        manifest = manifest.only(manifest.known_findings() if findings == "known" else findings.split(","))
     here = find_processes()
     if folds is not None:
         from hilum.training.folds import MANIFEST, train_folds
@@ -135,6 +148,21 @@ def train(
     if as_json:
         print_json({"out": str(out), **bundle.training})
     say(f"The bundle is in {out}. Next: hilum evaluate {out} --films {films} --out report")
+
+
+def _auto(manifest: Any, out: Path, budget: str | None, changes: list[str], *, resume: bool) -> tuple[Any, Any]:
+    """The recipe auto for these films, said with its reasons, and the films with validation films."""
+    from hilum.training.auto import DEFAULT_BUDGET_S, choose, chosen_before, with_validation
+    from hilum.training.tune import budget_seconds
+
+    if resume:
+        recipe = chosen_before(out)
+        return recipe, with_validation(manifest, seed=recipe.seed)[0]
+    seconds = DEFAULT_BUDGET_S if budget is None else budget_seconds(budget)
+    chosen = choose(manifest, budget_s=seconds, changes=changes)
+    for reason in chosen.reasons:
+        say(reason)
+    return chosen.recipe, chosen.films
 
 
 def tune(
