@@ -106,6 +106,21 @@ def test_a_compiled_network_trains_and_its_run_is_resumed_as_such(
         train(recipe, phantom_films, out, packs=packs, resume=True, bar=False)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("training.precision=fp16", "must not be fp16 without a CUDA GPU"),
+        ("training.accumulate=9", "accumulate must be at most the batch of 8"),
+    ],
+)
+def test_what_cannot_be_trained_here_is_refused(trains: Trains, tmp_path: Path, change: str, message: str) -> None:
+    if torch.cuda.is_available() and "fp16" in change:
+        pytest.skip("there is a GPU")
+    with pytest.raises(RecipeError, match=message):
+        trains("run", change)
+    assert not (tmp_path / "run").exists()
+
+
 def test_each_epoch_is_a_line_with_its_own_figures_where_no_bar_is_seen(
     tiny: Path, phantom_films: Films, packs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

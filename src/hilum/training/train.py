@@ -227,6 +227,8 @@ def _startable(
     """Refuse what cannot be trained; return the checkpoint to resume from."""
     check_protocol(recipe, films)
     check_loggers(recipe)
+    if recipe.training.precision == "fp16" and not torch.cuda.is_available():
+        raise RecipeError("training.precision must not be fp16 without a CUDA GPU. Use: --set training.precision=auto")
     last = _checked(claim, out, resume=resume)
     if last is not None and (out / "bundle.json").is_file():
         return last
