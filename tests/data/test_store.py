@@ -6,16 +6,18 @@ import re
 import shutil
 import subprocess
 import urllib.request
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from hilum.data.dataset import Augmentation, FilmDataset
+from hilum.data.dataset import packed_films
 from hilum.data.films import Films
 from hilum.data.images import Preprocessing
 from hilum.data.pack import Pack, move_to_store, open_pack, stored, verify_pack
@@ -110,7 +112,7 @@ def test_another_machine_finds_what_is_there(tmp_path: Path, url: str, monkeypat
 def test_a_batch_is_brought_at_once(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     films = some_films(tmp_path / "films")
     move_to_store(NEAREST, tmp_path / "packs", url)
-    pack = open_pack(films, NEAREST, tmp_path / "packs")
+    open_pack(films, NEAREST, tmp_path / "packs")
     asked: list[int] = []
     real = Store.parts
 
@@ -119,10 +121,22 @@ def test_a_batch_is_brought_at_once(tmp_path: Path, url: str, monkeypatch: pytes
         return real(self, wanted)
 
     monkeypatch.setattr(Store, "parts", parts)
-    dataset = FilmDataset(films, pack.read, Augmentation(), None, pack.fetch)
+    dataset = packed_films(films, NEAREST, tmp_path / "packs")
     batches = list(DataLoader(dataset, batch_size=3))
     assert asked == [3, 3]
     assert np.array_equal(batches[1][0][2].numpy(), NEAREST.read(films.path(5)))
+
+
+@pytest.mark.slow
+def test_workers_bring_a_store_s_films(tmp_path: Path, url: str) -> None:
+    films = some_films(tmp_path / "films")
+    move_to_store(NEAREST, tmp_path / "packs", url)
+    dataset = packed_films(films, NEAREST, tmp_path / "packs")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch, about pinned memory and few cores
+        loader = DataLoader(dataset, batch_size=4, num_workers=1, multiprocessing_context="spawn")
+        images = torch.cat([images for images, _ in loader])
+    assert all(np.array_equal(images[row].numpy(), NEAREST.read(films.path(row))) for row in range(6))
 
 
 def test_a_damaged_shard_in_a_store_is_named(tmp_path: Path, url: str) -> None:

@@ -8,19 +8,21 @@ import pandas as pd
 import pytest
 
 from hilum.errors import MissingExtraError
+from hilum.messages import quiet_lightning
 from hilum.recipe import load_recipe
 from hilum.training.loggers import check_loggers, close_loggers, open_loggers
 
 
 def figures(out: Path, recipe: Any, steps: range) -> None:
-    loggers = open_loggers(recipe, out)
-    for step in steps:
+    with quiet_lightning():
+        loggers = open_loggers(recipe, out)
+        for step in steps:
+            for logger in loggers:
+                logger.log_metrics({"train_loss": 1 / (step + 1)}, step)
         for logger in loggers:
-            logger.log_metrics({"train_loss": 1 / (step + 1)}, step)
-    for logger in loggers:
-        logger.save()
-        logger.finalize("success")
-    close_loggers(loggers)
+            logger.save()
+            logger.finalize("success")
+        close_loggers(loggers)
 
 
 def test_csv_is_always_written_and_kept_when_a_run_is_resumed(tiny: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Protocol
 
 import numpy as np
@@ -16,6 +17,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
 from hilum.data.films import Films
+from hilum.data.images import Preprocessing
+from hilum.data.pack import open_pack
 
 Image = Float[Tensor, "channels height width"]
 Regions = Float[Tensor, "regions height width"]
@@ -250,6 +253,20 @@ class FilmDataset(Dataset[tuple[Image, Labels]]):
         """Say which films come next, so that those of a store are brought at once."""
         if self.fetch is not None:
             self.fetch([index.row if isinstance(index, Draw) else index for index in indices])
+
+
+def packed_films(
+    films: Films,
+    preprocessing: Preprocessing,
+    packs: Path,
+    *,
+    augmentation: Augmentation | None = None,
+    targets: Float32[np.ndarray, "films findings"] | None = None,
+) -> FilmDataset:
+    """The films of a pack, made now as far as it is not there yet: see open_pack."""
+    pack = open_pack(films, preprocessing, packs)
+    fetch = pack.fetch if pack.remote else None
+    return FilmDataset(films, pack.read, augmentation or Augmentation(), targets, fetch)
 
 
 REGION_GRID = 32

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float64
 from torch.utils.data import DataLoader, Subset
 
-from hilum.data.dataset import Augmentation, FilmDataset
+from hilum.data.dataset import packed_films
 from hilum.data.films import Films
 from hilum.data.pack import open_pack
 from hilum.data.quality import LEAST_FILMS, fit_quality_check
@@ -145,7 +145,7 @@ def choose_regions(bundle: Bundle, films: Films, *, packs: Path) -> RegionLevel 
     chosen = films.table.iloc[rows]
     if sum(len(truths[film]) for film in chosen["film"]) < LEAST_BOXED:
         return None
-    dataset = FilmDataset(films, open_pack(films, bundle.preprocessing, packs).read, Augmentation())
+    dataset = packed_films(films, bundle.preprocessing, packs)
     loader = DataLoader(Subset(dataset, rows), batch_size=_BATCH)
     with torch.inference_mode():
         maps = np.concatenate([bundle.model.class_maps(images)[1].numpy() for images, _ in loader]).astype(np.float32)
@@ -181,7 +181,7 @@ def _labels(bundle: Bundle, films: Films) -> Float64[np.ndarray, "films findings
 def _made_at_home(bundle: Bundle, films: Films, packs: Path) -> Bundle:
     """An imported model with the scale of its heatmaps, and its input quality check, measured on these films."""
     pack = open_pack(films, bundle.preprocessing, packs)
-    scale = heatmap_logits(bundle.model, FilmDataset(films, pack.read, Augmentation()), bundle.findings)
+    scale = heatmap_logits(bundle.model, packed_films(films, bundle.preprocessing, packs), bundle.findings)
     quality_check = bundle.quality_check
     if len(films) >= LEAST_FILMS:
         laterals = lateral_views(seed=0)
@@ -222,7 +222,7 @@ def calibration_method(name: str) -> Method:
 
 
 def _logits(bundle: Bundle, films: Films, packs: Path, device: str) -> Float64[np.ndarray, "films findings"]:
-    dataset = FilmDataset(films, open_pack(films, bundle.preprocessing, packs).read, Augmentation())
+    dataset = packed_films(films, bundle.preprocessing, packs)
     loader = DataLoader(dataset, batch_size=_BATCH)
     films_seen = track(loader, "calibrating", total=len(loader))
     model = bundle.model.to(device)

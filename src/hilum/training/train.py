@@ -18,7 +18,7 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressB
 from pytorch_lightning.strategies import DDPStrategy
 from torch.utils.data import DataLoader, Subset
 
-from hilum.data.dataset import Augmentation, FilmDataset, SeededFilms, ShuffledBatches, boxes_by_row
+from hilum.data.dataset import FilmDataset, SeededFilms, ShuffledBatches, boxes_by_row, packed_films
 from hilum.data.films import Films, read_films, write_films
 from hilum.data.merge import groups_of
 from hilum.data.pack import open_pack
@@ -478,9 +478,8 @@ def _dataset(
     augmented: bool = True,
     targets: Float32[np.ndarray, "films findings"] | None = None,
 ) -> FilmDataset:
-    pack = open_pack(films, recipe.preprocessing, packs)
-    chosen = recipe.augmentation if augmented else Augmentation()
-    return FilmDataset(films, pack.read, chosen, targets, pack.fetch if pack.remote else None)
+    chosen = recipe.augmentation if augmented else None
+    return packed_films(films, recipe.preprocessing, packs, augmentation=chosen, targets=targets)
 
 
 def _quality_check(recipe: Recipe, films: Films, packs: Path) -> QualityCheck | None:
