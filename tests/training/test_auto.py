@@ -29,7 +29,7 @@ def machine(films_per_second_at_224: float) -> Callable[[Recipe], float]:
 
 
 def test_time_enough_gives_the_largest_size_and_all_epochs(phantom_films: Films) -> None:
-    chosen = choose(phantom_films, budget_s=3600, changes=TEST_NETWORK, measure=machine(100))
+    chosen = choose(phantom_films, budget_s=3600.0, changes=TEST_NETWORK, measure=machine(100.0))
     assert (chosen.recipe.preprocessing.size, chosen.recipe.training.epochs) == (224, 24)
     assert (chosen.recipe.training.ema_decay, chosen.recipe.weights) == (0.99, "none")
     assert chosen.films is phantom_films
@@ -38,29 +38,29 @@ def test_time_enough_gives_the_largest_size_and_all_epochs(phantom_films: Films)
 
 def test_less_time_takes_epochs_first_and_then_size(phantom_films: Films) -> None:
     taken = [
-        choose(phantom_films, budget_s=budget, changes=TEST_NETWORK, measure=machine(1)).recipe
-        for budget in (4000, 1200, 400, 110)
+        choose(phantom_films, budget_s=budget, changes=TEST_NETWORK, measure=machine(1.0)).recipe
+        for budget in (4000.0, 1200.0, 400.0, 110.0)
     ]
     assert [(one.preprocessing.size, one.training.epochs >= 6) for one in taken[:2]] == [(224, True), (224, True)]
     assert taken[1].training.epochs < taken[0].training.epochs
     assert taken[2].preprocessing.size < 224
     assert (taken[3].preprocessing.size, taken[3].training.epochs < 6) == (96, True)
     learned = len(phantom_films.select("train")) + len(phantom_films.select("val"))
-    for budget, one in zip((4000, 1200, 400, 110), taken, strict=True):
-        assert one.training.epochs * learned * machine(1)(one) * 0.8 < budget
+    for budget, one in zip((4000.0, 1200.0, 400.0, 110.0), taken, strict=True):
+        assert one.training.epochs * learned * machine(1.0)(one) * 0.8 < budget
     with pytest.raises(RecipeError, match=r"budget must leave time for an epoch of .* films at 96 px"):
-        choose(phantom_films, budget_s=1, changes=TEST_NETWORK, measure=machine(1))
+        choose(phantom_films, budget_s=1.0, changes=TEST_NETWORK, measure=machine(1.0))
 
 
 def test_what_is_set_is_not_chosen(phantom_films: Films) -> None:
     changes = [*TEST_NETWORK, "preprocessing.size=64", "training.epochs=3", "training.batch=8"]
-    recipe = choose(phantom_films, budget_s=1, changes=changes, measure=machine(1)).recipe
+    recipe = choose(phantom_films, budget_s=1.0, changes=changes, measure=machine(1.0)).recipe
     assert (recipe.preprocessing.size, recipe.training.epochs, recipe.training.batch) == (64, 3, 8)
 
 
 def test_fewer_films_than_a_batch_are_one(phantom_films: Films) -> None:
     few = replace(phantom_films, table=phantom_films.table.groupby("split").head(5).reset_index(drop=True))
-    recipe = choose(few, budget_s=1e5, changes=TEST_NETWORK, measure=machine(1)).recipe
+    recipe = choose(few, budget_s=1e5, changes=TEST_NETWORK, measure=machine(1.0)).recipe
     assert recipe.training.batch == 5
 
 
@@ -80,7 +80,7 @@ def test_validation_films_are_of_other_patients(phantom_films: Films) -> None:
 
 
 def test_without_imagenets_weights_it_says_so(phantom_films: Films) -> None:
-    chosen = choose(phantom_films, budget_s=1e4, changes=TEST_NETWORK[:1], measure=machine(10))  # nobody publishes any
+    chosen = choose(phantom_films, budget_s=1e4, changes=TEST_NETWORK[:1], measure=machine(10.0))  # nobody publishes any
     assert chosen.recipe.weights == "none"
     assert "Random weights to start from" in " ".join(chosen.reasons)
 
