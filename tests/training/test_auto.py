@@ -39,14 +39,14 @@ def test_time_enough_gives_the_largest_size_and_all_epochs(phantom_films: Films)
 def test_less_time_takes_epochs_first_and_then_size(phantom_films: Films) -> None:
     taken = [
         choose(phantom_films, budget_s=budget, changes=TEST_NETWORK, measure=machine(1.0)).recipe
-        for budget in (4000.0, 1200.0, 400.0, 110.0)
+        for budget in (4000.0, 900.0, 200.0, 45.0)
     ]
     assert [(one.preprocessing.size, one.training.epochs >= 6) for one in taken[:2]] == [(224, True), (224, True)]
     assert taken[1].training.epochs < taken[0].training.epochs
     assert taken[2].preprocessing.size < 224
     assert (taken[3].preprocessing.size, taken[3].training.epochs < 6) == (96, True)
     learned = len(phantom_films.select("train")) + len(phantom_films.select("val"))
-    for budget, one in zip((4000.0, 1200.0, 400.0, 110.0), taken, strict=True):
+    for budget, one in zip((4000.0, 900.0, 200.0, 45.0), taken, strict=True):
         assert one.training.epochs * learned * machine(1.0)(one) * 0.8 < budget
     with pytest.raises(RecipeError, match=r"budget must leave time for an epoch of .* films at 96 px"):
         choose(phantom_films, budget_s=1.0, changes=TEST_NETWORK, measure=machine(1.0))
@@ -80,7 +80,9 @@ def test_validation_films_are_of_other_patients(phantom_films: Films) -> None:
 
 
 def test_without_imagenets_weights_it_says_so(phantom_films: Films) -> None:
-    chosen = choose(phantom_films, budget_s=1e4, changes=TEST_NETWORK[:1], measure=machine(10.0))  # nobody publishes any
+    chosen = choose(
+        phantom_films, budget_s=1e4, changes=TEST_NETWORK[:1], measure=machine(10.0)
+    )  # nobody publishes any
     assert chosen.recipe.weights == "none"
     assert "Random weights to start from" in " ".join(chosen.reasons)
 
@@ -102,11 +104,11 @@ def test_it_trains_and_is_resumed(hilum: Hilum, films_file: Path, tmp_path: Path
     assert told["training"]["val_auroc"] > 0
     assert len(read_films(films_file).select("val")) > 0
     again = hilum("train", "auto", "--films", films_file, "--out", tmp_path / "run", "--resume")
-    assert (again.code, "trained to its end" in again.err) == (0, True)
+    assert (again.code, "trained to its end" in " ".join(again.err.split())) == (0, True)
     for words, message in (
         (["nih-small", "--budget", "20m"], "budget must go with the recipe auto"),
         (["auto", "--devices", "2"], "recipe auto must be trained once"),
         (["auto", "--budget", "soon"], "budget must be a time"),
     ):
         refused = hilum("train", *words, "--films", films_file, "--out", tmp_path / "new")
-        assert (refused.code, message in refused.err) == (2, True), refused.err
+        assert (refused.code, message in " ".join(refused.err.split())) == (2, True), refused.err
