@@ -98,4 +98,4 @@ def test_a_search_is_resumed_and_its_best_is_a_recipe(
     assert best.optimizer.lr == again.changes["optimizer.lr"]
     assert best.training.batch == again.changes["training.batch"]
     assert best.name == "tiny-tuned"
-    assert tune(recipe, phantom_films, space, out, budget_s=0, folds=2, packs=packs, resume=True).trials == 2
+    assert tune(recipe, phantom_films, space, out, budget_s=0.0, folds=2, packs=packs, resume=True).trials == 2
