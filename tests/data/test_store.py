@@ -34,7 +34,9 @@ def some_films(folder: Path, number: int = 6) -> Films:
     for row in range(number):
         pixels = np.random.default_rng(row).integers(0, 256, (30, 40), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{row}.png")
-    table = pd.DataFrame({"path": [f"{row}.png" for row in range(number)], "Mass": np.float32([0, 1] * (number // 2))})
+    table = pd.DataFrame(
+        {"path": [f"{row}.png" for row in range(number)], "Mass": np.array([0, 1] * (number // 2), dtype=np.float32)}
+    )
     return Films(table, folder, ("Mass",), {})
 
 

@@ -9,7 +9,7 @@ import pytest
 from commands import Hilum
 
 from hilum.data.films import Films, read_films
-from hilum.errors import RecipeError
+from hilum.errors import BundleError, RecipeError
 from hilum.recipe import Recipe, load_recipe
 from hilum.training import auto
 from hilum.training.auto import choose, seconds_per_film, with_validation
@@ -79,10 +79,12 @@ def test_validation_films_are_of_other_patients(phantom_films: Films) -> None:
     ).sum()
 
 
-def test_without_imagenets_weights_it_says_so(phantom_films: Films) -> None:
-    chosen = choose(
-        phantom_films, budget_s=1e4, changes=TEST_NETWORK[:1], measure=machine(10.0)
-    )  # nobody publishes any
+def test_without_imagenets_weights_it_says_so(phantom_films: Films, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(model: object, weights: str) -> None:
+        raise BundleError("ImageNet weights could not be had (no network). Fetch them elsewhere")
+
+    monkeypatch.setattr(auto, "load_weights", away)
+    chosen = choose(phantom_films, budget_s=1e4, changes=TEST_NETWORK[:1], measure=machine(10.0))
     assert chosen.recipe.weights == "none"
     assert "Random weights to start from" in " ".join(chosen.reasons)
 

@@ -94,7 +94,7 @@ def test_a_compiled_network_trains_and_its_run_is_resumed_as_such(
     def counted(self: torch.nn.Module) -> None:
         def call(*images: torch.Tensor) -> Any:
             calls.append(self.training)
-            return self._call_impl(*images)
+            return self._call_impl(*images)  # type: ignore[no-untyped-call]
 
         self._compiled_call_impl = call
 

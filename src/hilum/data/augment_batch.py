@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -76,9 +75,10 @@ def _operation(name: str, images: Images, amounts: Sequence[float]) -> Images:
         case "brightness":
             return (images * (1 + 0.4 * by)).clamp(0, 1)
         case "gamma":
-            return cast(Tensor, images ** (0.7 * by).exp())
+            return images ** (0.7 * by).exp()
         case "focus":
-            return images + by * (images - functional.gaussian_blur(images, [5, 5], [1.0, 1.0]))
+            soft: Images = functional.gaussian_blur(images, [5, 5], [1.0, 1.0])
+            return images + by * (images - soft)
     raise AssertionError(name)
 
 
