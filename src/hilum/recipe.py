@@ -54,12 +54,14 @@ class Loss(_Part):
 class Optimizer(_Part):
     """Which optimiser, its highest learning rate, and the decay of weights (not of biases and norms).
 
-    `momentum` is that of `sgd`, Nesterov's. `layer_decay`: each stage of the network learns this many times as fast as
-    the one above it; the classifier learns at `lr`, the stem slowest. Source: Howard and Ruder, "Universal Language
+    `ridge` is a linear probe: the classifier alone is fitted, at once, on features that are never trained; the penalty
+    is `weight_decay`, or is chosen by cross-validation if that is 0. `momentum` is that of `sgd`, Nesterov's.
+    `layer_decay`: each stage of the network learns this many times as fast as the one above it; the classifier learns
+    at `lr`, the stem slowest. Source: Howard and Ruder, "Universal Language
     Model Fine-tuning", ACL 2018, section 3.2. https://arxiv.org/abs/1801.06146
     """
 
-    name: Literal["adam", "adamw", "sgd"]
+    name: Literal["adam", "adamw", "sgd", "ridge"]
     lr: AboveZero
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     momentum: Fraction = 0.9
@@ -89,11 +91,17 @@ class LabelPolicy(_Part):
         by_finding: another policy for some findings.
         per_finding: the loss is first averaged per finding over its known labels, so that a finding that few sources
             label weighs like the others.
+        teacher: a bundle whose scores are learned from beside the labels: distillation.
+        teacher_weight: a known label counts as 1 - weight and the teacher's score as weight; an unknown label, and any
+            label at weight 1, is the teacher's score. Source: Hinton, Vinyals and Dean, "Distilling the Knowledge in a
+            Neural Network", 2015, with temperature 1. https://arxiv.org/abs/1503.02531
     """
 
     uncertain: Policy = "ignore"
     by_finding: dict[str, Policy] = {}
     per_finding: bool = False
+    teacher: str | None = None
+    teacher_weight: Annotated[float, Field(gt=0, le=1)] = 0.5
 
     def policies(self, findings: Sequence[str]) -> dict[str, Policy]:
         """The policy of each finding.
@@ -150,8 +158,18 @@ class Training(_Part):
         return self
 
 
+class Partner(_Part):
+    """A recipe whose network is trained too and averaged with the first; `seed` is the first's if absent."""
+
+    recipe: str
+    seed: Seed | None = None
+
+
 class Recipe(_Part):
-    """Everything that decides a training run but the films themselves."""
+    """Everything that decides a training run but the films themselves.
+
+    `partners`: other recipes that are trained on the same films; the bundle is the mean of all their logits.
+    """
 
     name: str
     about: str
@@ -168,12 +186,25 @@ class Recipe(_Part):
     training: Training
     labels: LabelPolicy = LabelPolicy()
     views: Annotated[tuple[View, ...], Field(min_length=1)] = FRONTAL
+    partners: tuple[Partner, ...] = ()
+
+    @model_validator(mode="after")
+    def _a_probe_has_a_plain_loss(self) -> "Recipe":
+        plain = self.loss.name == "bce" and not self.loss.noise and not self.loss.boxes and not self.training.mixup
+        if self.optimizer.name == "ridge" and not (plain and self.training.freeze_epochs == self.training.epochs):
+            raise ValueError(
+                "optimizer.ridge fits the classifier alone: loss must be bce without noise and boxes, "
+                "training.mixup 0, and training.freeze_epochs as many as training.epochs"
+            )
+        return self
 
     @model_validator(mode="after")
     def _soft_labels_need_a_loss_that_is_linear_in_them(self) -> "Recipe":
         soft = "soft" in (self.labels.uncertain, *self.labels.by_finding.values())
         if soft and self.loss.name not in ("bce", "class-weighted-bce"):
             raise ValueError(f"labels.uncertain: soft needs the loss bce or class-weighted-bce, not {self.loss.name}")
+        if self.labels.teacher is not None and self.loss.name not in ("bce", "class-weighted-bce"):
+            raise ValueError(f"labels.teacher needs the loss bce or class-weighted-bce, not {self.loss.name}")
         return self
 
     @field_validator("preprocessing", mode="before")

@@ -7,7 +7,7 @@ import torch
 from hilum.errors import BundleError, RecipeError
 from hilum.findings import CHESTXRAY14
 from hilum.model.bundle import Bundle, save_bundle
-from hilum.model.info import Layer, cost, describe, layers, recipe_of, shipped
+from hilum.model.info import Layer, cost, describe, layers, recipe_of, sections, shipped
 from hilum.nn.build import build
 from hilum.recipe import load_recipe, shipped_recipes
 
@@ -150,3 +150,8 @@ def test_a_bundles_network(tmp_path: Path) -> None:
     assert sum(layer.parameters for layer in layers(recipe, findings)) == bundle.parameters
     with pytest.raises(RecipeError, match="--set must go with a recipe"):
         recipe_of(str(tmp_path), ["seed=3"])
+
+
+def test_partners_of_a_recipe_are_shown() -> None:
+    rows = dict(sections(describe("nih-lite", [])))["Training"]
+    assert [row[1] for row in rows if row[0] == "partners"] == ["lite-probe", "lite-boxes, seed 1"]

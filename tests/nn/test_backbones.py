@@ -116,3 +116,53 @@ def test_recipes_have_their_golden_counts(recipe: str, golden: int) -> None:
     with torch.device("meta"):
         model = build(chosen.architecture, findings=14, channels=chosen.preprocessing.channels)
     assert sum(parameter.numel() for parameter in model.parameters()) == golden
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "vit_tiny_patch16_224"])
+@torch.inference_mode()
+def test_a_classifier_on_stages_reads_each_field_and_its_maps_have_the_logits_as_mean(name: str) -> None:
+    torch.manual_seed(0)
+    levels, fields, size = (3, 5, 7), 3, 80  # 3 divides none of the stages' sides
+    model = Backbone(findings=2, name=name, size=size, channels=1, levels=levels, fields=fields).eval()
+    films = torch.rand(2, 1, size, size)
+    stages = model.level_maps(films)
+    read = model.pooled(films)
+    assert read.shape[1] == model.classifier.in_features == 9 * sum(stage.shape[1] for stage in stages)
+    used = 0
+    for stage in stages:  # each channel's fields have the channel's mean as their mean
+        own = read[:, used : used + 9 * stage.shape[1]].reshape(2, stage.shape[1], 9)
+        assert torch.allclose(own.mean(2), stage.mean((2, 3)), atol=1e-4)
+        used += 9 * stage.shape[1]
+    logits, maps = model.class_maps(films)
+    assert torch.allclose(logits, model(films), atol=1e-4)
+    assert torch.allclose(maps.mean((2, 3)), logits, atol=1e-4)
+
+
+def test_fields_are_the_means_of_equal_parts_of_the_film() -> None:
+    from hilum.nn.backbones import _by_field
+
+    features = torch.arange(16.0).reshape(1, 1, 4, 4)
+    assert _by_field(features, 2).flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
+    uneven = _by_field(torch.tensor([0.0, 1.0, 2.0]).expand(1, 1, 3, 3), 2)  # the middle column is shared
+    assert uneven.flatten().tolist() == pytest.approx([1 / 3, 5 / 3] * 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"levels": (3, 9)}, "levels must rise and be below 8"),
+        ({"levels": (3, 3)}, "levels must rise"),
+        ({"fields": 2}, "fields with levels"),
+        ({"levels": (3,), "dropout": 0.2}, "without dropout"),
+    ],
+)
+def test_stages_that_do_not_fit_are_refused(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Backbone(findings=2, name="tf_efficientnet_lite0", size=64, **options)
+
+
+def test_recipes_of_before_do_not_change_by_the_new_choices() -> None:
+    before = {"network": "timm:resnet50", "size": 64, "dropout": 0.0, "drop_path": 0.0}
+    assert architecture_from_dict(before).model_dump(mode="json") == before
+    stated = before | {"levels": [2, 3], "fields": 2}
+    assert architecture_from_dict(stated).model_dump(mode="json") == stated

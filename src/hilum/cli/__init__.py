@@ -51,6 +51,7 @@ for command in (
     evaluation.matrix,
     evaluation.reproduce,
     model.ensemble,
+    model.distil,
     model.export,
     model.push,
     model.pull,

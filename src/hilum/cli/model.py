@@ -215,6 +215,37 @@ def tune(
     say(f"Next: hilum train {out / BEST} --films {films} --out RUN")
 
 
+def distil(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the bundle that teaches; an ensemble too.")],
+    into: Annotated[str, typer.Option(metavar="RECIPE", help="What is trained: a recipe's name or file, or a bundle.")],
+    films: FilmsFile,
+    out: Annotated[Path, typer.Option(help="Folder of the run; becomes the bundle.")],
+    weight: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Of the teacher where a label is known; 1: labels count nothing.")
+    ] = 0.5,
+    changes: Changes = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in OUT stopped.")] = False,
+    packs: Annotated[Path | None, typer.Option(help="Folder for packed films; beside FILMS if not given.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a small model on what a large one says of the same films. Films without labels are learned from too.
+
+    Example: hilum distil runs/nih-lite --into efficientnet-lite0 --films films.parquet --out runs/small
+    """
+    from hilum.data.films import read_films
+    from hilum.data.pack import PACKS
+    from hilum.recipe import load_recipe
+    from hilum.training.train import train as train_model
+
+    chosen = load_recipe(into, changes or [])
+    taught = chosen.labels.model_copy(update={"teacher": str(run), "teacher_weight": weight})
+    chosen = load_recipe(chosen.model_copy(update={"labels": taught}))  # validated anew
+    bundle = train_model(chosen, read_films(films), out, packs=packs or films.parent / PACKS, resume=resume)
+    if as_json:
+        print_json({"out": str(out), **bundle.training})
+    say(f"The bundle is in {out}. Next: hilum bench --run {run} --run {out}")
+
+
 def calibrate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a bundle; it is written anew.")],
     films: Annotated[Path | None, typer.Option(help="The manifest that `hilum index` wrote.")] = None,

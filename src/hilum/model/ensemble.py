@@ -23,6 +23,8 @@ SHIFTED: tuple[View, ...] = ("plain", "left", "right", "up", "down")
 def combine(runs: Sequence[Path], *, average: Average = "logits", tta: bool = False) -> Bundle:
     """One bundle of several: the mean of their logits or scores, each on its own calibration.
 
+    Where some members learned from true boxes, class maps are theirs alone.
+
     Its findings are those that all members have, by name. It has neither calibration nor thresholds of its own until
     `hilum calibrate`; heatmaps have the members' mean scale.
 
@@ -50,6 +52,8 @@ def combine(runs: Sequence[Path], *, average: Average = "logits", tta: bool = Fa
     if tta:
         mirrored = all(bundle.recipe.augmentation.flip > 0 for bundle in bundles)
         views = (*SHIFTED, "mirror") if mirrored else SHIFTED
+    boxed = [bundle.recipe.loss.boxes > 0 for bundle in bundles]
+    shown = boxed if any(boxed) else [True] * len(bundles)
     members = [
         {
             "architecture": bundle.recipe.architecture.model_dump(mode="json"),
@@ -57,6 +61,7 @@ def combine(runs: Sequence[Path], *, average: Average = "logits", tta: bool = Fa
             "channels": bundle.preprocessing.channels,
             "outputs": len(bundle.findings),
             "rows": [rows[name][number] for name in findings],
+            "shown": shown[number],
         }
         for number, bundle in enumerate(bundles)
     ]
@@ -146,9 +151,11 @@ def _row(name: str, bundle: Bundle) -> int | None:
 def _scale(
     name: str, column: int, rows: dict[str, list[int | None]], bundles: Sequence[Bundle], model: Ensemble
 ) -> tuple[float, float]:
-    """The members' mean scale of heatmaps, on their common scale of logits."""
+    """The mean scale of heatmaps of the members that are shown, on their common scale of logits."""
     ends = []
     for number, bundle in enumerate(bundles):
+        if not model.shown[number]:
+            continue
         place = rows[name][number]
         assert place is not None
         slope, intercept = float(model.slopes[number, column]), float(model.intercepts[number, column])

@@ -215,7 +215,7 @@ _SECTIONS = (
     ("What it is", ("name", "about", "source", "protocol", "seed", "weights")),
     ("Network", ("architecture",)),
     ("Films", ("preprocessing", "augmentation", "views")),
-    ("Training", ("loss", "optimizer", "schedule", "training", "labels")),
+    ("Training", ("loss", "optimizer", "schedule", "training", "labels", "partners")),
 )
 """The parts of a recipe; what else a bundle holds comes under its own heading."""
 
@@ -229,7 +229,10 @@ def sections(facts: Mapping[str, Any]) -> list[tuple[str, Rows]]:
     """
     known = {name for _, names in _SECTIONS for name in names} | set(_COUNTS)
     others = [name for name in facts if name not in known]
-    found = [(title, [row for name in names for row in _rows(name, facts[name])]) for title, names in _SECTIONS]
+    found = [
+        (title, [row for name in names if name in facts for row in _rows(name, facts[name])])
+        for title, names in _SECTIONS
+    ]
     found.insert(2, ("Size and cost", _cost_rows(facts)))
     if others:
         found.append(("This bundle", [row for name in others for row in _rows(name, facts[name])]))
@@ -260,6 +263,10 @@ def _rows(name: str, value: Any) -> Iterator[list[str]]:
     """A row per value; those of a table inside stand under NAME.KEY."""
     if name in ("architecture.operations", "architecture.weights"):
         yield [name, f"{len(value):,}"]  # of an ONNX file
+    elif name == "partners":  # trained too, and averaged with this one
+        for partner in value:
+            seed = "" if partner["seed"] is None else f", seed {partner['seed']}"
+            yield [name, f"{partner['recipe']}{seed}"]
     elif isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _rows(f"{name}.{key}", inner)

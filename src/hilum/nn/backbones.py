@@ -1,6 +1,7 @@
 """Any network of timm by its name: its features, one pooling, one linear layer, and class maps in closed form."""
 
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import Any, cast
 
 import torch
@@ -8,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hilum.errors import extras_named
-from hilum.nn.classifier import Classifier, ClassMaps, Images, Logits, check_channels
+from hilum.nn.classifier import Classifier, ClassMaps, Images, Logits, check_channels, overlap
 
 PREFIX = "timm:"
 """How a network of timm is told from Hilum's own in a recipe: `timm:convnext_tiny`."""
@@ -35,10 +36,15 @@ class Backbone(Classifier):
         dropout: probability of dropping a pooled feature in training.
         drop_path: probability of skipping the deepest residual block in training; others less, in proportion.
         pixel_mean, pixel_deviation: its own scale of pixels, one or three numbers each; timm's for the network if None.
+        levels: which of its stages the classifier reads, counted from 0 as timm's `forward_intermediates` gives them
+            (of an EfficientNet the stem and each stage of blocks); the last features alone if empty. Early stages see
+            small things and are the least bound to the photographs of ImageNet.
+        fields: how many fields a side the film is pooled into, so that the classifier knows where something is; with
+            levels only.
 
     Raises:
         MissingExtraError: if timm is not installed.
-        ValueError: if timm has no such network, or it has layers between pooling and classifier.
+        ValueError: if timm has no such network, it has layers between pooling and classifier, or it has no such stage.
 
     Source: Wightman, "PyTorch Image Models". https://github.com/huggingface/pytorch-image-models
     """
@@ -56,6 +62,8 @@ class Backbone(Classifier):
         drop_path: float = 0.0,
         pixel_mean: Sequence[float] | None = None,
         pixel_deviation: Sequence[float] | None = None,
+        levels: Sequence[int] = (),
+        fields: int = 1,
     ):
         super().__init__()
         check_channels(channels)
@@ -67,12 +75,23 @@ class Backbone(Classifier):
         self.only_size = size if _made_for_one_size(self.body) else None
         self.minimum_size = MINIMUM_SIZE
         self.set_pixel_scale(pixel_mean or config["mean"], pixel_deviation or config["std"], channels=channels)
-        self.norm = _norm_after_pooling(name, self.body)
+        self.levels, self.fields = tuple(levels), fields
+        self.norm = None if levels else _norm_after_pooling(name, self.body)
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(self.body.num_features, findings)
+        if (levels and dropout) or (fields > 1 and not levels):
+            raise ValueError("levels must be without dropout, and fields with levels")
+        side = self.only_size or 64
+        wide = (
+            sum(_widths(name, self.body, self.levels, torch.zeros(1, channels, side, side))) * fields**2
+            if levels
+            else self.body.num_features
+        )
+        self.classifier = nn.Linear(wide, findings)
 
     def forward(self, images: Images) -> Logits:
         """Logits, before the sigmoid."""
+        if self.levels:
+            return cast(Tensor, self.classifier(self.pooled(images)))
         pooled = self.feature_map(images).mean((2, 3))
         if self.norm is not None:
             pooled = _normed(pooled, pooled, self.norm)
@@ -96,8 +115,20 @@ class Backbone(Classifier):
             return cast(Tensor, features.permute(0, 3, 1, 2))
         return cast(Tensor, features)
 
+    def level_maps(self, images: Images) -> list[Float[Tensor, "batch features rows columns"]]:
+        """The feature map of each of `levels`."""
+        self.check_size(images)
+        return _stages(self.body, self.scaled(images), list(self.levels))
+
+    def pooled(self, images: Images) -> Float[Tensor, "batch features"]:
+        """What the classifier reads: each level's mean over each field, level after level."""
+        return torch.cat([_by_field(features, self.fields).flatten(1) for features in self.level_maps(images)], dim=1)
+
     def class_maps(self, images: Images) -> tuple[Logits, ClassMaps]:
         """Logits, and for each finding a map whose mean over the film is exactly its logit.
+
+        With levels, each place of a level is weighed by the weights of its field, and the levels' maps are added on the
+        finest grid, area by area.
 
         Where a norm follows the pooling, each place is normed with the film's own deviation, so that the maps stay
         linear in the features: the mean over places is still the logit.
@@ -105,11 +136,29 @@ class Backbone(Classifier):
         Source: Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016, eq. 2, with the bias.
             https://arxiv.org/abs/1512.04150
         """
+        if self.levels:
+            return self._maps_of_levels(images)
         features = self.feature_map(images)
         if self.norm is not None:
             features = _normed(features, features.mean((2, 3)), self.norm)
         features = features * self.dropout(torch.ones_like(features[:, :, :1, :1]))
         maps = torch.einsum("fc,bchw->bfhw", self.classifier.weight, features)
+        maps = maps + self.classifier.bias[:, None, None]
+        return maps.mean((2, 3)), maps
+
+    def _maps_of_levels(self, images: Images) -> tuple[Logits, ClassMaps]:
+        levels = self.level_maps(images)
+        rows, columns = (max(features.shape[axis] for features in levels) for axis in (2, 3))
+        maps, used = torch.zeros(()), 0
+        for features in levels:
+            channels, height, width = features.shape[1:]
+            cells = self.fields**2
+            of_level = self.classifier.weight[:, used : used + channels * cells]
+            used += channels * cells
+            by_field = of_level.reshape(-1, channels, self.fields, self.fields)
+            down, across = (overlap(side, self.fields).to(features) * side for side in (height, width))
+            placed = torch.einsum("fchw,bchw->bfhw", down.T @ by_field @ across, features)
+            maps = maps + overlap(height, rows).to(placed) @ placed @ overlap(width, columns).to(placed).T
         maps = maps + self.classifier.bias[:, None, None]
         return maps.mean((2, 3)), maps
 
@@ -151,6 +200,38 @@ def _normed(features: Tensor, pooled: Float[Tensor, "batch features"], norm: nn.
     if features.ndim == 4:
         deviation, weight, bias = (part[..., None, None] for part in (deviation, weight, bias))
     return (features - features.mean(1, keepdim=True)) / deviation * weight + bias
+
+
+def _by_field(
+    features: Float[Tensor, "batch features rows columns"], fields: int
+) -> Float[Tensor, "batch features fields fields"]:
+    """The mean over each of fields x fields equal parts of the film."""
+    down, across = (overlap(side, fields).to(features) for side in features.shape[2:])
+    return down @ features @ across.T
+
+
+def _stages(body: Any, images: Tensor, levels: list[int] | None) -> list[Tensor]:
+    """The features of these stages of a timm network; of all if None."""
+    options = {"extra_blocks": True} if "extra_blocks" in signature(body.forward_intermediates).parameters else {}
+    found = body.forward_intermediates(images, indices=levels, intermediates_only=True, **options)
+    return cast(list[Tensor], found)
+
+
+def _widths(name: str, body: Any, levels: Sequence[int], image: Tensor) -> list[int]:
+    """Channels of each of these stages.
+
+    Raises:
+        ValueError: if the network has no such stage, or timm cannot read its stages.
+    """
+    if not hasattr(body, "forward_intermediates"):
+        raise ValueError(f"levels must be empty for {name}, whose stages timm cannot read")
+    training = body.training
+    with torch.no_grad():  # timm states the widths of some stages alone
+        stages = [features.shape[1] for features in _stages(body.eval(), image, None)]
+    body.train(training)
+    if any(level not in range(len(stages)) for level in levels) or sorted(set(levels)) != list(levels):
+        raise ValueError(f"levels must rise and be below {len(stages)} for {name}, got {list(levels)}")
+    return [stages[level] for level in levels]
 
 
 def _body(name: str, *, channels: int, size: int, drop_path: float) -> Any:

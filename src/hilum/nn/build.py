@@ -34,12 +34,13 @@ class _Choices(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @model_serializer(mode="wrap")
-    def _without_pixel_scale(self, serialized: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """The fields, without a scale of pixels that is not stated: recipes and bundles of before have none."""
+    def _without_later_fields(self, serialized: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """The fields, without those that came later and are not stated: recipes and bundles of before have none."""
+        later = {"pixel_mean": None, "pixel_deviation": None, "levels": (), "fields": 1, "shown": True}
         return {
             name: value
             for name, value in serialized(self).items()
-            if value is not None or not name.startswith("pixel_")
+            if name not in later or (value != later[name] and value != [])
         }
 
 
@@ -95,6 +96,8 @@ class BackboneChoices(_Choices):
     drop_path: Dropout = 0.0
     pixel_mean: PixelScale = None
     pixel_deviation: PixelScale = None
+    levels: tuple[Annotated[int, Field(ge=0, le=64)], ...] = ()
+    fields: Annotated[int, Field(ge=1, le=16)] = 1
 
     @property
     def name(self) -> str:
@@ -162,6 +165,7 @@ class MemberChoices(_Choices):
     channels: Literal[1, 3]
     outputs: Annotated[int, Field(ge=1)]
     rows: tuple[Annotated[int, Field(ge=0)], ...]
+    shown: bool = True
 
 
 class EnsembleChoices(_Choices):
@@ -243,12 +247,14 @@ def build(architecture: Architecture, *, findings: int, channels: int) -> Classi
                 drop_path=architecture.drop_path,
                 pixel_mean=architecture.pixel_mean,
                 pixel_deviation=architecture.pixel_deviation,
+                levels=architecture.levels,
+                fields=architecture.fields,
             )
 
 
 def _member(choices: MemberChoices) -> Member:
     model = build(choices.architecture, findings=choices.outputs, channels=choices.channels)
-    return Member(model, choices.size, choices.channels, choices.rows)
+    return Member(model, choices.size, choices.channels, choices.rows, choices.shown)
 
 
 def whole(architecture: Architecture) -> bool:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, cast
 
 import torch
@@ -97,6 +98,20 @@ class Classifier(nn.Module, ABC):
             raise ValueError(
                 f"images must be at least {self.minimum_size} px high and wide for this network, got {height} x {width}"
             )
+
+
+def overlap(before: int, after: int) -> Float[Tensor, "after before"]:
+    """One axis of the exact area mean: rows sum to 1 and columns are alike, so that the mean stays, growing or not."""
+    return torch.tensor(_shares(before, after))
+
+
+@lru_cache(maxsize=64)
+def _shares(before: int, after: int) -> list[list[float]]:
+    step = before / after
+    return [
+        [max(0.0, min(old + 1, (new + 1) * step) - max(old, new * step)) / step for old in range(before)]
+        for new in range(after)
+    ]
 
 
 def check_channels(channels: int) -> None:

@@ -1,7 +1,6 @@
 """Several networks as one, and several views of a film as one: test-time augmentation."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Literal, NamedTuple, cast
 
 import torch
@@ -9,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hilum.nn.classifier import Classifier, ClassMaps, Images, Logits
+from hilum.nn.classifier import Classifier, ClassMaps, Images, Logits, overlap
 
 Average = Literal["logits", "scores"]
 View = Literal["plain", "mirror", "left", "right", "up", "down"]
@@ -26,12 +25,14 @@ class Member(NamedTuple):
         size: height and width of its films in pixels, at most the ensemble's.
         channels: of its films.
         rows: which of its outputs are the ensemble's findings, in their order.
+        shown: its class maps are the ensemble's; what others add to a logit is spread evenly over the film.
     """
 
     model: Classifier
     size: int
     channels: int
     rows: tuple[int, ...]
+    shown: bool = True
 
 
 class Ensemble(Classifier):
@@ -49,7 +50,7 @@ class Ensemble(Classifier):
         views: of each film; `mirror` is for networks that were trained on mirrored films.
 
     Raises:
-        ValueError: if there is no member, or one is larger than the films.
+        ValueError: if there is no member, none is shown, or one is larger than the films.
     """
 
     stem_key = "none"
@@ -63,7 +64,10 @@ class Ensemble(Classifier):
         super().__init__()
         if not members or not views or any(member.size > size for member in members):
             raise ValueError(f"ensemble must have members of at most {size} px and a view, got {len(members)} members")
+        if not any(member.shown for member in members):
+            raise ValueError("ensemble must have a member whose class maps are shown")
         self.minimum_size = self.size = size
+        self.shown = [member.shown for member in members]
         self.average, self.views = average, tuple(views)
         self.members = nn.ModuleList(member.model for member in members)
         self.sizes, self.channels = [member.size for member in members], [member.channels for member in members]
@@ -90,7 +94,11 @@ class Ensemble(Classifier):
                 film = share @ film @ share.T
             for view in self.views:
                 seen = _viewed(film, view).expand(-1, self.channels[number], -1, -1)
-                said, places = cast(Classifier, self.members[number]).class_maps(seen.contiguous())
+                member = cast(Classifier, self.members[number])
+                if not self.shown[number]:
+                    logits.append(slope * member(seen.contiguous())[:, self.rows[number]] + intercept)
+                    continue
+                said, places = member.class_maps(seen.contiguous())
                 logits.append(slope * said[:, self.rows[number]] + intercept)
                 placed = _back(places[:, self.rows[number]], view)
                 maps.append(slope[:, None, None] * placed + intercept[:, None, None])
@@ -114,20 +122,6 @@ class Ensemble(Classifier):
         for member in self.members:
             cast(Classifier, member).fold_to_grey()
         self.channels = [1] * len(self.members)
-
-
-def overlap(before: int, after: int) -> Float[Tensor, "after before"]:
-    """One axis of the exact area mean: rows sum to 1 and columns are alike, so that the mean stays, growing or not."""
-    return torch.tensor(_shares(before, after))
-
-
-@lru_cache(maxsize=64)
-def _shares(before: int, after: int) -> list[list[float]]:
-    step = before / after
-    return [
-        [max(0.0, min(old + 1, (new + 1) * step) - max(old, new * step)) / step for old in range(before)]
-        for new in range(after)
-    ]
 
 
 def _moved(view: View) -> tuple[float, float]:

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast, runtime_checkable
 
@@ -30,13 +31,16 @@ from hilum.files import alone, write_whole
 from hilum.messages import messages, quiet_lightning
 from hilum.model.bundle import Bundle, load_bundle, save_bundle
 from hilum.model.calibrate import calibrate
+from hilum.model.ensemble import combine
 from hilum.model.explain import heatmap_logits
+from hilum.model.metadata import read_bundle_json
 from hilum.nn.build import EnsembleChoices, build
 from hilum.nn.classifier import Classifier
 from hilum.phantom.dataset import write_phantom
 from hilum.phantom.lateral import lateral_views
-from hilum.recipe import Recipe, load_recipe, recipe_from_dict
+from hilum.recipe import Partner, Recipe, load_recipe, recipe_from_dict
 from hilum.training.batch_norm import plain_batch_norm, share_batch_norm
+from hilum.training.distil import taught
 from hilum.training.freezing import FreezeBody
 from hilum.training.learner import (
     READ_EVERY,
@@ -49,6 +53,7 @@ from hilum.training.learner import (
     start_from_prevalence,
 )
 from hilum.training.loggers import check_loggers, close_loggers, open_loggers
+from hilum.training.probe import MOST_ROWS, fit_classifier
 from hilum.training.processes import (
     Environment,
     Processes,
@@ -150,7 +155,78 @@ def train(
     """
     here = find_processes()
     with joined(here):
-        return _train(recipe, films, out, packs, here, resume=resume, bar=bar and here.first, compiled=compiled)
+        trained = _train_partners if recipe.partners else _train
+        return trained(recipe, films, out, packs, here, resume=resume, bar=bar and here.first, compiled=compiled)
+
+
+def _train_partners(
+    recipe: Recipe,
+    films: Films,
+    out: Path,
+    packs: Path,
+    here: Processes,
+    *,
+    resume: bool,
+    bar: bool,
+    compiled: bool,
+) -> Bundle:
+    """Train each of a recipe's networks into `out`/members, and write the bundle of their mean."""
+    claim = {
+        "recipe": recipe.to_dict(),
+        "films": films.fingerprint(),
+        "processes": here.count,
+        "compiled": compiled,
+    }
+    check_same("recipe and films", claim)
+    parts = [recipe.model_copy(update={"partners": ()}), *(_partner(recipe, one) for one in recipe.partners)]
+    folders = [out / "members" / f"{number}-{part.name}" for number, part in enumerate(parts, start=1)]
+
+    def startable() -> bool:
+        if not here.first:
+            return False
+        _checked(claim, out, resume=resume)
+        write_whole(out / "run.json", json.dumps(claim, indent=2).encode())
+        return (out / "bundle.json").is_file()
+
+    if gathered(together(startable))[0]:
+        messages().print(f"{out} is trained to its end; there is nothing to resume.")
+        return load_bundle(out)
+    for part, folder in zip(parts, folders, strict=True):
+        messages().print(f"Member {folder.name}")
+        _train(part, films, folder, packs, here, resume=(folder / "run.json").is_file(), bar=bar, compiled=compiled)
+
+    def averaged() -> Bundle | None:
+        if not here.first:
+            return None
+        mean = combine(folders)
+        own = read_bundle_json(folders[0])["training"]
+        mean = replace(
+            mean,
+            recipe=mean.recipe.model_copy(update={"name": recipe.name, "about": f"{recipe.about} {mean.recipe.about}"}),
+            training={**own, "members": [folder.name for folder in folders]},
+            origin=None,  # it was trained here, from start to end
+        )
+        taken = films.of_views(recipe.views)
+        validated = bool((taken.table["split"] == "val").any())
+        shown = taken.select("val" if validated else "train")
+        seen_as = packed_films(shown, mean.preprocessing, packs)
+        mean = replace(mean, heatmap_logits=heatmap_logits(mean.model, seen_as, mean.findings))
+        if validated:
+            mean = calibrate(mean, shown, packs=packs)
+        save_bundle(mean, out)
+        return mean
+
+    bundle = together(averaged)
+    return load_bundle(out) if bundle is None else bundle
+
+
+def _partner(recipe: Recipe, partner: Partner) -> Recipe:
+    """A partner's recipe, for the same films and labels."""
+    own = load_recipe(partner.recipe)
+    if own.partners:
+        raise RecipeError(f"partners must be recipes of a single network, got {partner.recipe} with its own partners")
+    same = {name: getattr(recipe, name) for name in ("protocol", "labels", "views")}
+    return own.model_copy(update={**same, "seed": recipe.seed if partner.seed is None else partner.seed})
 
 
 def _train(
@@ -179,9 +255,14 @@ def _train(
     films = films.of_views(recipe.views)
     seen = films.select("train")
     unseen = films.select("val") if (films.table["split"] == "val").any() else None
-    targets = together(lambda: _targets(recipe, seen))
+    targets = together(lambda: _targets(recipe, seen, packs))
     _say_what_is_special(films, seen, targets)
     model = together(lambda: _new_model(recipe, targets, films.findings, packs, resumed=last is not None))
+    if recipe.optimizer.name == "ridge":
+        found = together(
+            lambda: _probed(recipe, films, out, packs, model, targets, claim, resume=resume) if here.first else None
+        )
+        return load_bundle(out) if found is None else found
     batches = _batches(recipe, seen, here)
     epoch, batches.skip = together(lambda: resume_point(last)) if last else (0, 0)
     batches.set_epoch(epoch)
@@ -213,7 +294,7 @@ def _train(
     minutes = (time.monotonic() - started) / 60
     bundle = together(
         lambda: (
-            _finished(recipe, films, out, packs, learner, trainer, minutes=minutes, compiled=compiled)
+            _learned(recipe, films, out, packs, learner, trainer, minutes=minutes, compiled=compiled)
             if here.first
             else None
         )
@@ -235,7 +316,7 @@ def _startable(
     films = films.of_views(recipe.views)
     seen = films.select("train")
     unseen = films.select("val") if (films.table["split"] == "val").any() else None
-    if not _has_both(_targets(recipe, seen)):
+    if recipe.labels.teacher is None and not _has_both(_targets(recipe, seen)):
         raise RecipeError("films must be known to have a finding in one and not in another film of the split train")
     if recipe.training.keep == "best" and not (unseen and _has_both(unseen.all_labels)):
         raise RecipeError(
@@ -306,7 +387,47 @@ def _pack(recipe: Recipe, seen: Films, unseen: Films | None, packs: Path) -> Non
             open_pack(films, recipe.preprocessing, packs)
 
 
-def _finished(
+def _probed(
+    recipe: Recipe,
+    films: Films,
+    out: Path,
+    packs: Path,
+    model: Classifier,
+    targets: Float32[np.ndarray, "films findings"],
+    claim: dict[str, Any],
+    *,
+    resume: bool,
+) -> Bundle:
+    """The bundle of a linear probe, written.
+
+    Raises:
+        RecipeError: if the films are too many to be fitted at once.
+    """
+    seen, mirrored, started = films.select("train"), recipe.augmentation.flip > 0, time.monotonic()
+    if len(seen) * (1 + mirrored) > MOST_ROWS:
+        raise RecipeError(
+            f"films must be at most {MOST_ROWS:,} for ridge, mirror images included, got "
+            f"{len(seen) * (1 + mirrored):,}. Use: --set optimizer.name=adamw, which goes through them in batches"
+        )
+    with alone(out):
+        _checked(claim, out, resume=resume)
+        write_whole(out / "run.json", json.dumps(claim, indent=2).encode())
+        probe = fit_classifier(
+            model,
+            _dataset(recipe, seen, packs, augmented=False),
+            targets,
+            seen.table["patient"].tolist(),
+            mirrored=mirrored,
+            penalty=recipe.optimizer.weight_decay or None,
+            seed=recipe.seed,
+        )
+        chosen = {f"probe_{name}": round(value, 5) for name, value in probe._asdict().items() if np.isfinite(value)}
+        told = _whom(films, seen) | {"processes": 1, "epochs": 1, "precision": "32-true"} | chosen
+        minutes = round((time.monotonic() - started) / 60, 2)
+        return _finished(recipe, films, out, packs, model, told | {"minutes_since_start_or_resume": minutes})
+
+
+def _learned(
     recipe: Recipe,
     films: Films,
     out: Path,
@@ -318,11 +439,26 @@ def _finished(
     compiled: bool,
 ) -> Bundle:
     """The bundle of a training that has come to its end, written."""
-    films = films.of_views(recipe.views)
+    kept = _take_weights(learner, out / "checkpoints" / f"{recipe.training.keep}.ckpt")
+    told = _whom(films, films.select("train")) | _what_happened(trainer, kept, minutes=minutes, compiled=compiled)
+    device = trainer.strategy.root_device.type
+    return _finished(recipe, films, out, packs, learner.model, told, device=device)
+
+
+def _finished(
+    recipe: Recipe,
+    films: Films,
+    out: Path,
+    packs: Path,
+    model: Classifier,
+    training: dict[str, Any],
+    *,
+    device: str = "cpu",
+) -> Bundle:
+    """The bundle of a network whose weights are fixed, calibrated and written."""
     seen = films.select("train")
     unseen = films.select("val") if (films.table["split"] == "val").any() else None
-    kept = _take_weights(learner, out / "checkpoints" / f"{recipe.training.keep}.ckpt")
-    model, device = learner.model.eval(), trainer.strategy.root_device.type
+    model = model.eval()
     shown = _dataset(recipe, unseen or seen, packs, augmented=False)
     bundle = Bundle(
         model=model,
@@ -332,7 +468,7 @@ def _finished(
         heatmap_logits=heatmap_logits(model, shown, films.findings, device=device),
         quality_check=_quality_check(recipe, seen, packs),
         sources=tuple(sorted(set(seen.table["source"]))),
-        training=_what_happened(trainer, films, seen, kept, minutes=minutes, compiled=compiled),
+        training=training,
     )
     if unseen is not None:
         bundle = calibrate(bundle, unseen, packs=packs, device=device)
@@ -387,13 +523,16 @@ def _checked(claim: dict[str, Any], out: Path, *, resume: bool) -> Path | None:
     return last if last.is_file() else None
 
 
-def _targets(recipe: Recipe, films: Films) -> Float32[np.ndarray, "films findings"]:
-    """What is trained towards.
+def _targets(recipe: Recipe, films: Films, packs: Path | None = None) -> Float32[np.ndarray, "films findings"]:
+    """What is trained towards; with the scores of the recipe's teacher, if it has one, where packs are named.
 
     Raises:
         RecipeError: if a finding has no known label, so that its output would stay as it was born.
     """
     targets = films.targets(recipe.labels.policies(films.findings), seed=recipe.seed)
+    if recipe.labels.teacher is not None and packs is not None:
+        weight = recipe.labels.teacher_weight
+        targets = taught(targets, films, Path(recipe.labels.teacher), weight=weight, packs=packs)
     unknown = [name for name, labels in zip(films.findings, targets.T, strict=True) if np.isnan(labels).all()]
     if unknown:
         raise RecipeError(
@@ -574,15 +713,8 @@ def _take_weights(learner: Learner, checkpoint: Path) -> dict[str, float | int]:
     return {name: value for name, value in figures.items() if name != "train_loss" and np.isfinite(value)}  # a batch's
 
 
-def _what_happened(
-    trainer: pl.Trainer,
-    films: Films,
-    seen: Films,
-    kept: dict[str, float | int],
-    *,
-    minutes: float,
-    compiled: bool,
-) -> dict[str, Any]:
+def _whom(films: Films, seen: Films) -> dict[str, Any]:
+    """On which films a network was trained."""
     return {
         "protocol": films.notes.get("protocol"),
         "groups": sorted(groups_of(films)),
@@ -590,6 +722,13 @@ def _what_happened(
         "train_films": len(seen),
         "train_patients": int(seen.table["patient"].nunique()),
         "train_views": {str(view): int(count) for view, count in seen.table["view"].value_counts().items()},
+    }
+
+
+def _what_happened(
+    trainer: pl.Trainer, kept: dict[str, float | int], *, minutes: float, compiled: bool
+) -> dict[str, Any]:
+    return {
         "processes": trainer.world_size,
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
