@@ -13,6 +13,7 @@ from hilum.errors import HilumError
 from hilum.model import quantize as quantise
 from hilum.model.bundle import Bundle, load_bundle, save_bundle
 from hilum.model.engines import TorchEngine, open_engine
+from hilum.model.ensemble import combine
 from hilum.model.export import export_bundle
 from hilum.model.quantize import Accuracy, accuracy_of
 from hilum.predict.scoring import score_films
@@ -87,6 +88,27 @@ def test_int8_is_kept_where_it_costs_nothing(tiny_run: Path, phantom_films: Film
     grey = np.stack([bundle.preprocessing.read(films.path(row))[0] for row in range(8)])
     exact, rounded = open_engine(tmp_path, engine="torch").run(grey), engine.run(grey)
     assert 1e-4 < np.abs(exact.logits - rounded.logits).max() < 0.5
+
+
+@pytest.mark.slow
+def test_an_ensemble_is_quantised_and_compared_as_one_model(
+    tiny_run: Path, phantom_films: Films, tmp_path: Path
+) -> None:
+    second = load_bundle(tiny_run)
+    with torch.no_grad():
+        second.model.classifier.weight.mul_(0.5)
+    save_bundle(replace(second, thresholds=None, calibration=None, calibration_set=None), tmp_path / "second")
+    save_bundle(combine([tiny_run, tmp_path / "second"]), tmp_path / "both")
+    bundle, said = load_bundle(tmp_path / "both"), list[str]()
+    films = with_the_models_own_truth(bundle, phantom_films)
+    exported = export_bundle(tmp_path / "both", "openvino", precision="int8", films=films, say=said.append)
+    assert exported.accuracy is not None
+    assert said[0].startswith("INT8: the mean AUC changed by")
+    grey = np.stack([bundle.preprocessing.read(films.path(row))[0] for row in range(8)])
+    engines = [open_engine(tmp_path / "both", engine="torch"), open_engine(tmp_path / "both", films=1)]
+    assert (engines[1].name, engines[1].precision) == ("openvino", "int8")
+    exact, rounded = (engine.run(grey).logits for engine in engines)
+    assert 1e-4 < np.abs(exact - rounded).max() < 0.5
 
 
 @pytest.mark.slow
