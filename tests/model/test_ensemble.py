@@ -13,7 +13,8 @@ from hilum.model.calibrate import calibrate
 from hilum.model.ensemble import TTA, combine, with_views
 from hilum.model.export import export_bundle
 from hilum.nn.build import build
-from hilum.nn.ensemble import Ensemble, Member, overlap
+from hilum.nn.classifier import overlap
+from hilum.nn.ensemble import Ensemble, Member
 from hilum.recipe import load_recipe
 from hilum.training.train import train
 
