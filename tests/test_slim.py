@@ -27,7 +27,19 @@ SOURCE = REPOSITORY / "src"
 ABSENT = ("train", "onnx", "export", "scale", "bench")
 """Extras that a slim installation, hilum[cpu,dicom,serve], has not."""
 STRAY = {module for extra in ABSENT for module in EXTRAS[extra]} | {"sklearn", "timm"}
-NEED_TORCH = {"demo", "train", "calibrate", "ensemble", "export", "import_", "info", "pack", "reproduce", "tune"}
+NEED_TORCH = {
+    "demo",
+    "train",
+    "calibrate",
+    "distil",
+    "ensemble",
+    "export",
+    "import_",
+    "info",
+    "pack",
+    "reproduce",
+    "tune",
+}
 """Commands that import PyTorch whatever they are asked; bench, predict, evaluate and others do so for some models."""
 
 
