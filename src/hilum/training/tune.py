@@ -29,7 +29,8 @@ class Range:
 
     Attributes:
         choices: these alone; empty for a range.
-        low, high: both ends of a range, included.
+        low: the lower end of a range, included.
+        high: its upper end, included.
         log: whether its steps are factors.
         whole: whether it holds whole numbers alone.
     """
