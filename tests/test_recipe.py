@@ -61,9 +61,11 @@ def test_am_densenet_is_the_paper() -> None:
         "training": {
             **{"batch": 8, "epochs": 20, "keep": "last", "stop_patience": 3, "precision": "auto"},
             "sampling": "films",
+            **{"accumulate": 1, "logger": ["tensorboard"]},
         },
-        "labels": {"uncertain": "ignore"},
+        "labels": {"uncertain": "ignore", "teacher_weight": 0.5},  # of a teacher, of whom there is none
         "views": ["PA", "AP", "unknown"],  # all of ChestX-ray14
+        "partners": [],
     }
     ours = load_recipe("am-densenet").to_dict()
     assert ours.pop("about").startswith("The paper to the letter")

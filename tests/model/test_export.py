@@ -141,8 +141,9 @@ def test_an_exported_folder_alone_runs_without_torch(run: Path, folder: str) -> 
 
 
 def test_auto_takes_what_was_exported_else_torch(copy: Path) -> None:
-    assert open_engine(copy, films=5).name == "openvino"
     assert open_engine(copy).name in ("openvino", "onnx")  # whichever was faster when the second was exported
+    (copy / "engine.json").unlink()  # a stopwatch's word, which a busy machine changes
+    assert open_engine(copy, films=5).name == "openvino"
     assert open_engine(copy, precision="fp32", films=1).name == "openvino"
     assert open_engine(copy, precision="bf16").name == "torch"
     change(copy / "openvino-fp32", lambda fields: fields.update(accuracy=LOSS))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from dicom_files import written
+from pydicom import dcmread
 from servers import HeldEngine, ask, png, wait_until
 
 from hilum.errors import HilumError
@@ -44,14 +45,15 @@ def films(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_shell_s_lines_in_the_docs(url: str) -> None:
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed: apt-get install curl")
-    lines = [line for line in code("From a shell").splitlines() if line.startswith("curl ")]
-    assert len(lines) == 2
+    lines = [line for line in code("From a shell").replace("\\\n", "").splitlines() if line.startswith("curl ")]
+    assert len(lines) == 3
     for line in lines:
         command = shlex.split(line.replace(EXAMPLE_URL, url))
         said = subprocess.run([*command, "--silent", "--show-error", "--fail"], capture_output=True, check=True).stdout
         if "/v1/predict" in line:
             assert said.count(b'"error":""') == 2
     assert zipfile.ZipFile("results.zip").namelist() == ["result.sr.dcm", "result.sc.dcm"]
+    assert dcmread("reading.sr.dcm").Modality == "SR"
 
 
 @pytest.mark.usefixtures("films")
